@@ -1,0 +1,124 @@
+//! The local store of code bundles: what `local deploy` writes and the emulator runs.
+//!
+//! A bundle is `<home>/artifacts/<hash>/` with `code/` (the agent's files) and `manifest.json`. The
+//! hash is SHA-256 over both, so the same project is stored once and a changed one is a new bundle. In
+//! `codeConfiguration` it stands as bucket [`BUCKET`] and prefix `<hash>`.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// Bucket name under which the emulator's own store stands in `codeConfiguration.code.s3`.
+pub const BUCKET: &str = "agentcore-local-artifacts";
+
+/// What a bundle says beside its files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Manifest {
+    /// Format of this file; [`Manifest::FORMAT`].
+    pub format: u32,
+    /// How the agent is started.
+    pub launch: Launch,
+    /// Host paths the session needs read-only at their own place: interpreter prefix, environment.
+    #[serde(default)]
+    pub read_only: Vec<PathBuf>,
+    /// Added to the agent's environment before the runtime's own variables (`PATH`, `VIRTUAL_ENV`).
+    #[serde(default)]
+    pub environment: Vec<(String, String)>,
+}
+
+impl Manifest {
+    /// The format this program writes and reads.
+    pub const FORMAT: u32 = 1;
+}
+
+/// How an agent is started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "kind")]
+pub enum Launch {
+    /// This command, whatever `entryPoint` says.
+    Command {
+        /// Program and arguments.
+        argv: Vec<String>,
+    },
+    /// `entryPoint` run by this interpreter.
+    Python {
+        /// Absolute path of the interpreter (a virtual environment's one where there is one).
+        interpreter: PathBuf,
+    },
+}
+
+/// A bundle that exists and can be run.
+#[derive(Debug, Clone)]
+pub struct Bundle {
+    /// Directory with the agent's files.
+    pub code: PathBuf,
+    /// The manifest.
+    pub manifest: Manifest,
+}
+
+/// The store below one emulator home.
+#[derive(Debug, Clone)]
+pub struct ArtifactStore {
+    root: PathBuf,
+}
+
+/// What the store could not do.
+#[derive(Debug, thiserror::Error)]
+pub enum ArtifactError {
+    /// No bundle of this name.
+    #[error("no code bundle `{0}` in the emulator's artifact store")]
+    NotFound(String),
+    /// The manifest cannot be read as one.
+    #[error("the manifest of code bundle `{bundle}` is not valid: {reason}")]
+    Manifest {
+        /// The bundle.
+        bundle: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The file system refused something.
+    #[error("{context}: {source}")]
+    Io {
+        /// What was being done.
+        context: String,
+        /// The system's error.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl ArtifactStore {
+    /// The store below the emulator home `home`.
+    pub fn below(home: &Path) -> Self {
+        Self { root: home.join("artifacts") }
+    }
+
+    /// Finds a bundle by the key that stands in `codeConfiguration`. Keys that are not a bundle's hash are unknown.
+    pub fn find(&self, key: &str) -> Result<Bundle, ArtifactError> {
+        let unknown = || ArtifactError::NotFound(key.to_owned());
+        let hash = key.len() == 64 && key.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if !hash {
+            return Err(unknown());
+        }
+        let directory = self.root.join(key);
+        let text = match std::fs::read(directory.join("manifest.json")) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(unknown()),
+            Err(source) => {
+                return Err(ArtifactError::Io { context: format!("reading bundle `{key}`"), source });
+            }
+        };
+        let bad = |reason: String| ArtifactError::Manifest { bundle: key.to_owned(), reason };
+        let manifest: Manifest = serde_json::from_slice(&text).map_err(|e| bad(e.to_string()))?;
+        if manifest.format != Manifest::FORMAT {
+            return Err(bad(format!("format {} is not format {}", manifest.format, Manifest::FORMAT)));
+        }
+        Ok(Bundle { code: directory.join("code"), manifest })
+    }
+
+    /// Where bundles stand.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+}

@@ -1,0 +1,114 @@
+//! The clock of all lifecycle decisions: real time plus an offset that `local clock` moves.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::store::{Store, StoreError};
+use crate::model::Timestamp;
+
+/// How long a sleeper trusts the monotonic clock before it looks at the time again: a laptop that
+/// was suspended has moved on in real time without the monotonic clock noticing.
+const RECHECK: Duration = Duration::from_secs(15);
+const OFFSET_KEY: &str = "clock_offset_ms";
+
+/// Real time plus an offset, or, in tests, tokio's clock plus an offset.
+pub struct Clock {
+    source: Source,
+    offset_ms: AtomicI64,
+    moved: watch::Sender<()>,
+}
+
+enum Source {
+    System,
+    Tokio { start: Instant, epoch_ms: i64 },
+}
+
+impl Clock {
+    /// The machine's time.
+    pub fn system() -> Self {
+        Self::with(Source::System)
+    }
+
+    /// tokio's time, which tests can pause, beginning at `epoch`.
+    pub fn tokio(epoch: Timestamp) -> Self {
+        Self::with(Source::Tokio { start: Instant::now(), epoch_ms: epoch.0 })
+    }
+
+    fn with(source: Source) -> Self {
+        Self { source, offset_ms: AtomicI64::new(0), moved: watch::channel(()).0 }
+    }
+
+    /// The time without the offset, as agents see it.
+    pub fn unshifted(&self) -> Timestamp {
+        match &self.source {
+            Source::System => {
+                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+            }
+            Source::Tokio { start, epoch_ms } => Timestamp(*epoch_ms).plus(start.elapsed()),
+        }
+    }
+
+    /// The time.
+    pub fn now(&self) -> Timestamp {
+        Timestamp(self.unshifted().0.saturating_add(self.offset_ms.load(Ordering::Relaxed)))
+    }
+
+    /// How far the clock is ahead of real time.
+    pub fn offset(&self) -> Duration {
+        Duration::from_millis(u64::try_from(self.offset_ms.load(Ordering::Relaxed)).unwrap_or(0))
+    }
+
+    /// Converts a time that an agent reports (it sees real time) to this clock.
+    pub fn from_agent(&self, reported: Timestamp) -> Timestamp {
+        Timestamp(reported.0.saturating_add(self.offset_ms.load(Ordering::Relaxed)))
+    }
+
+    /// Waits until the clock shows `deadline`; a move of the clock is noticed at once.
+    pub async fn sleep_until(&self, deadline: Timestamp) {
+        let mut moved = self.moved.subscribe();
+        loop {
+            let left = deadline.since(self.now());
+            if left.is_zero() {
+                return;
+            }
+            // A closed channel cannot happen: the sender is part of self.
+            let _ = tokio::time::timeout(left.min(RECHECK), moved.changed()).await;
+        }
+    }
+
+    /// Becomes changed whenever the clock is moved.
+    pub fn moves(&self) -> watch::Receiver<()> {
+        self.moved.subscribe()
+    }
+
+    /// Moves the clock ahead and keeps the new offset in the store.
+    pub async fn advance(&self, by: Duration, store: &Store) -> Result<(), StoreError> {
+        let millis = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
+        let before = self.offset_ms.load(Ordering::Relaxed);
+        self.set(before.saturating_add(millis), store).await
+    }
+
+    /// Back to real time.
+    pub async fn reset(&self, store: &Store) -> Result<(), StoreError> {
+        self.set(0, store).await
+    }
+
+    /// Takes the offset that an earlier emulator kept.
+    pub async fn restore(&self, store: &Store) -> Result<(), StoreError> {
+        let kept = store.meta(OFFSET_KEY).await?;
+        let offset = kept.and_then(|text| text.parse().ok()).unwrap_or(0);
+        self.offset_ms.store(offset, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn set(&self, offset_ms: i64, store: &Store) -> Result<(), StoreError> {
+        store.set_meta(OFFSET_KEY, offset_ms.to_string()).await?;
+        self.offset_ms.store(offset_ms, Ordering::Relaxed);
+        self.moved.send_replace(());
+        Ok(())
+    }
+}

@@ -1,0 +1,248 @@
+//! The compute port: how a session's isolated compute is made, used and ended.
+//!
+//! The emulator knows this port and nothing behind it; the adapters (`embedded`, later `docker`) know nothing of
+//! sessions, endpoints or HTTP. [`agent_http`] is the client for the agent's own protocol over any compute's connections.
+
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use crate::model::MountPath;
+
+pub mod agent_http;
+pub mod embedded;
+
+/// Makes computes of one kind.
+pub trait Engine: Send + Sync + 'static {
+    /// The engine's name in output and in the store: `embedded`, `docker`.
+    fn name(&self) -> &'static str;
+
+    /// Host owner that a session's storage directory must have so that the session's root owns it;
+    /// nothing when it must not be changed.
+    fn storage_owner(&self) -> Option<(u32, u32)>;
+
+    /// Makes a compute. When this returns, commands can run in it; no agent has been started.
+    fn start(&self, spec: ComputeSpec) -> BoxFuture<'_, Result<Box<dyn Compute>, EngineError>>;
+
+    /// Ends what is left of a compute that a dead emulator had made, and returns when nothing of it
+    /// runs any more. An unknown or finished one is not an error.
+    fn end_leftover(&self, record: ComputeRecord, grace: Duration) -> BoxFuture<'_, Result<(), EngineError>>;
+
+    /// Deletes a tree that sessions wrote, whoever owns its files on the host.
+    fn remove_tree(&self, path: PathBuf) -> BoxFuture<'_, Result<(), EngineError>>;
+}
+
+/// What a compute is made from.
+#[derive(Debug, Clone)]
+pub struct ComputeSpec {
+    /// Name for people: host name and process titles. Letters, digits, `-`.
+    pub label: String,
+    /// The agent's code on the host; appears writable at [`WORKDIR`], changes are lost with the compute.
+    pub code: PathBuf,
+    /// Host paths that appear read-only at their own absolute path (interpreter prefixes, environments).
+    pub read_only: Vec<PathBuf>,
+    /// Environment of every process of the compute.
+    pub environment: Vec<(String, String)>,
+    /// Session storage: the host directory and where it appears.
+    pub storage: Option<StorageMount>,
+    /// False: the storage appears when [`Compute::mount_storage`] is called. True: from the start.
+    pub early_mount: bool,
+}
+
+/// Where the agent's code stands inside a compute. [observed: code deployments run in /var/task]
+pub const WORKDIR: &str = "/var/task";
+/// Where every compute finds this program's binary.
+pub const TOOL_PATH: &str = "/opt/agentcore/bin/agentcore";
+
+/// A host directory shown inside a compute.
+#[derive(Debug, Clone)]
+pub struct StorageMount {
+    /// On the host; exists and is owned by [`Engine::storage_owner`].
+    pub source: PathBuf,
+    /// Inside.
+    pub target: MountPath,
+}
+
+/// What the store keeps of a live compute, so that a later emulator can end it. Opaque JSON of the engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ComputeRecord(pub String);
+
+/// One running compute. Dropping it ends it without grace.
+pub trait Compute: Send + Sync {
+    /// What to keep for crash recovery.
+    fn record(&self) -> ComputeRecord;
+
+    /// Makes the session storage appear. A second call does nothing.
+    fn mount_storage(&self) -> BoxFuture<'_, Result<(), EngineError>>;
+
+    /// Opens a connection to a port of the compute's own loopback.
+    fn connect(&self, port: u16) -> BoxFuture<'_, Result<SessionStream, EngineError>>;
+
+    /// Starts a process as the compute's root, in a process group of its own.
+    fn spawn(&self, spec: ProcessSpec) -> BoxFuture<'_, Result<Process, EngineError>>;
+
+    /// SIGTERM to every process, SIGKILL to what is left after `grace`; returns when nothing runs. Idempotent.
+    fn terminate(&self, grace: Duration) -> BoxFuture<'_, Result<(), EngineError>>;
+
+    /// Becomes true when the compute as a whole has gone, asked for or not.
+    fn gone(&self) -> watch::Receiver<bool>;
+}
+
+/// A process to start.
+#[derive(Debug, Clone)]
+pub struct ProcessSpec {
+    /// The program and its arguments. A program without `/` is looked up in `PATH`.
+    pub argv: Vec<String>,
+    /// Added to the compute's environment.
+    pub environment: Vec<(String, String)>,
+    /// Working directory; [`WORKDIR`] when nothing is said.
+    pub working_directory: Option<String>,
+}
+
+/// A started process. Dropping it kills its whole process tree.
+pub struct Process {
+    /// Standard output; ends when every writer has gone.
+    pub stdout: OutputPipe,
+    /// Standard error.
+    pub stderr: OutputPipe,
+    /// Its end, and the means to end it.
+    pub control: Box<dyn ProcessControl>,
+}
+
+/// Readable output of a process.
+pub type OutputPipe = Pin<Box<dyn AsyncRead + Send>>;
+
+/// The end of a process, and the means to end it.
+pub trait ProcessControl: Send {
+    /// Waits for the process itself (not for children that live on). Later calls give the same answer.
+    fn wait(&mut self) -> BoxFuture<'_, Result<ProcessExit, EngineError>>;
+
+    /// SIGKILL to the process and everything that descends from it, `setsid` children included;
+    /// resolves when they are gone.
+    fn kill(&mut self) -> BoxFuture<'_, Result<(), EngineError>>;
+
+    /// Lets the process and its children live on when this value is dropped.
+    fn detach(&mut self);
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProcessExit {
+    /// It exited with this code.
+    Code(i32),
+    /// This signal ended it.
+    Signal(i32),
+}
+
+impl ProcessExit {
+    /// The exit code as a shell reports it: 128 + n after signal n.
+    pub fn shell_code(self) -> i32 {
+        match self {
+            Self::Code(code) => code,
+            Self::Signal(signal) => 128 + signal,
+        }
+    }
+}
+
+/// A byte stream into a compute.
+pub enum SessionStream {
+    /// A real socket of the compute's network, handed out by its helper: no relay in between.
+    Tcp(TcpStream),
+}
+
+impl AsyncRead for SessionStream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(s) => Pin::new(s).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for SessionStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(s) => Pin::new(s).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(s) => Pin::new(s).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(s) => Pin::new(s).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(s) => Pin::new(s).poll_shutdown(cx),
+        }
+    }
+}
+
+/// What an engine could not do.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// This host cannot run the engine; `hint` says what to enable.
+    #[error("this host cannot run sessions: {reason}")]
+    Unavailable {
+        /// What is missing.
+        reason: String,
+        /// What to do about it.
+        hint: String,
+    },
+    /// The compute could not be made.
+    #[error("the session's compute could not be made: {0}")]
+    Start(String),
+    /// The compute is no longer there.
+    #[error("the session's compute has gone")]
+    Gone,
+    /// Nothing listens on the port.
+    #[error("nothing listens on port {port} in the session")]
+    Refused {
+        /// The port asked for.
+        port: u16,
+    },
+    /// The program could not be started.
+    #[error("`{program}` could not be started in the session: {reason}")]
+    Spawn {
+        /// The first argument.
+        program: String,
+        /// The system's reason.
+        reason: String,
+    },
+    /// Talking to the compute's helper failed.
+    #[error("the session's helper did not answer as expected: {0}")]
+    Helper(String),
+    /// The host's file system or kernel refused something.
+    #[error("{context}: {source}")]
+    Io {
+        /// What was being done.
+        context: String,
+        /// The system's error.
+        #[source]
+        source: std::io::Error,
+    },
+}

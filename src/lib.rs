@@ -1,0 +1,30 @@
+//! `agentcore`: a developer CLI and local emulator for Amazon Bedrock AgentCore Runtime.
+//!
+//! The crate is a house of rooms. Each room says in its own module documentation what it is for
+//! and what it must not know; `tests/it/architecture.rs` enforces who may enter which.
+//!
+//! | room | purpose | may use |
+//! |---|---|---|
+//! | [`model`] | pure values and rules, no I/O | nothing |
+//! | [`wire`] | the AWS protocol as values | `model` |
+//! | [`artifacts`] | the local store of code bundles | `model` |
+//! | [`storage`] | session storage port and carriers | `model` |
+//! | [`helper`] | what runs inside a session, and the protocol to it | `model` |
+//! | [`engine`] | compute port and its adapters | `model`, `helper` |
+//! | [`emulator`] | the local domain: registry, sessions, lifecycle, clock | `model`, `artifacts`, `storage` and `engine` ports |
+//! | [`server`] | HTTP to domain and back | `model`, `wire`, `emulator` |
+//! | [`project`] | the project file | `model` |
+//! | [`aws`] | the only room that knows the AWS SDK | `model` |
+//! | [`cli`] | arguments and terminal | everything; nobody uses it |
+
+pub mod artifacts;
+pub mod aws;
+pub mod cli;
+pub mod emulator;
+pub mod engine;
+pub mod helper;
+pub mod model;
+pub mod project;
+pub mod server;
+pub mod storage;
+pub mod wire;

@@ -1,0 +1,44 @@
+//! Every limit and default of the service that the emulator enforces, with its source.
+//!
+//! Sources: [model] is the service model that botocore ships, [quotas] the service's quota page,
+//! [guide] its developer guide, [observed] what practitioners measured on the real service,
+//! [ours] a choice of this emulator where the service publishes no number.
+
+use std::time::Duration;
+
+/// Largest request body of InvokeAgentRuntime, in bytes. [model: Body blob max 100000000]
+pub const MAX_PAYLOAD_BYTES: u64 = 100_000_000;
+/// Largest total output of one command response, in bytes. [quotas: response up to 100 MB]
+pub const MAX_COMMAND_RESPONSE_BYTES: u64 = 100_000_000;
+/// Largest chunk of output in one command event, in bytes. [quotas: 64 KB per event]
+pub const MAX_COMMAND_CHUNK_BYTES: usize = 64 * 1024;
+/// Shortest and longest command, in bytes. [model: 1..65536]
+pub const COMMAND_BYTES: std::ops::RangeInclusive<usize> = 1..=65_536;
+/// Timeout of a command, in seconds. [model: 1..3600]
+pub const COMMAND_TIMEOUT_SECONDS: std::ops::RangeInclusive<u32> = 1..=3_600;
+/// Timeout of a command when none is given. [model, guide: 300 s]
+pub const DEFAULT_COMMAND_TIMEOUT_SECONDS: u32 = 300;
+/// Length of a session id. [model: request header min 33; response shape max 100]
+pub const SESSION_ID_CHARS: std::ops::RangeInclusive<usize> = 33..=100;
+/// Idle timeout and lifetime, in seconds. [model: 60..1209600]
+pub const LIFECYCLE_SECONDS: std::ops::RangeInclusive<u32> = 60..=1_209_600;
+/// Idle timeout when none is given, in seconds. [guide: 900]
+pub const DEFAULT_IDLE_TIMEOUT_SECONDS: u32 = 900;
+/// Longest life of one compute when none is given, in seconds. [guide: 28800]
+pub const DEFAULT_MAX_LIFETIME_SECONDS: u32 = 28_800;
+/// How long session storage lives without an invocation of its session. [guide: 14 days]
+pub const STORAGE_IDLE_EXPIRY: Duration = Duration::from_secs(14 * 24 * 3600);
+/// How long a code agent may take until its first healthy ping. [observed: "30s" in the error text]
+pub const AGENT_INIT_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the agent may take to its response head. [quotas: synchronous request 15 minutes]
+pub const INVOKE_RESPONSE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+/// How long a response may stream. [quotas: streaming 60 minutes]
+pub const INVOKE_STREAM_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+/// Port of the HTTP protocol inside a session. [guide: HTTP contract]
+pub const AGENT_HTTP_PORT: u16 = 8080;
+/// Longest drain of a command's output after its shell has exited. [ours]
+pub const COMMAND_DRAIN: Duration = Duration::from_millis(100);
+/// Largest value of a forwarded allowlisted header, in bytes. [guide: 4 KB]
+pub const MAX_FORWARDED_HEADER_BYTES: usize = 4096;
+/// Page size of lists when `maxResults` is absent. [model: maxResults 1..100; default ours]
+pub const DEFAULT_PAGE_SIZE: usize = 100;

@@ -1,0 +1,22 @@
+//! Pure values and rules of the domain: identifiers, limits, the session state machine, times.
+//!
+//! Nothing here does I/O, knows HTTP, SQL or a terminal. Every value is parsed once, at the edge;
+//! inner code takes these types and need not check again.
+
+mod command;
+mod ids;
+pub mod limits;
+mod names;
+mod runtime;
+mod session;
+mod time;
+
+pub use command::{CommandEvent, CommandLine, CommandStatus, CommandTimeout, OutputStream};
+pub use ids::{
+    AccountId, EndpointName, MountPath, ParseIdError, Partition, Region, RuntimeArn, RuntimeId, RuntimeName,
+    SessionId, Version,
+};
+pub use names::session_id_for_name;
+pub use runtime::{ArtifactRef, HeaderAllowlist, Lifecycle, LifecycleError, RuntimeSpec, ServerProtocol};
+pub use session::{EndReason, SessionEvent, SessionKey, SessionState, TransitionError, transition};
+pub use time::{ParseDurationError, Timestamp, format_duration, parse_duration};

@@ -1,0 +1,1 @@
+//! Session storage: the port and its carriers.

@@ -1,0 +1,6 @@
+//! The AWS protocol as values: paths, headers, bodies, errors and event-stream frames.
+//!
+//! Pure: no HTTP server, no async runtime, no emulator.
+
+pub mod admin;
+pub mod error;
