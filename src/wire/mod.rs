@@ -4,3 +4,6 @@
 
 pub mod admin;
 pub mod error;
+pub mod service_model;
+pub mod shape;
+pub mod validate;
