@@ -21,7 +21,9 @@ use crate::engine::Engine;
 use crate::model::{AccountId, EndpointName, Region, RuntimeId};
 
 use clock::Clock;
-use registry::{Registry, RegistryError};
+use registry::{
+    ClientToken, EndpointDeletion, EndpointOutcome, Registry, RegistryError, RuntimeDeletion, RuntimeOutcome,
+};
 use sessions::Sessions;
 use store::{Store, StoreError};
 
@@ -122,29 +124,62 @@ impl Emulator {
         let engine_name = engine.name();
         let sessions =
             Sessions::open(store, registry.clone(), engine, artifacts, clock.clone(), config.clone()).await?;
+        let (runtimes, endpoints) = registry.unfinished_deletions();
+        for deletion in runtimes {
+            tokio::spawn(purge_runtime(registry.clone(), sessions.clone(), deletion));
+        }
+        for deletion in endpoints {
+            tokio::spawn(purge_endpoint(registry.clone(), sessions.clone(), deletion));
+        }
         Ok(Arc::new(Self { config, registry, sessions, clock, engine: engine_name }))
     }
 
-    /// DeleteAgentRuntime: the runtime, its computes and all its sessions' storage.
-    pub async fn delete_agent_runtime(&self, id: &RuntimeId) -> Result<(), RegistryError> {
-        let deletion = self.registry.begin_delete_runtime(id).await?;
-        self.sessions.purge_runtime(id).await;
-        self.registry.finish_delete_runtime(deletion).await
+    /// DeleteAgentRuntime: the runtime, its computes and all its sessions' storage. Answers when the runtime is marked
+    /// DELETING and resolves no more; the rest follows in the background, or at the next start.
+    pub async fn delete_agent_runtime(
+        &self,
+        id: &RuntimeId,
+        token: Option<ClientToken>,
+    ) -> Result<RuntimeOutcome, RegistryError> {
+        let (outcome, deletion) = self.registry.begin_delete_runtime(id, token).await?;
+        if let Some(deletion) = deletion {
+            tokio::spawn(purge_runtime(self.registry.clone(), self.sessions.clone(), deletion));
+        }
+        Ok(outcome)
     }
 
-    /// DeleteAgentRuntimeEndpoint: the endpoint, its computes and its sessions' storage.
+    /// DeleteAgentRuntimeEndpoint: the endpoint, its computes and its sessions' storage. As [`Self::delete_agent_runtime`].
     pub async fn delete_agent_runtime_endpoint(
         &self,
         id: &RuntimeId,
         endpoint: &EndpointName,
-    ) -> Result<(), RegistryError> {
-        let deletion = self.registry.begin_delete_endpoint(id, endpoint).await?;
-        self.sessions.purge_endpoint(id, endpoint).await;
-        self.registry.finish_delete_endpoint(deletion).await
+        token: Option<ClientToken>,
+    ) -> Result<EndpointOutcome, RegistryError> {
+        let (outcome, deletion) = self.registry.begin_delete_endpoint(id, endpoint, token).await?;
+        if let Some(deletion) = deletion {
+            tokio::spawn(purge_endpoint(self.registry.clone(), self.sessions.clone(), deletion));
+        }
+        Ok(outcome)
     }
 
     /// Stops every compute with grace and makes everything durable.
     pub async fn shutdown(&self) {
         self.sessions.shutdown().await;
+    }
+}
+
+async fn purge_runtime(registry: Arc<Registry>, sessions: Arc<Sessions>, deletion: RuntimeDeletion) {
+    let id = deletion.id().clone();
+    sessions.purge_runtime(&id).await;
+    if let Err(e) = registry.finish_delete_runtime(deletion).await {
+        tracing::error!("deleting agent runtime `{id}` will be finished at the next start: {e}");
+    }
+}
+
+async fn purge_endpoint(registry: Arc<Registry>, sessions: Arc<Sessions>, deletion: EndpointDeletion) {
+    let (id, name) = (deletion.runtime().clone(), deletion.name().clone());
+    sessions.purge_endpoint(&id, &name).await;
+    if let Err(e) = registry.finish_delete_endpoint(deletion).await {
+        tracing::error!("deleting endpoint `{name}` of `{id}` will be finished at the next start: {e}");
     }
 }

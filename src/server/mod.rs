@@ -8,6 +8,7 @@ use tokio::net::{TcpListener, UnixListener};
 use crate::emulator::Emulator;
 
 pub mod control;
+pub(crate) mod errors;
 
 /// Serves both AWS planes on `aws` and the admin plane on `admin` until `shutdown` resolves or the
 /// admin plane is told to shut down; then stops every session with grace.
