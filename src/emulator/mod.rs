@@ -8,6 +8,7 @@
 //! [`clock::Clock`] owns the time that all lifecycle decisions use.
 
 pub mod clock;
+mod logs;
 pub mod registry;
 pub mod sessions;
 pub mod store;
