@@ -8,9 +8,11 @@
 //! [`clock::Clock`] owns the time that all lifecycle decisions use.
 
 pub mod clock;
+pub mod command;
 mod logs;
 pub mod registry;
 pub mod sessions;
+mod stop_tokens;
 pub mod store;
 
 use std::path::PathBuf;
@@ -19,13 +21,14 @@ use std::time::Duration;
 
 use crate::artifacts::ArtifactStore;
 use crate::engine::Engine;
-use crate::model::{AccountId, EndpointName, Region, RuntimeId};
+use crate::model::{AccountId, EndpointName, Region, RuntimeId, SessionKey, Timestamp};
 
 use clock::Clock;
 use registry::{
     ClientToken, EndpointDeletion, EndpointOutcome, Registry, RegistryError, RuntimeDeletion, RuntimeOutcome,
 };
-use sessions::Sessions;
+use sessions::{SessionError, Sessions};
+use stop_tokens::StopTokens;
 use store::{Store, StoreError};
 
 /// What an emulator is set to.
@@ -92,6 +95,10 @@ pub struct Emulator {
     pub clock: Arc<Clock>,
     /// Name of the engine that runs sessions.
     pub engine: &'static str,
+    /// When it was opened.
+    pub started_at: Timestamp,
+    store: Store,
+    stops: StopTokens,
 }
 
 /// Why an emulator could not be opened.
@@ -124,7 +131,8 @@ impl Emulator {
         let artifacts = ArtifactStore::below(&config.home);
         let engine_name = engine.name();
         let sessions =
-            Sessions::open(store, registry.clone(), engine, artifacts, clock.clone(), config.clone()).await?;
+            Sessions::open(store.clone(), registry.clone(), engine, artifacts, clock.clone(), config.clone())
+                .await?;
         let (runtimes, endpoints) = registry.unfinished_deletions();
         for deletion in runtimes {
             tokio::spawn(purge_runtime(registry.clone(), sessions.clone(), deletion));
@@ -132,7 +140,16 @@ impl Emulator {
         for deletion in endpoints {
             tokio::spawn(purge_endpoint(registry.clone(), sessions.clone(), deletion));
         }
-        Ok(Arc::new(Self { config, registry, sessions, clock, engine: engine_name }))
+        Ok(Arc::new(Self {
+            started_at: clock.unshifted(),
+            config,
+            registry,
+            sessions,
+            clock,
+            engine: engine_name,
+            store,
+            stops: StopTokens::default(),
+        }))
     }
 
     /// DeleteAgentRuntime: the runtime, its computes and all its sessions' storage. Answers when the runtime is marked
@@ -161,6 +178,29 @@ impl Emulator {
             tokio::spawn(purge_endpoint(self.registry.clone(), self.sessions.clone(), deletion));
         }
         Ok(outcome)
+    }
+
+    /// StopRuntimeSession. The same `token` gets the same answer again: a client that lost the answer of a
+    /// stop and repeats it must not hear that the session is unknown.
+    pub async fn stop_session(&self, key: &SessionKey, token: Option<&str>) -> Result<(), SessionError> {
+        if token.is_some_and(|token| self.stops.knows(key, token)) {
+            return Ok(());
+        }
+        self.sessions.stop(key).await?;
+        if let Some(token) = token {
+            self.stops.remember(key, token);
+        }
+        Ok(())
+    }
+
+    /// Moves the clock ahead; every lifecycle decision follows at once.
+    pub async fn advance_clock(&self, by: Duration) -> Result<(), StoreError> {
+        self.clock.advance(by, &self.store).await
+    }
+
+    /// Back to real time.
+    pub async fn reset_clock(&self) -> Result<(), StoreError> {
+        self.clock.reset(&self.store).await
     }
 
     /// Stops every compute with grace and makes everything durable.
