@@ -142,8 +142,10 @@ else
         command -v cargo >/dev/null 2>&1 || fail "\`cargo\` is not installed" \
             "install Rust, or install a release archive with --archive"
         (cd "$here" && cargo build --release --locked --bin agentcore) || fail "the build failed"
-        built=$(cd "$here" && cargo metadata --no-deps --format-version 1 |
-            sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')/release/agentcore
+        target=$(cd "$here" && cargo metadata --no-deps --format-version 1 |
+            sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
+        # Where a target is set in cargo's own variable, its directory stands in between.
+        built=$target/${CARGO_BUILD_TARGET:+$CARGO_BUILD_TARGET/}release/agentcore
         [ -f "$built" ] || fail "the build left no program at \`$built\`"
     fi
 fi

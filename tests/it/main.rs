@@ -13,4 +13,5 @@ mod boto3;
 mod install;
 mod offline;
 mod sdk;
+mod semantics;
 mod support;
