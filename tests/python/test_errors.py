@@ -3,7 +3,7 @@
 import json
 import time
 
-from harness import (ROLE, STORAGE, Raw, Suite, artifact, control, create, data, new_name, new_session, path_of)
+from harness import (ROLE, Raw, Suite, artifact, control, create, data, new_name, new_session, path_of)
 
 UNCHECKED = {"parameter_validation": False}
 
