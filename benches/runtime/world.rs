@@ -89,9 +89,7 @@ impl Emulator {
         let home = tempfile::Builder::new().prefix("ac-bench-").tempdir().unwrap();
         let log = std::fs::File::create(home.path().join("log")).unwrap();
         let mut command = Command::new(AGENTCORE);
-        command
-            .args(["local", "up", "--foreground", "--port", "0"])
-            .env("AGENTCORE_HOME", home.path().join("home"));
+        command.args(["local", "up", "--foreground"]).env("AGENTCORE_HOME", home.path().join("home"));
         command.stdout(log.try_clone().unwrap()).stderr(log);
         let process = Running::start(&mut command);
         let begin = Instant::now();

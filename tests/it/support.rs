@@ -93,27 +93,41 @@ pub fn short_temp_dir() -> TempDir {
 /// A running emulator of its own: own state directory, own port. Ends with the value.
 pub struct Emulator {
     child: Child,
-    home: TempDir,
+    home: PathBuf,
     endpoint: String,
+    scratch: TempDir,
 }
 
 impl Emulator {
     /// Starts `agentcore local up --foreground` with `flags` and waits until it answers.
     #[track_caller]
     pub fn start(flags: &[&str]) -> Self {
-        let home = short_temp_dir();
-        let log = File::create(home.path().join("test-output.log")).unwrap();
+        let scratch = short_temp_dir();
+        Self::start_at(scratch.path().join("home"), scratch, flags)
+    }
+
+    /// Starts one whose state directory is `home`.
+    #[track_caller]
+    pub fn start_in(home: &Path) -> Self {
+        Self::start_at(home.to_owned(), short_temp_dir(), &[])
+    }
+
+    #[track_caller]
+    fn start_at(home: PathBuf, scratch: TempDir, flags: &[&str]) -> Self {
+        let log_file = scratch.path().join("test-output.log");
+        let log = File::create(&log_file).unwrap();
         let mut command = clean(BIN);
+        // Without `--port`, whoever finds the usual port taken gets a free one.
         command
-            .env("AGENTCORE_HOME", home.path().join("home"))
-            .args(["local", "up", "--foreground", "--port", "0"])
+            .env("AGENTCORE_HOME", &home)
+            .args(["local", "up", "--foreground"])
             .args(flags)
             .stdout(log.try_clone().unwrap())
             .stderr(log);
         let mut child = command.spawn().unwrap();
         let end = Instant::now() + START_LIMIT;
         let endpoint = loop {
-            let text = fs::read_to_string(home.path().join("home/emulator.json")).unwrap_or_default();
+            let text = fs::read_to_string(home.join("emulator.json")).unwrap_or_default();
             let found = serde_json::from_str::<serde_json::Value>(&text).ok();
             let endpoint = found.and_then(|v| v["endpoint"].as_str().map(str::to_owned));
             if let Some(endpoint) = endpoint.filter(|e| answers(e)) {
@@ -123,12 +137,12 @@ impl Emulator {
             if ended.is_some() || Instant::now() > end {
                 let _ = child.kill();
                 let _ = child.wait();
-                let log = fs::read_to_string(home.path().join("test-output.log")).unwrap_or_default();
+                let log = fs::read_to_string(&log_file).unwrap_or_default();
                 panic!("the emulator did not start ({ended:?}); it wrote:\n{log}");
             }
             std::thread::sleep(Duration::from_millis(10));
         };
-        Self { child, home, endpoint }
+        Self { child, home, endpoint, scratch }
     }
 
     /// Base URL of both planes.
@@ -137,8 +151,8 @@ impl Emulator {
     }
 
     /// The state directory.
-    pub fn home(&self) -> PathBuf {
-        self.home.path().join("home")
+    pub fn home(&self) -> &Path {
+        &self.home
     }
 
     /// The program, pointed at this emulator.
@@ -173,7 +187,7 @@ impl Drop for Emulator {
         let hung = matches!(self.child.try_wait(), Ok(None));
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let log = fs::read_to_string(self.home.path().join("test-output.log")).unwrap_or_default();
+        let log = fs::read_to_string(self.scratch.path().join("test-output.log")).unwrap_or_default();
         if std::thread::panicking() {
             println!("--- the emulator wrote:\n{log}");
         } else {
