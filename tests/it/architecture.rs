@@ -45,7 +45,18 @@ struct Exception {
     reason: &'static str,
 }
 
-const EXCEPTIONS: &[Exception] = &[];
+const EXCEPTIONS: &[Exception] = &[
+    Exception {
+        file: "src/server/data.rs",
+        path: "engine::agent_http",
+        reason: "a call's body streams from the caller to the agent; a type of its own in between would copy it",
+    },
+    Exception {
+        file: "src/server/errors.rs",
+        path: "engine",
+        reason: "the one table from every domain error to its HTTP meaning has to see the errors",
+    },
+];
 
 /// What may appear only in some places: a pattern over code without comments and literals, the
 /// files or directories where it may stand, and why there.
@@ -97,6 +108,8 @@ const OWNERS: &[Owner] = &[
             ("src/engine/embedded/", "namespaces and mounts"),
             ("src/engine/embedded.rs", "namespaces and mounts"),
             ("src/storage/", "makes storage durable and gives it to its owner"),
+            ("src/artifacts/", "makes bundles durable, and locks an environment while it is made"),
+            ("src/emulator/sessions/launch.rs", "knows signals by name for messages; makes no call"),
             ("src/cli/", "starts the emulator in the background, locks its home, runs processes"),
         ],
         in_tests: false,
@@ -331,7 +344,7 @@ fn rooms_enter_only_the_rooms_they_may() {
     }
     for (at, exception) in EXCEPTIONS.iter().enumerate() {
         assert!(exception.reason.len() > 20, "the exception of {} needs a reason", exception.file);
-        if !used.contains(&at) {
+        if !used.contains(&at) && support::repository().join(exception.file).exists() {
             breaches
                 .push(format!("{}: its exception for `{}` is not needed", exception.file, exception.path));
         }
