@@ -4,9 +4,11 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::support;
+use crate::support::{self, Project};
+
+const SYSTEM_PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin";
 
 /// Prepares a shell command that runs `script` in a network namespace where only loopback is up, with
 /// an environment that names nothing but a home of its own. `None`, after a skip, where there is none to be had.
@@ -24,7 +26,7 @@ fn isolated(test: &str, home: &Path, script: &str) -> Option<Command> {
         return None;
     }
     let mut command = Command::new("/usr/bin/env");
-    command.args(["-i", "PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"]);
+    command.arg("-i").arg(format!("PATH={SYSTEM_PATH}"));
     command.arg(format!("HOME={}", home.display())).arg(format!("AGENTCORE={}", support::BIN));
     command.arg(unshare).args(flags).args(["sh", "-euc"]);
     // The namespace has a loopback that is down; everything else is absent, which the script proves first.
@@ -89,4 +91,49 @@ fn create_deploy_invoke_stop_resume() {
     let state = home.path().join(".local/share/agentcore");
     assert!(state.is_dir(), "the default home is the data directory of the user");
     assert!(!state.join("emulator.json").exists());
+}
+
+/// The first deploy may need a network; from then on only changed requirements do.
+#[test]
+fn an_environment_is_made_once_from_the_requirements() {
+    let name = "offline::an_environment_is_made_once_from_the_requirements";
+    if !Path::new("/usr/bin/python3").exists() {
+        return support::skip(name, "no /usr/bin/python3; install python3 and python3-venv");
+    }
+    // Where this environment could be made, another one can.
+    if support::python(name).is_none() {
+        return;
+    }
+    let home = support::short_temp_dir();
+    let project = Project::new("lab", "lab", json!({}));
+    fs::write(project.path().join("requirements.txt"), "six==1.17.0\n").unwrap();
+    let main = project.path().join("main.py");
+    let agent = fs::read_to_string(&main).unwrap();
+    let with_package = agent.replacen("import hashlib\n", "import six\nimport hashlib\n", 1);
+    assert_ne!(agent, with_package);
+    fs::write(&main, &with_package).unwrap();
+    let run = |args: &[&str]| {
+        let mut command = support::clean(support::BIN);
+        command.env("AGENTCORE_HOME", home.path().join("state")).env("PATH", SYSTEM_PATH);
+        support::succeed(command.current_dir(project.path()).args(args));
+    };
+    run(&["local", "deploy"]);
+    run(&["local", "down"]);
+
+    fs::write(&main, with_package + "# other code, the same requirements\n").unwrap();
+    let script = format!(
+        r#"
+        export AGENTCORE_HOME="$HOME/state"
+        cd {}
+        trap '"$AGENTCORE" local down' EXIT
+        "$AGENTCORE" local deploy
+        "$AGENTCORE" local invoke --session a '{{"do": "echo", "n": 1}}' > "$HOME/answer"
+        "#,
+        project.path().display()
+    );
+    let Some(mut command) = isolated(name, home.path(), &script) else { return };
+    support::succeed(&mut command);
+    let answer: Value =
+        serde_json::from_str(&fs::read_to_string(home.path().join("answer")).unwrap()).unwrap();
+    assert_eq!(answer, json!({ "n": 1 }));
 }
