@@ -159,7 +159,8 @@ def operation(table, model, service, name):
     op = model["operations"][name]
     http = op["http"]
     shapes = model["shapes"]
-    payload = option(text(shapes[op["input"]["shape"]]["payload"]) if shapes[op["input"]["shape"]].get("payload") else None)
+    payload = shapes[op["input"]["shape"]].get("payload")
+    payload = option(text(payload) if payload else None)
     given = table.add(model, service, op["input"]["shape"])
     answer = table.add(model, service, op["output"]["shape"])
     errors = ", ".join(

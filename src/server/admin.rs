@@ -55,7 +55,7 @@ async fn status(State(admin): Shared) -> Response {
         region: emulator.config.region.to_string(),
         account: emulator.config.account.to_string(),
         started_at: emulator.started_at.to_rfc3339(),
-        runtimes: emulator.registry.count(),
+        runtimes: emulator.registry.runtime_count(),
         live_sessions: live.count(),
         sessions: sessions.len(),
         clock_offset_seconds: emulator.clock.offset().as_secs(),

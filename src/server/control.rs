@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::rejection::QueryRejection;
+use axum::extract::rejection::{QueryRejection, RawPathParamsRejection};
 use axum::extract::{Query, RawPathParams, State};
 use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter, on};
@@ -68,11 +68,11 @@ fn route(operation: &'static Operation, handler: Handler) -> MethodRouter<Arc<Em
     on(
         method,
         move |State(emulator): State<Arc<Emulator>>,
-              path: RawPathParams,
+              path: Result<RawPathParams, RawPathParamsRejection>,
               query: Result<Query<Vec<(String, String)>>, QueryRejection>,
               body: Body| async move {
             let answer = async {
-                let input = read_request(operation, &path, query, body).await?;
+                let input = read_request(operation, path, query, body).await?;
                 handler(emulator, input).await
             };
             match answer.await {
@@ -85,7 +85,7 @@ fn route(operation: &'static Operation, handler: Handler) -> MethodRouter<Arc<Em
 
 async fn read_request(
     operation: &Operation,
-    path: &RawPathParams,
+    path: Result<RawPathParams, RawPathParamsRejection>,
     query: Result<Query<Vec<(String, String)>>, QueryRejection>,
     body: Body,
 ) -> Result<Members, AwsError> {
@@ -93,6 +93,7 @@ async fn read_request(
         reason: Some(ValidationReason::CannotParse),
         ..AwsError::new(ErrorKind::Validation, message)
     };
+    let path = path.map_err(|e| cannot_parse(format!("The path cannot be read: {e}")))?;
     let path: Vec<(String, String)> =
         path.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let Query(query) = query.map_err(|e| cannot_parse(format!("The query cannot be read: {e}")))?;

@@ -349,7 +349,8 @@ impl Walk {
         let mut result = Members::new();
         if strict {
             for name in given.keys().filter(|name| members.iter().all(|m| m.name != *name)) {
-                self.below(format_args!(".{}", quoted(name)), |walk| {
+                let dot = if self.path.is_empty() { "" } else { "." };
+                self.below(format_args!("{dot}{}", quoted(name)), |walk| {
                     let message = unknown_member(name, members);
                     walk.violation(message);
                 });
@@ -448,11 +449,402 @@ fn compiled(place: u16) -> Option<&'static Regex> {
     COMPILED[usize::from(place)].get_or_init(|| compile(pattern).ok()).as_ref()
 }
 
-/// The model's patterns mean the whole text, and their classes are those of ASCII.
+/// The model's patterns mean the whole text.
 fn compile(pattern: &str) -> Result<Regex, regex::Error> {
-    let ascii = pattern
-        .replace(r"\d", "[0-9]")
-        .replace(r"\s", r"[\t\n\x0B\x0C\r ]")
-        .replace(r"\S", r"[^\t\n\x0B\x0C\r ]");
-    Regex::new(&format!(r"\A(?:{ascii})\z"))
+    Regex::new(&format!(r"\A(?:{})\z", ascii(pattern)))
+}
+
+/// The model's classes are those of ASCII, this engine's would be those of Unicode.
+fn ascii(pattern: &str) -> String {
+    pattern.replace(r"\d", "[0-9]").replace(r"\s", r"[\t\n\x0B\x0C\r ]").replace(r"\S", r"[^\t\n\x0B\x0C\r ]")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use proptest::string::string_regex;
+    use serde_json::json;
+
+    use super::super::service_model as model;
+    use super::*;
+
+    fn read(operation: &Operation, body: Value) -> Result<Members, AwsError> {
+        let path = [("agentRuntimeId".to_owned(), "coder-AbCdEf0123".to_owned())];
+        read_input(
+            operation,
+            &RawInput { path: &path, body: body.to_string().as_bytes(), ..RawInput::default() },
+        )
+    }
+
+    fn create(extra: Value) -> Value {
+        let mut body = json!({
+            "agentRuntimeName": "coder",
+            "agentRuntimeArtifact": { "codeConfiguration": {
+                "code": { "s3": { "bucket": "bundles", "prefix": "key" } },
+                "runtime": "PYTHON_3_13",
+                "entryPoint": ["main.py"],
+            } },
+            "roleArn": "arn:aws:iam::123456789012:role/agent",
+        });
+        for (name, value) in extra.as_object().unwrap() {
+            body[name] = value.clone();
+        }
+        body
+    }
+
+    /// The violations of CreateAgentRuntime with these members, as `name: message`.
+    fn refused(extra: Value) -> Vec<String> {
+        let error = read(&model::CREATE_AGENT_RUNTIME, create(extra)).expect_err("must be refused");
+        assert_eq!(error.kind, ErrorKind::Validation);
+        error.field_list.into_iter().map(|f| format!("{}: {}", f.name, f.message)).collect()
+    }
+
+    #[test]
+    fn a_fitting_input_comes_out_as_it_is() {
+        let body = create(json!({
+            "lifecycleConfiguration": { "maxLifetime": 3600, "idleRuntimeSessionTimeout": 60 },
+            "filesystemConfigurations": [{ "sessionStorage": { "mountPath": "/mnt/work/" } }],
+            "environmentVariables": { "B": "", "A": "é" },
+            "tags": { "team": "x" },
+        }));
+        let members = read(&model::CREATE_AGENT_RUNTIME, body.clone()).unwrap();
+        assert_eq!(Value::Object(members), body);
+    }
+
+    #[test]
+    fn unknown_members_are_dropped_and_null_is_absent() {
+        let body = create(json!({
+            "filesystemConfiguration": [{ "sizeInGiB": 5 }],
+            "description": null,
+            "protocolConfiguration": { "serverProtocol": "HTTP", "colour": "red" },
+        }));
+        let members = read(&model::CREATE_AGENT_RUNTIME, body).unwrap();
+        assert!(members.get("filesystemConfiguration").is_none() && members.get("description").is_none());
+        assert_eq!(members["protocolConfiguration"], json!({ "serverProtocol": "HTTP" }));
+    }
+
+    #[test]
+    fn unknown_members_of_file_systems_are_errors_that_help() {
+        let inside = json!({ "sessionStorage": { "mountPath": "/mnt/a", "sizeInGiB": 5 } });
+        assert_eq!(
+            refused(json!({ "filesystemConfigurations": [inside] })),
+            [
+                "filesystemConfigurations[0].sessionStorage.sizeInGiB: Unknown member 'sizeInGiB': session storage has no size member, only `mountPath`; every session gets 1 GB"
+            ]
+        );
+        let beside = json!({ "sessionStorage": { "mountPath": "/mnt/a" }, "readOnly": true });
+        let [message] = &refused(json!({ "filesystemConfigurations": [beside] }))[..] else {
+            panic!("one violation")
+        };
+        assert!(
+            message.starts_with("filesystemConfigurations[0].readOnly: Unknown member 'readOnly'"),
+            "{message}"
+        );
+        assert!(message.contains("sessionStorage"), "{message}");
+    }
+
+    #[test]
+    fn every_kind_of_constraint_is_named_in_the_services_words() {
+        let cases = [
+            (
+                json!({ "roleArn": null }),
+                "roleArn: Value null at 'roleArn' failed to satisfy constraint: Member must not be null",
+            ),
+            (
+                json!({ "agentRuntimeName": "1st" }),
+                "agentRuntimeName: Value '1st' at 'agentRuntimeName' failed to satisfy constraint: Member must satisfy regular expression pattern: [a-zA-Z][a-zA-Z0-9_]{0,47}",
+            ),
+            // Anchored: a fitting beginning is not enough, nor is a line end.
+            (
+                json!({ "agentRuntimeName": "a\n" }),
+                "agentRuntimeName: Value 'a\n' at 'agentRuntimeName' failed to satisfy constraint: Member must satisfy regular expression pattern: [a-zA-Z][a-zA-Z0-9_]{0,47}",
+            ),
+            (
+                json!({ "lifecycleConfiguration": { "idleRuntimeSessionTimeout": 30 } }),
+                "lifecycleConfiguration.idleRuntimeSessionTimeout: Value '30' at 'lifecycleConfiguration.idleRuntimeSessionTimeout' failed to satisfy constraint: Member must have value greater than or equal to 60",
+            ),
+            (
+                json!({ "lifecycleConfiguration": { "maxLifetime": 1_209_601 } }),
+                "lifecycleConfiguration.maxLifetime: Value '1209601' at 'lifecycleConfiguration.maxLifetime' failed to satisfy constraint: Member must have value less than or equal to 1209600",
+            ),
+            (
+                json!({ "networkConfiguration": { "networkMode": "public" } }),
+                "networkConfiguration.networkMode: Value 'public' at 'networkConfiguration.networkMode' failed to satisfy constraint: Member must satisfy enum value set: [PUBLIC, VPC]",
+            ),
+            (
+                json!({ "agentRuntimeArtifact": {} }),
+                "agentRuntimeArtifact: Value at 'agentRuntimeArtifact' failed to satisfy constraint: Member must have exactly one of: [containerConfiguration, codeConfiguration]",
+            ),
+            (
+                json!({ "requestHeaderConfiguration": { "requestHeaderAllowlist": [] } }),
+                "requestHeaderConfiguration.requestHeaderAllowlist: Value at 'requestHeaderConfiguration.requestHeaderAllowlist' failed to satisfy constraint: Member must have length greater than or equal to 1",
+            ),
+            (
+                json!({ "requestHeaderConfiguration": { "requestHeaderAllowlist": ["X-A", null] } }),
+                "requestHeaderConfiguration.requestHeaderAllowlist[1]: Value null at 'requestHeaderConfiguration.requestHeaderAllowlist[1]' failed to satisfy constraint: Member must not be null",
+            ),
+            (
+                json!({ "tags": { "k": "é" } }),
+                "tags.k: Value 'é' at 'tags.k' failed to satisfy constraint: Member must satisfy regular expression pattern: [a-zA-Z0-9\\s._:/=+@-]*",
+            ),
+        ];
+        for (extra, expected) in cases {
+            assert_eq!(refused(extra), [expected]);
+        }
+        let both = json!({ "agentRuntimeArtifact": {
+            "containerConfiguration": { "containerUri": "x" },
+            "codeConfiguration": {},
+        } });
+        assert_eq!(refused(both).len(), 1);
+    }
+
+    #[test]
+    fn lengths_count_characters() {
+        assert!(
+            read(&model::CREATE_AGENT_RUNTIME, create(json!({ "description": "é".repeat(4096) }))).is_ok()
+        );
+        assert_eq!(refused(json!({ "description": "é".repeat(4097) })).len(), 1);
+    }
+
+    #[test]
+    fn all_violations_come_at_once_and_secrets_are_not_repeated() {
+        let violations = refused(json!({
+            "agentRuntimeName": "-",
+            "roleArn": "role",
+            "environmentVariables": { "TOKEN": "s3cret".repeat(1000), "": "s3cret" },
+        }));
+        assert_eq!(violations.len(), 4, "{violations:?}");
+        assert!(violations.iter().all(|v| !v.contains("s3cret")), "{violations:?}");
+    }
+
+    #[test]
+    fn wrong_types_cannot_be_parsed() {
+        let cases = [
+            (json!({ "agentRuntimeName": 5 }), "expected a string, found a number"),
+            (json!({ "filesystemConfigurations": {} }), "expected a list, found an object"),
+            (
+                json!({ "lifecycleConfiguration": { "maxLifetime": "600" } }),
+                "expected a 32-bit integer, found a string",
+            ),
+            (
+                json!({ "lifecycleConfiguration": { "maxLifetime": 600.5 } }),
+                "expected a 32-bit integer, found a number",
+            ),
+            (json!({ "lifecycleConfiguration": { "maxLifetime": 1u64 << 40 } }), "expected a 32-bit integer"),
+            (json!({ "tags": [] }), "expected an object, found a list"),
+        ];
+        for (extra, expected) in cases {
+            let error = read(&model::CREATE_AGENT_RUNTIME, create(extra)).unwrap_err();
+            assert_eq!(error.reason, Some(ValidationReason::CannotParse));
+            assert!(error.message.contains(expected), "{}", error.message);
+        }
+        for body in ["{", "[]", "\"x\"", "{}{}", "\u{feff}{}"] {
+            let raw = RawInput { body: body.as_bytes(), ..RawInput::default() };
+            let error = read_input(&model::CREATE_AGENT_RUNTIME, &raw).unwrap_err();
+            assert_eq!(error.reason, Some(ValidationReason::CannotParse), "{body}");
+        }
+    }
+
+    #[test]
+    fn path_query_and_headers_are_read_too() {
+        let query = |text: &str| {
+            let query = [("maxResults".to_owned(), text.to_owned())];
+            read_input(&model::LIST_AGENT_RUNTIMES, &RawInput { query: &query, ..RawInput::default() })
+        };
+        assert_eq!(query("7").unwrap()["maxResults"], 7);
+        assert_eq!(query("0").unwrap_err().reason, Some(ValidationReason::FieldValidationFailed));
+        assert_eq!(query("ten").unwrap_err().reason, Some(ValidationReason::CannotParse));
+        let keys = [("tagKeys".to_owned(), "a".to_owned()), ("tagKeys".to_owned(), "b".to_owned())];
+        let path = [(
+            "resourceArn".to_owned(),
+            "arn:aws:bedrock-agentcore:us-east-1:123456789012:runtime/x".to_owned(),
+        )];
+        let raw = RawInput { path: &path, query: &keys, ..RawInput::default() };
+        assert_eq!(read_input(&model::UNTAG_RESOURCE, &raw).unwrap()["tagKeys"], json!(["a", "b"]));
+
+        let path = [("agentRuntimeArn".to_owned(), "x".to_owned())];
+        let header = ("x-amzn-bedrock-agentcore-runtime-session-id", "short");
+        let raw = RawInput { path: &path, headers: &[header], body: b"\xff not JSON", ..RawInput::default() };
+        let error = read_input(&model::INVOKE_AGENT_RUNTIME, &raw).unwrap_err();
+        assert_eq!(error.field_list[0].name, "runtimeSessionId");
+    }
+
+    #[test]
+    fn a_payload_structure_is_the_whole_body() {
+        let members =
+            read_payload(&model::INVOKE_AGENT_RUNTIME_COMMAND, br#"{"command":"ls","timeout":5,"x":1}"#);
+        assert_eq!(Value::Object(members.unwrap()), json!({ "command": "ls", "timeout": 5 }));
+        for bad in [r#"{}"#, r#"{"command":""}"#, r#"{"command":7}"#, "", "[]"] {
+            assert!(read_payload(&model::INVOKE_AGENT_RUNTIME_COMMAND, bad.as_bytes()).is_err(), "{bad}");
+        }
+        let path = [("agentRuntimeArn".to_owned(), "x".to_owned())];
+        let raw = RawInput { path: &path, body: br#"{"command":"ls"}"#, ..RawInput::default() };
+        let members = read_input(&model::INVOKE_AGENT_RUNTIME_COMMAND, &raw).unwrap();
+        assert_eq!(members["body"], json!({ "command": "ls" }));
+    }
+
+    #[test]
+    fn the_table_is_whole_and_its_patterns_compile() {
+        let exists = |place: u16| assert!(usize::from(place) < SHAPES.len());
+        for shape in &SHAPES {
+            match &shape.kind {
+                Kind::Structure { members, .. } => members.iter().for_each(|m| exists(m.shape)),
+                Kind::List { member, .. } => exists(*member),
+                Kind::Map { key, value, .. } => [*key, *value].into_iter().for_each(exists),
+                Kind::String { pattern: Some(pattern), .. } => {
+                    if let Err(e) = compile(pattern) {
+                        panic!(
+                            "pattern of {} needs an entry in the generator's PATTERN_FIXES: {e}",
+                            shape.name
+                        );
+                    }
+                }
+                _ => {}
+            }
+        }
+        for operation in model::OPERATIONS {
+            exists(operation.input);
+            exists(operation.output);
+        }
+    }
+
+    #[test]
+    fn outputs_are_checked_in_both_directions() {
+        let fine = json!({ "status": "DELETING", "agentRuntimeId": "coder-AbCdEf0123" });
+        assert_eq!(check_output(&model::DELETE_AGENT_RUNTIME, &fine), []);
+        let names = |body: Value| -> Vec<String> {
+            check_output(&model::DELETE_AGENT_RUNTIME, &body).into_iter().map(|f| f.name).collect()
+        };
+        assert_eq!(names(json!({})), ["status"]);
+        assert_eq!(names(json!({ "status": "DELETING", "extra": 1 })), ["extra"]);
+        assert_eq!(names(json!({ "status": "GONE" })), ["status"]);
+    }
+
+    /// Values that fit a shape.
+    fn fitting(place: u16) -> BoxedStrategy<Value> {
+        let shape = shape(place);
+        match &shape.kind {
+            Kind::Structure { union: true, members } => {
+                let one = |m: &'static Member| fitting(m.shape).prop_map(move |v| json!({ m.name: v }));
+                proptest::strategy::Union::new(members.iter().map(one)).boxed()
+            }
+            Kind::Structure { members, .. } => {
+                let member = |m: &'static Member| {
+                    let given = fitting(m.shape).prop_map(Some);
+                    let value =
+                        if m.required { given.boxed() } else { prop_oneof![Just(None), given].boxed() };
+                    value.prop_map(move |v| (m.name, v))
+                };
+                let all: Vec<_> =
+                    members.iter().filter(|m| m.location == Location::Body).map(member).collect();
+                let object = |pairs: Vec<(&str, Option<Value>)>| {
+                    let given = pairs.into_iter().filter_map(|(n, v)| Some((n.to_owned(), v?)));
+                    Value::Object(given.collect())
+                };
+                all.prop_map(object).boxed()
+            }
+            Kind::List { member, min, max } => {
+                let low = usize::try_from(min.unwrap_or(0)).unwrap();
+                let high = max.map_or(low + 1, |max| usize::try_from(max).unwrap().min(low + 1));
+                proptest::collection::vec(fitting(*member), low..=high).prop_map(Value::Array).boxed()
+            }
+            Kind::Map { key, value, min, .. } => {
+                let low = usize::try_from(min.unwrap_or(0)).unwrap();
+                let key = fitting(*key).prop_map(|k| k.as_str().unwrap().to_owned());
+                let entries = proptest::collection::hash_map(key, fitting(*value), low..=low + 1);
+                entries.prop_map(|map| Value::Object(map.into_iter().collect())).boxed()
+            }
+            Kind::String { values, .. } if !values.is_empty() => {
+                proptest::sample::select(values.to_vec()).prop_map(Value::from).boxed()
+            }
+            Kind::String { min, max, pattern, .. } => {
+                let (low, high) = (min.unwrap_or(0), max.unwrap_or(300));
+                let text = match (shape.name, pattern) {
+                    // Chance would hardly ever hit these lengths.
+                    ("ClientToken", _) => string_regex("[a-zA-Z0-9]{33,60}").unwrap().boxed(),
+                    ("BedrockAgentcoreResourceArn" | "ResourceConfigurationIdentifier", _) => {
+                        Just("rcfg-0123456789abcdefg".to_owned()).boxed()
+                    }
+                    (_, Some(pattern)) => string_regex(&ascii(pattern)).unwrap().boxed(),
+                    (_, None) => string_regex(&format!("\\PC{{{low},{}}}", low + 5)).unwrap().boxed(),
+                };
+                let fits = move |t: &String| (low..=high).contains(&(t.chars().count() as u64));
+                text.prop_filter("length", fits).prop_map(Value::from).boxed()
+            }
+            Kind::Integer { min, max } => {
+                (min.unwrap_or(-5)..=max.unwrap_or(5)).prop_map(Value::from).boxed()
+            }
+            Kind::Boolean => any::<bool>().prop_map(Value::from).boxed(),
+            Kind::Timestamp => Just(json!("2026-01-01T00:00:00.000Z")).boxed(),
+            Kind::Blob { .. } => Just(Value::Null).boxed(),
+        }
+    }
+
+    fn arbitrary_json() -> impl Strategy<Value = Value> {
+        let names = proptest::sample::select(vec![
+            "agentRuntimeArtifact",
+            "codeConfiguration",
+            "code",
+            "s3",
+            "bucket",
+            "filesystemConfigurations",
+            "sessionStorage",
+            "mountPath",
+            "tags",
+            "entryPoint",
+            "lifecycleConfiguration",
+            "maxLifetime",
+            "é",
+        ]);
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            "\\PC{0,20}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(6, 64, 6, move |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..6).prop_map(Value::Array),
+                proptest::collection::vec((names.clone(), inner), 0..6).prop_map(|pairs| {
+                    Value::Object(pairs.into_iter().map(|(n, v)| (n.to_owned(), v)).collect())
+                }),
+            ]
+        })
+    }
+
+    proptest! {
+        // A case holds about half of all members, and making it takes long.
+        #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
+
+        #[test]
+        fn what_fits_the_model_passes_unchanged(body in fitting(model::CREATE_AGENT_RUNTIME.input)) {
+            let read = read(&model::CREATE_AGENT_RUNTIME, body.clone());
+            prop_assert_eq!(read.map(Value::Object), Ok(body));
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_json_is_read_or_refused(body in arbitrary_json()) {
+            for operation in model::OPERATIONS {
+                if let Err(error) = read(operation, body.clone()) {
+                    prop_assert_eq!(error.kind, ErrorKind::Validation);
+                    prop_assert!(!error.message.is_empty());
+                }
+                check_output(operation, &body);
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(body in proptest::collection::vec(any::<u8>(), 0..64)) {
+            for operation in model::OPERATIONS {
+                let raw = RawInput { body: &body, ..RawInput::default() };
+                let _ = read_input(operation, &raw);
+                let _ = read_payload(operation, &body);
+            }
+        }
+    }
 }

@@ -10,6 +10,7 @@
 
 mod architecture;
 mod boto3;
+mod control;
 mod engine;
 mod install;
 mod offline;

@@ -485,11 +485,6 @@ impl Registry {
         self.snapshot.borrow().endpoint(runtime, endpoint)?.resolved.clone()
     }
 
-    /// How many runtimes there are.
-    pub fn count(&self) -> usize {
-        self.snapshot.borrow().runtimes.len()
-    }
-
     /// The runtime's id when it is named as one of this emulator's.
     fn local_id<'a>(&self, runtime: &'a RuntimeRef) -> Option<&'a RuntimeId> {
         match runtime {
