@@ -74,6 +74,10 @@ struct Init {
     /// The leader of every tree that may still be asked to end. A tree outlives its leader, so an entry
     /// stays until then: a dozen bytes for each process that was detached.
     leaders: HashMap<u64, Pid>,
+    /// Reading ends of outputs that the emulator reads: standard output, standard error.
+    outputs: HashMap<(u64, bool), OwnedFd>,
+    /// Reading ends that nobody else reads any more.
+    draining: Vec<OwnedFd>,
     starting: Vec<Starting>,
     connecting: Vec<Connecting>,
     kills: Vec<Kill>,
@@ -127,6 +131,8 @@ impl Init {
             mounter: session.mounter,
             children: HashMap::new(),
             leaders: HashMap::new(),
+            outputs: HashMap::new(),
+            draining: Vec::new(),
             starting: Vec::new(),
             connecting: Vec::new(),
             kills: Vec::new(),
@@ -139,8 +145,12 @@ impl Init {
         let mut linked = true;
         loop {
             linked = linked && self.flush();
-            if !linked && self.ending.is_none() {
-                self.end(ORPHAN_GRACE);
+            if !linked {
+                // Nobody reads; what is still said on the way out must not be a deadly write.
+                self.draining.extend(self.outputs.drain().map(|(_, output)| output));
+                if self.ending.is_none() {
+                    self.end(ORPHAN_GRACE);
+                }
             }
             let events = self.wait(linked)?;
             for index in events.starting.into_iter().rev() {
@@ -150,6 +160,11 @@ impl Init {
             for index in events.connecting.into_iter().rev() {
                 let connecting = self.connecting.swap_remove(index);
                 self.connected(connecting);
+            }
+            for index in events.draining.into_iter().rev() {
+                if self.draining.get(index).is_some_and(|output| !drain(output)) {
+                    self.draining.swap_remove(index);
+                }
             }
             if events.children {
                 while let Ok(Some(_)) = self.signals.read_signal() {}
@@ -175,6 +190,7 @@ impl Init {
         let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
         fds.extend(self.starting.iter().map(|s| PollFd::new(s.forked.verdict.as_fd(), PollFlags::POLLIN)));
         fds.extend(self.connecting.iter().map(|c| PollFd::new(c.socket.as_fd(), PollFlags::POLLOUT)));
+        fds.extend(self.draining.iter().map(|d| PollFd::new(d.as_fd(), PollFlags::POLLIN)));
         if linked {
             fds.push(PollFd::new(self.socket.as_fd(), socket_flags));
         }
@@ -193,7 +209,8 @@ impl Init {
             .filter(|(_, c)| ready.next().unwrap_or(false) || c.deadline <= now)
             .map(|(index, _)| index)
             .collect();
-        Ok(Events { children, starting, connecting, socket: ready.next().unwrap_or(false) })
+        let draining = (0..self.draining.len()).filter(|_| ready.next().unwrap_or(false)).collect();
+        Ok(Events { children, starting, connecting, draining, socket: ready.next().unwrap_or(false) })
     }
 
     fn timeout(&self) -> PollTimeout {
@@ -237,12 +254,14 @@ impl Init {
     fn handle(&mut self, request: Request, fds: Vec<OwnedFd>) -> Result<(), LinkError> {
         match request {
             Request::Spawn { id, argv, environment, working_directory } => {
-                let [output, errors] = <[OwnedFd; 2]>::try_from(fds)
-                    .map_err(|_| LinkError::Malformed("a spawn without its two descriptors".into()))?;
+                let [output, errors, read_output, read_errors] = <[OwnedFd; 4]>::try_from(fds)
+                    .map_err(|_| LinkError::Malformed("a spawn without its four descriptors".into()))?;
                 match self.spawn(id, &argv, environment, &working_directory, &output, &errors) {
                     Ok(forked) => {
                         self.children.insert(forked.pid, id);
                         self.leaders.insert(id, forked.pid);
+                        self.outputs.insert((id, false), read_output);
+                        self.outputs.insert((id, true), read_errors);
                         self.starting.push(Starting { id, forked });
                     }
                     Err(failure) => self.report(&Report::Failed { id, failure }, vec![]),
@@ -253,6 +272,9 @@ impl Init {
                 // Never started, or killed before: nothing of it runs.
                 None => self.report(&Report::Done { id }, vec![]),
             },
+            Request::Release { process, errors } => {
+                self.draining.extend(self.outputs.remove(&(process, errors)))
+            }
             Request::Connect { id, port } => match open_connection(port) {
                 Ok((socket, true)) => self.report(&Report::Done { id }, vec![socket]),
                 Ok((socket, false)) => {
@@ -315,6 +337,8 @@ impl Init {
                 // It ends by itself; there is no process of this number to tell the end of.
                 self.children.remove(&starting.forked.pid);
                 self.leaders.remove(&id);
+                self.outputs.remove(&(id, false));
+                self.outputs.remove(&(id, true));
                 Report::Failed { id, failure: Failure::System { step, errno } }
             }
             Err(e) => {
@@ -426,12 +450,22 @@ struct Events {
     children: bool,
     starting: Vec<usize>,
     connecting: Vec<usize>,
+    draining: Vec<usize>,
     socket: bool,
 }
 
 /// Every process of the PID namespace but this one, which as its first process is spared.
 fn signal_all(signal: Signal) {
     let _ = kill(Pid::from_raw(-1), signal);
+}
+
+/// Reads once and forgets. False when the output has ended.
+fn drain(output: &OwnedFd) -> bool {
+    let mut nowhere = [0u8; 16 * 1024];
+    match nix::unistd::read(output, &mut nowhere) {
+        Ok(count) => count > 0,
+        Err(errno) => matches!(errno, Errno::EAGAIN | Errno::EINTR),
+    }
 }
 
 /// A socket on its way to the port, and whether it has arrived.

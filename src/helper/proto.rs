@@ -13,7 +13,7 @@ pub const PROCESS_TAG: &str = "AGENTCORE_PROCESS";
 /// Largest message, in bytes. [ours: a command of 65,536 bytes, each escaped to six, and its environment
 /// fit in well; it bounds what either side can make the other hold]
 pub const MAX_MESSAGE_BYTES: usize = 2 * 1024 * 1024;
-/// Most file descriptors that come with one message. [ours: a launch hands over a few; a spawn two]
+/// Most file descriptors that come with one message. [ours: a spawn has four]
 pub const MAX_MESSAGE_FDS: usize = 4;
 /// Longest wait for a connection inside a session. [ours: loopback answers at once unless the listener's
 /// queue is full]
@@ -29,7 +29,8 @@ pub const MAX_UNSENT_BYTES: usize = 8 * 1024 * 1024;
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "kind")]
 pub enum Request {
-    /// Start a process; two descriptors come along, its standard output and its standard error.
+    /// Start a process; four descriptors come along: the writing ends of its standard output and its
+    /// standard error, and the reading ends, which the helper empties once nobody else does.
     Spawn {
         /// Number of the request and of the process.
         id: u64,
@@ -46,6 +47,14 @@ pub enum Request {
         id: u64,
         /// Number of the process.
         process: u64,
+    },
+    /// The emulator reads an output of a process no longer: what is still written goes nowhere, and neither
+    /// ends the writer (SIGPIPE) nor makes it wait.
+    Release {
+        /// Number of the process.
+        process: u64,
+        /// Standard error, else standard output.
+        errors: bool,
     },
     /// Open a connection to a port of the session's loopback; it comes with the answer.
     Connect {

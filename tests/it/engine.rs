@@ -456,7 +456,7 @@ fn kill_ends_the_whole_tree() {
         // In a session of its own; with its parent gone; with a cleared environment below a living parent;
         // stopped; and one that ignores SIGTERM.
         let script = "setsid sleep 301 & (setsid sh -c 'sleep 302; :' &) ; \
-                      sh -c 'env -i setsid sleep 303; :' & sleep 304 & kill -STOP $!; \
+                      sh -c 'env -i setsid sleep 303; :' & sleep 304 & s=$!; sleep 0.1; kill -STOP $s; \
                       (trap '' TERM; sleep 305; :) & sleep 0.2; echo started; wait";
         let mut process = compute.spawn(sh(script)).await.unwrap();
         assert_eq!(line(&mut process).await, "started");
@@ -476,13 +476,16 @@ fn kill_ends_the_whole_tree() {
         line(&mut dropped).await;
         drop(dropped);
         until("the dropped tree ends", async || run(&*compute, sleepers).await.0.trim() == "0").await;
-        let mut kept = compute.spawn(sh("sleep 302 & echo started; exit 3")).await.unwrap();
+        // Its output goes nowhere then, but is not the end of it, and not a wait either.
+        let noise = "(while [ ! -e /tmp/enough ]; do head -c 100000 /dev/zero; done; exec sleep 302) & echo started; exit 3";
+        let mut kept = compute.spawn(sh(noise)).await.unwrap();
         line(&mut kept).await;
         assert_eq!(kept.control.wait().await.unwrap(), ProcessExit::Code(3));
         kept.control.detach();
         drop(kept);
         tokio::time::sleep(Duration::from_millis(100)).await;
-        assert_eq!(run(&*compute, sleepers).await.0.trim(), "1");
+        run(&*compute, "touch /tmp/enough").await;
+        until("the detached child goes on", async || run(&*compute, sleepers).await.0.trim() == "1").await;
     });
 }
 
@@ -615,7 +618,7 @@ fn emulator_to_be_killed() {
             early_mount: true,
         };
         let compute = engine.start(spec).await.unwrap();
-        let script = "trap 'sleep 0.3; echo saved > /mnt/workspace/saved; exit' TERM; echo up; while :; do sleep 0.05; done";
+        let script = "trap 'sleep 0.3; echo bye; echo bye >&2; echo saved > /mnt/workspace/saved; exit' TERM; echo up; while :; do sleep 0.05; done";
         let mut process = compute.spawn(sh(script)).await.unwrap();
         line(&mut process).await;
         std::fs::write(directory.join("record.new"), &compute.record().0).unwrap();
@@ -678,14 +681,42 @@ fn what_cannot_start_is_told() {
     });
 }
 
+/// Not a test of its own: the next one runs it where user namespaces are closed.
+#[test]
+fn probe_where_namespaces_are_closed() {
+    #[allow(clippy::disallowed_methods, reason = "set by the test that starts this one")]
+    let closed = std::env::var_os("AGENTCORE_TEST_CLOSED").is_some();
+    if !closed {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let config = EmbeddedConfig { helper_exe: program(), runtime_dir: directory.path().join("runtime") };
+    let engine = EmbeddedEngine::new(config).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    match runtime.block_on(engine.probe()) {
+        Err(EngineError::Unavailable { reason, hint }) => {
+            assert!(reason.contains("namespaces"), "{reason}");
+            assert!(hint.contains("user.max_user_namespaces"), "{hint}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(std::fs::read_dir(directory.path().join("runtime")).unwrap().next().is_none());
+}
+
 #[test]
 fn a_host_that_cannot_make_sessions_is_told_what_to_enable() {
-    let room = Room::new();
-    // The kernel refuses the seventh level of nesting, whoever asks; here: no helper program at all.
-    let config = EmbeddedConfig { helper_exe: "/bin/true".into(), runtime_dir: room.path("runtime") };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let error = runtime.block_on(EmbeddedEngine::new(config).unwrap().probe()).unwrap_err();
-    assert!(matches!(error, EngineError::Start(_) | EngineError::Helper(_)), "{error}");
+    // The limit of namespaces below a user namespace of our own is ours to set.
+    let script = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$@\"";
+    let output = Command::new("unshare")
+        .args(["--user", "--map-root-user", "sh", "-c", script, "sh"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "engine::probe_where_namespaces_are_closed", "--nocapture"])
+        .env("AGENTCORE_TEST_CLOSED", "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("1 passed"), "{said}");
 }
 
 #[test]

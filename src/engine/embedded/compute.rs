@@ -6,8 +6,10 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -17,7 +19,7 @@ use nix::unistd::{Gid, Uid, fchown};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::unix::AsyncFd;
-use tokio::io::{Interest, Ready};
+use tokio::io::{AsyncRead, Interest, ReadBuf, Ready};
 use tokio::net::unix::pipe;
 use tokio::process::Child;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -164,19 +166,22 @@ impl EmbeddedCompute {
         Self { link, process, gone, record, pipe_owner }
     }
 
-    fn pipe(&self) -> io::Result<(pipe::Receiver, OwnedFd)> {
+    /// A pipe for an output: the emulator's reading end, the writing end, the helper's reading end.
+    fn pipe(&self) -> io::Result<(pipe::Receiver, OwnedFd, OwnedFd)> {
         let (read, write) = io::pipe()?;
         if let Some((uid, gid)) = self.pipe_owner {
             // Else a program could not open its own /dev/stdout: a pipe belongs to whoever made it.
             fchown(&write, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
         }
-        Ok((pipe::Receiver::from_owned_fd(read.into())?, write.into()))
+        let other = read.try_clone()?;
+        // Makes both reading ends non-blocking: they are one open file.
+        Ok((pipe::Receiver::from_owned_fd(read.into())?, write.into(), other.into()))
     }
 
     async fn spawn_process(&self, spec: ProcessSpec) -> Result<Process, EngineError> {
         let io = |source| EngineError::Io { context: "making pipes for a process".to_owned(), source };
-        let (stdout, output) = self.pipe().map_err(io)?;
-        let (stderr, errors) = self.pipe().map_err(io)?;
+        let (stdout, output, read_output) = self.pipe().map_err(io)?;
+        let (stderr, errors, read_errors) = self.pipe().map_err(io)?;
         let program = spec.argv.first().cloned().unwrap_or_default();
         let directory = spec.working_directory.unwrap_or_else(|| WORKDIR.to_owned());
         let id = self.link.number();
@@ -189,7 +194,11 @@ impl EmbeddedCompute {
         let (ended, exit) = watch::channel(None);
         // Before the request: a caller that goes away while the process starts kills it by dropping this.
         let mut tree = Tree { link: self.link.clone(), id, exit, kill_on_drop: true };
-        let failure = match self.link.ask(id, request, vec![output, errors], Some(ended)).await? {
+        let link = || self.link.clone();
+        let stdout = Output { pipe: stdout, link: link(), id, errors: false };
+        let stderr = Output { pipe: stderr, link: link(), id, errors: true };
+        let fds = vec![output, errors, read_output, read_errors];
+        let failure = match self.link.ask(id, request, fds, Some(ended)).await? {
             Ok(_) => {
                 return Ok(Process {
                     stdout: Box::pin(stdout),
@@ -347,6 +356,31 @@ impl Drop for Tree {
             let request = Request::Kill { id: self.link.number(), process: self.id };
             let _ = self.link.orders.send(Order::Tell { request });
         }
+    }
+}
+
+/// An output of a process. The helper holds the pipe's reading end too, and takes over when this is dropped.
+struct Output {
+    pipe: pipe::Receiver,
+    link: Link,
+    id: u64,
+    errors: bool,
+}
+
+impl AsyncRead for Output {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.pipe).poll_read(cx, buf)
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        let request = Request::Release { process: self.id, errors: self.errors };
+        let _ = self.link.orders.send(Order::Tell { request });
     }
 }
 

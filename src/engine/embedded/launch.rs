@@ -61,7 +61,10 @@ fn serve(socket: OwnedFd) -> ExitCode {
     let mut emulator = Control::new(socket);
     let Ok(Some((request, _))) = emulator.receive::<LaunchRequest>() else { return ExitCode::FAILURE };
     match request {
-        LaunchRequest::Session { plan } => session(emulator, &plan),
+        LaunchRequest::Session { mut plan } => {
+            root::add_real_paths(&mut plan);
+            session(emulator, &plan)
+        }
         LaunchRequest::Remove { ids, path } => remove(emulator, &ids, &path),
     }
 }

@@ -65,6 +65,14 @@ pub(super) fn own_paths(plan: &Plan) -> Vec<&Path> {
     let fixed = [plan.code.as_path(), plan.tool.as_path()];
     fixed.into_iter().chain(plan.read_only.iter().map(PathBuf::as_path)).collect()
 }
+
+/// Adds where read-only paths that lead over links really are: what lies below them may say so.
+pub(super) fn add_real_paths(plan: &mut Plan) {
+    let real = plan.read_only.iter().filter_map(|path| path.canonicalize().ok());
+    let new: Vec<PathBuf> = real.filter(|path| !plan.read_only.contains(path)).collect();
+    plan.read_only.extend(new);
+}
+
 const CODE: usize = 0;
 const TOOL: usize = 1;
 const FIRST_READ_ONLY: usize = 2;
@@ -180,13 +188,6 @@ fn collect(plan: &Plan, mut mapped: Vec<Option<OwnedFd>>) -> Result<Pieces, Laun
         refuse_own(path)?;
         let (tree, _) = own(FIRST_READ_ONLY + index, path, "the read-only path")?;
         let directory = metadata.is_dir();
-        // What lies below it may name it by its real path: show it there too.
-        if let Ok(real) = path.canonicalize()
-            && real != *path
-            && refuse_own(&real).is_ok()
-        {
-            mounts.push(take(&real, &real, directory, Paths, READ_ONLY)?);
-        }
         mounts.push(Piece { at: path.clone(), tree, directory });
     }
     let storage = match &plan.storage {
