@@ -403,7 +403,6 @@ impl Actor {
 
     /// The compute could not be made; nothing of it runs.
     async fn on_launch_failed(&mut self, error: SessionError) {
-        self.fail_waiters(&error);
         self.stop_after_start = None;
         // Nothing runs and nothing was written, so the way through Stopping is an instant.
         self.go(SessionEvent::Lost);
@@ -415,6 +414,7 @@ impl Actor {
             self.keep(None).await;
         }
         self.show();
+        self.fail_waiters(&error);
         self.after_end(Ok(())).await;
     }
 
@@ -451,6 +451,10 @@ impl Actor {
         let Phase::Up(up) = std::mem::replace(&mut self.phase, Phase::Down) else { return };
         let Some(record) = self.record.clone() else { return };
         up.live.gate.close();
+        if up.live.gate.inside() > 0 {
+            // A call that is cut was active until now.
+            self.entry.touch();
+        }
         self.entry.publish_live(None);
         up.live.agent_ready.store(false, Ordering::Release);
         up.live.cut.cancel();
@@ -481,6 +485,8 @@ impl Actor {
                 self.begin_start();
             }
         }
+        // A large move of the clock ends the compute and outlives its storage in one go.
+        self.expire().await;
     }
 
     async fn on_agent_ended(&mut self, exit: String) {

@@ -91,15 +91,14 @@ pub(super) enum Verdict {
 pub(super) fn judge(facts: &Facts<'_>, now: Timestamp) -> Verdict {
     let Facts { started_at, lifecycle, in_flight, last_activity, pings } = facts;
     let old_at = started_at.plus(lifecycle.max_lifetime);
-    if now >= old_at {
-        return Verdict::End(EndReason::MaxLifetime);
-    }
     let active = *in_flight > 0 || pings.busy();
     // Whatever is active now is idle for the first time after now.
     let quiet_since = if active { now } else { (*last_activity).max(pings.idle_since) };
     let idle_at = quiet_since.plus(lifecycle.idle_timeout);
-    if now >= idle_at {
-        return Verdict::End(EndReason::IdleTimeout);
+    // A large move of the clock may pass both; then the reason is what would have come first.
+    if now >= old_at.min(idle_at) {
+        let idle_first = idle_at <= old_at;
+        return Verdict::End(if idle_first { EndReason::IdleTimeout } else { EndReason::MaxLifetime });
     }
     Verdict::LookAgain(old_at.min(idle_at))
 }
@@ -195,6 +194,8 @@ mod tests {
         let pings = PingMemory::new(at(0));
         assert_eq!(verdict(10, 0, &pings, 69), Verdict::LookAgain(at(70)));
         assert_eq!(verdict(10, 0, &pings, 70), Verdict::End(EndReason::IdleTimeout));
+        assert_eq!(verdict(10, 0, &pings, 9_000), Verdict::End(EndReason::IdleTimeout));
+        assert_eq!(verdict(590, 0, &pings, 9_000), Verdict::End(EndReason::MaxLifetime));
     }
 
     #[test]
