@@ -1,1 +1,3 @@
-
+mod cli;
+mod cli_local;
+mod project;
