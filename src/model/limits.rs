@@ -18,6 +18,8 @@ pub const COMMAND_BYTES: std::ops::RangeInclusive<usize> = 1..=65_536;
 pub const COMMAND_TIMEOUT_SECONDS: std::ops::RangeInclusive<u32> = 1..=3_600;
 /// Timeout of a command when none is given. [model, guide: 300 s]
 pub const DEFAULT_COMMAND_TIMEOUT_SECONDS: u32 = 300;
+/// Largest code bundle, unpacked, in bytes. [quotas: 750 MB]
+pub const MAX_CODE_BYTES: u64 = 750_000_000;
 /// Length of a session id. [model: request header min 33; response shape max 100]
 pub const SESSION_ID_CHARS: std::ops::RangeInclusive<usize> = 33..=100;
 /// Idle timeout and lifetime, in seconds. [model: 60..1209600]
