@@ -825,11 +825,18 @@ fn trees_that_sessions_wrote_can_be_deleted() {
         let (output, errors, _) = run(&*compute, script).await;
         assert_eq!((output.as_str(), errors.as_str()), ("done\n", ""));
         let owner = std::fs::metadata(room.path("storage/owned")).unwrap().uid();
-        let expected = match room.engine.storage_owner() {
-            Some((base, _)) => base + 1000,
-            None if has_range() => RANGE + 999,
-            None => nix::unistd::Uid::effective().as_raw(),
-        };
+        // Where id 1000 of the session lies, as the session's own table says; one id has all files.
+        let (map, _, _) = run(&*compute, "cat /proc/self/uid_map").await;
+        let extents = map.lines().map(|line| {
+            let numbers: Vec<u32> = line.split_whitespace().map(|n| n.parse().unwrap()).collect();
+            (numbers[0], numbers[1], numbers[2])
+        });
+        let extents: Vec<_> = extents.collect();
+        assert!(!has_range() || extents == [(0, TEST_USER, 1), (1, RANGE, 65_535)], "{extents:?}");
+        let holder = extents.iter().find(|(inside, _, count)| (*inside..inside + count).contains(&1000));
+        let own = nix::unistd::Uid::effective().as_raw();
+        let expected = holder.map_or(own, |(inside, outside, _)| outside + 1000 - inside);
+        assert!(!is_root() || expected == room.engine.storage_owner().unwrap().0 + 1000);
         assert_eq!(owner, expected, "the owner on the host");
         compute.terminate(Duration::ZERO).await.unwrap();
         room.engine.remove_tree(room.path("storage")).await.unwrap();
