@@ -481,6 +481,37 @@ fn a_prefix_below_a_private_home_works_read_only() {
 }
 
 #[test]
+fn a_virtual_environment_below_a_private_home_works_at_its_own_place() {
+    both("a_virtual_environment_below_a_private_home_works_at_its_own_place", async |room| {
+        let home = room.path("home");
+        let environment = home.join("project/.venv");
+        std::fs::create_dir_all(home.join("project")).unwrap();
+        let mut make = Command::new("python3");
+        let made = make.args(["-m", "venv", "--without-pip"]).arg(&environment).status().unwrap();
+        assert!(made.success());
+        let packages = std::fs::read_dir(environment.join("lib")).unwrap().next().unwrap().unwrap().path();
+        std::fs::write(packages.join("site-packages/installed.py"), "WHERE = 'in the environment'\n")
+            .unwrap();
+        std::fs::set_permissions(&home, PermissionsExt::from_mode(0o700)).unwrap();
+        // The interpreter may itself be below a private home, as uv and pyenv have it.
+        let ask =
+            Command::new("python3").args(["-c", "import sys; print(sys.base_prefix)"]).output().unwrap();
+        let prefix = PathBuf::from(String::from_utf8(ask.stdout).unwrap().trim());
+        let spec = ComputeSpec { read_only: vec![environment.clone(), prefix], ..room.spec() };
+        let compute = room.engine.start(spec).await.unwrap();
+        let python = environment.join("bin/python3");
+        let code = "import sys, installed; print(sys.prefix, installed.WHERE)";
+        let process = compute.spawn(argv(&[python.to_str().unwrap(), "-c", code])).await.unwrap();
+        let (output, errors, _) = finish(process).await;
+        assert_eq!(
+            (output, errors.as_str()),
+            (format!("{} in the environment\n", environment.display()), "")
+        );
+        assert!(!packages.join("site-packages/__pycache__").exists(), "the environment was written to");
+    });
+}
+
+#[test]
 fn a_python_agent_runs_from_a_private_bundle() {
     both("a_python_agent_runs_from_a_private_bundle", async |room| {
         let code = room.path("code");
