@@ -17,7 +17,7 @@ class Validation(Suite):
         return control(**UNCHECKED).create_agent_runtime(**settings)
 
     def refused(self, *fields, message=None, **changes):
-        answer = self.error("ValidationException", self.create, client=control(), **changes)
+        answer = self.error("ValidationException", self.create, **changes)
         self.assertEqual(answer["ResponseMetadata"]["HTTPStatusCode"], 400)
         self.assertIn(answer.get("reason"), ("FieldValidationFailed", "CannotParse"))
         names = [field["name"] for field in answer.get("fieldList", [])]
@@ -33,7 +33,7 @@ class Validation(Suite):
                      lifecycleConfiguration={"idleRuntimeSessionTimeout": 30})
 
     def test_required_members(self):
-        answer = self.error("ValidationException", control(**UNCHECKED).create_agent_runtime, client=control(),
+        answer = self.error("ValidationException", control(**UNCHECKED).create_agent_runtime,
                             agentRuntimeName=new_name())
         names = json.dumps(answer.get("fieldList"))
         self.assertIn("agentRuntimeArtifact", names)
@@ -150,7 +150,7 @@ class NotFound(Suite):
                 agentRuntimeId=unknown, agentRuntimeArtifact=artifact(), roleArn=ROLE),
             lambda: control().get_agent_runtime_endpoint(agentRuntimeId=self.runtime.id, endpointName="nowhere"),
         ):
-            self.error("ResourceNotFoundException", call, client=control())
+            self.error("ResourceNotFoundException", call)
 
     def test_bare_id_with_account(self):
         account = self.runtime.arn.split(":")[4]
@@ -169,7 +169,7 @@ class Conflict(Suite):
 
     def test_a_taken_name(self):
         name = self.runtime.get()["agentRuntimeName"]
-        answer = self.error("ConflictException", create, client=control(), agentRuntimeName=name)
+        answer = self.error("ConflictException", create, agentRuntimeName=name)
         self.assertEqual(answer["ResponseMetadata"]["HTTPStatusCode"], 409)
 
     def test_a_runtime_in_transition(self):
