@@ -147,9 +147,9 @@ class Tags(Suite):
         runtime = create(tags={"team": "a", "stage": "dev"})
         client = runtime.control
         self.assertEqual(client.list_tags_for_resource(resourceArn=runtime.arn)["tags"], {"team": "a", "stage": "dev"})
-        client.tag_resource(resourceArn=runtime.arn, tags={"team": "b", "x y": "ü"})
+        client.tag_resource(resourceArn=runtime.arn, tags={"team": "b", "x y": "1 2"})
         client.untag_resource(resourceArn=runtime.arn, tagKeys=["stage"])
-        self.assertEqual(client.list_tags_for_resource(resourceArn=runtime.arn)["tags"], {"team": "b", "x y": "ü"})
+        self.assertEqual(client.list_tags_for_resource(resourceArn=runtime.arn)["tags"], {"team": "b", "x y": "1 2"})
         unknown = runtime.arn[:-10] + "0000000000"
         self.error("ResourceNotFoundException", client.list_tags_for_resource, resourceArn=unknown)
         runtime.delete()

@@ -82,13 +82,13 @@ class Validation(Suite):
         bundle["codeConfiguration"]["code"]["s3"]["bucket"] = "somebody-elses-bucket"
         for name, change in {
             "containerConfiguration": {"agentRuntimeArtifact": {"containerConfiguration": image}},
-            "somebody-elses-bucket": {"agentRuntimeArtifact": bundle},
+            "agentcore-local-artifacts": {"agentRuntimeArtifact": bundle},
             "VPC": {"networkConfiguration": {"networkMode": "VPC", "networkModeConfig": {
                 "securityGroups": ["sg-0123456789abcdef0"], "subnets": ["subnet-0123456789abcdef0"]}}},
             "efsAccessPoint": {"filesystemConfigurations": [efs]},
             "customJWTAuthorizer": {"authorizerConfiguration": {"customJWTAuthorizer": {
                 "discoveryUrl": "https://idp.example/.well-known/openid-configuration"}}},
-            "MCP": {"protocolConfiguration": {"serverProtocol": "MCP"}},
+            "serverProtocol": {"protocolConfiguration": {"serverProtocol": "MCP"}},
         }.items():
             with self.subTest(name):
                 self.refused(message=name, **change)
