@@ -6,6 +6,11 @@
 
 use std::path::{Path, PathBuf};
 
+mod pack;
+pub mod python;
+
+pub use pack::{PackError, Packed};
+
 use serde::{Deserialize, Serialize};
 
 /// Bucket name under which the emulator's own store stands in `codeConfiguration.code.s3`.

@@ -1,1 +1,156 @@
-//! The only room that knows the AWS SDK.
+//! The only room that knows the AWS SDK: one constructor for every client, plain values in and out,
+//! SDK errors mapped once.
+//!
+//! The SDK's defaults do not fit this service. Its stalled-stream protection ends a silent stream
+//! after seconds although an agent may think for minutes; it wants a CA bundle even for plain HTTP;
+//! it repeats calls that may have run. So every client is made by [`Connection`], which turns the
+//! first off, gives plain-HTTP targets a connector without TLS and TLS bundled roots beside the
+//! machine's own, and repeats only what cannot have run.
+
+use std::time::Duration;
+
+use aws_credential_types::Credentials;
+use aws_smithy_http_client::{Builder, Connector, tls};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_smithy_types::retry::RetryConfig;
+use aws_smithy_types::timeout::TimeoutConfig;
+
+use crate::model::{Region, limits};
+
+mod control;
+mod data;
+mod error;
+mod retry;
+
+pub use control::{ControlClient, RuntimeSettings, RuntimeSummary, Written};
+pub use data::{Answer, CommandCall, CommandStream, DataClient, InvokeCall, SessionCall};
+pub use error::AwsError;
+
+/// Longest wait for a connection. [ours]
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a call that cannot have run is sent at most. [ours]
+const MAX_ATTEMPTS: u32 = 5;
+
+/// A target and how it is reached: what every client is made from.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    endpoint: String,
+    region: Region,
+    local: bool,
+    read_timeout: Duration,
+}
+
+impl Connection {
+    /// An emulator at `endpoint`. Nothing of the user's AWS profile is read; a refused connection is final.
+    pub fn local(endpoint: impl Into<String>, region: Region) -> Self {
+        Self { endpoint: endpoint.into(), region, local: true, read_timeout: limits::INVOKE_RESPONSE_TIMEOUT }
+    }
+
+    /// With another limit for the time to the head of a response.
+    pub fn with_read_timeout(mut self, limit: Duration) -> Self {
+        self.read_timeout = limit;
+        self
+    }
+
+    /// A client of the data plane.
+    pub fn data(&self) -> DataClient {
+        let config = aws_sdk_bedrockagentcore::Config::builder()
+            .behavior_version_latest()
+            .endpoint_url(&self.endpoint)
+            .region(aws_sdk_bedrockagentcore::config::Region::new(self.region.to_string()))
+            .credentials_provider(placeholder_credentials())
+            .http_client(self.http_client())
+            .timeout_config(self.timeouts())
+            .retry_config(RetryConfig::standard().with_max_attempts(MAX_ATTEMPTS))
+            .retry_classifier(retry::OnlyWhatCannotHaveRun { reconnect: !self.local })
+            .stalled_stream_protection(
+                aws_sdk_bedrockagentcore::config::StalledStreamProtectionConfig::disabled(),
+            )
+            .build();
+        DataClient::new(aws_sdk_bedrockagentcore::Client::from_conf(config))
+    }
+
+    /// A client of the control plane.
+    pub fn control(&self) -> ControlClient {
+        let config = aws_sdk_bedrockagentcorecontrol::Config::builder()
+            .behavior_version_latest()
+            .endpoint_url(&self.endpoint)
+            .region(aws_sdk_bedrockagentcorecontrol::config::Region::new(self.region.to_string()))
+            .credentials_provider(placeholder_credentials())
+            .http_client(self.http_client())
+            .timeout_config(self.timeouts())
+            .retry_config(RetryConfig::standard().with_max_attempts(MAX_ATTEMPTS))
+            .retry_classifier(retry::OnlyWhatCannotHaveRun { reconnect: !self.local })
+            .stalled_stream_protection(
+                aws_sdk_bedrockagentcorecontrol::config::StalledStreamProtectionConfig::disabled(),
+            )
+            .build();
+        ControlClient::new(aws_sdk_bedrockagentcorecontrol::Client::from_conf(config))
+    }
+
+    fn timeouts(&self) -> TimeoutConfig {
+        // No operation timeout: it would end a stream that is still giving.
+        TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).read_timeout(self.read_timeout).build()
+    }
+
+    fn http_client(&self) -> SharedHttpClient {
+        let plain = self.endpoint.starts_with("http://");
+        Builder::new().build_with_connector_fn(move |settings, components| {
+            let mut builder = Connector::builder();
+            builder.set_connector_settings(settings.cloned());
+            builder.set_sleep_impl(components.and_then(|c| c.sleep_impl()));
+            if plain {
+                return builder.build_http();
+            }
+            builder
+                .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
+                .tls_context(tls_context())
+                .build()
+        })
+    }
+}
+
+/// The machine's own roots and, for a machine without any, the bundled ones.
+fn tls_context() -> tls::TlsContext {
+    let mut store = tls::TrustStore::default();
+    for root in webpki_root_certs::TLS_SERVER_ROOT_CERTS {
+        store.add_pem_certificate(pem(root));
+    }
+    // Building fails on no input that is made here; the default context is the same without our roots.
+    tls::TlsContext::builder().with_trust_store(store).build().unwrap_or_default()
+}
+
+/// A certificate as the connector wants it.
+fn pem(der: &[u8]) -> String {
+    use base64::Engine;
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    let lines: Vec<&str> =
+        text.as_bytes().chunks(64).map(|c| std::str::from_utf8(c).unwrap_or_default()).collect();
+    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+}
+
+/// Access key that stands for "nobody" on a local target.
+pub const PLACEHOLDER_KEY: &str = "test";
+
+fn placeholder_credentials() -> Credentials {
+    Credentials::new(PLACEHOLDER_KEY, PLACEHOLDER_KEY, None, None, "agentcore-local")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bundled_roots_are_certificates_that_the_connector_takes() {
+        let first = &webpki_root_certs::TLS_SERVER_ROOT_CERTS[0];
+        let text = pem(first);
+        assert!(text.lines().all(|l| l.len() <= 64));
+        // Loading happens when the connector is built, so this fails on a bad certificate.
+        let mut builder = Connector::builder();
+        builder.set_connector_settings(None);
+        let _ = builder
+            .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
+            .tls_context(tls_context())
+            .build();
+    }
+}

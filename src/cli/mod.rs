@@ -1,9 +1,161 @@
-//! Arguments and terminal.
+//! Arguments and terminal: one file for each verb, with its arguments and what it does.
+//!
+//! Only `ui.rs` prints, only `env.rs` reads the environment, only `exit.rs` knows exit codes. A verb
+//! gets a [`Context`] and gives an exit code or a [`Failure`]; nothing is started before it is needed,
+//! so that `--version` and `local status` cost next to nothing.
 
 use std::ffi::OsString;
+use std::future::Future;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+mod completions;
+mod create;
+mod demo_agent;
+mod env;
+mod exit;
+mod local;
+mod session_id;
+mod ui;
+
+use env::Env;
+use exit::{Failure, Outcome};
+use ui::Ui;
+
 /// Runs one command line.
-pub fn run(_args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    ExitCode::SUCCESS
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    if let Some(code) = crate::engine::embedded::hidden_entry(&args) {
+        return code;
+    }
+    let env = Env::read();
+    let cli = match Cli::try_parse_from(&args) {
+        Ok(cli) => cli,
+        Err(error) => return ui::usage(&error, &env),
+    };
+    let ui = Ui::new(cli.globals.output, cli.globals.color, cli.globals.quiet, cli.globals.verbose, &env);
+    let context = Context { ui, env, globals: cli.globals };
+    let outcome = match cli.verb {
+        Verb::Create(verb) => verb.exec(&context),
+        Verb::Local(verb) => verb.exec(&context),
+        Verb::Session(verb) => verb.exec(&context),
+        Verb::Completions(verb) => verb.exec(&context),
+        Verb::DemoAgent => demo_agent::exec(&context),
+    };
+    context.ui.finish(outcome)
+}
+
+/// The whole command line.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// Writes the completion script of `shell`, as `completions` prints it.
+pub fn completion_script(shell: clap_complete::Shell) -> Vec<u8> {
+    completions::script(shell)
+}
+
+#[derive(Parser)]
+#[command(
+    name = "agentcore",
+    version,
+    about = "Develop and run agents for Amazon Bedrock AgentCore Runtime, offline too",
+    propagate_version = false,
+    disable_help_subcommand = true,
+    max_term_width = 100
+)]
+struct Cli {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// Options of every command.
+#[derive(Args)]
+struct Globals {
+    /// How results are written to standard output
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    output: OutputFormat,
+    /// When to use colour
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
+    color: ColorChoice,
+    /// Say less on standard error
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    /// Say more on standard error; twice for more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, conflicts_with = "quiet")]
+    verbose: u8,
+    /// Project file [default: .bedrock_agentcore.yaml here or in a directory above]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Agent of the project
+    #[arg(long, global = true, value_name = "NAME")]
+    agent: Option<String>,
+}
+
+/// How results are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum OutputFormat {
+    /// For people
+    #[default]
+    Text,
+    /// JSON; a line for each event where a command streams
+    Json,
+}
+
+/// When to use colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum ColorChoice {
+    /// On a terminal, unless NO_COLOR is set
+    #[default]
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Create(create::CreateArgs),
+    Local(local::LocalArgs),
+    Session(session_id::SessionArgs),
+    Completions(completions::CompletionsArgs),
+    /// The agent of `local demo`
+    #[command(hide = true)]
+    DemoAgent,
+}
+
+/// What every verb works with.
+pub(crate) struct Context {
+    ui: Ui,
+    env: Env,
+    globals: Globals,
+}
+
+impl Context {
+    /// Runs `work` on a runtime of one thread, made now.
+    fn block_on(&self, work: impl Future<Output = Outcome>) -> Outcome {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.map_err(|e| Failure::failed(format!("no async runtime could be made: {e}")))?.block_on(work)
+    }
+
+    /// Runs `work` on a runtime of several threads, for the emulator.
+    fn block_on_threads(&self, work: impl Future<Output = Outcome>) -> Outcome {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+        runtime.map_err(|e| Failure::failed(format!("no async runtime could be made: {e}")))?.block_on(work)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        command().debug_assert();
+    }
 }

@@ -10,8 +10,13 @@
 
 mod architecture;
 mod boto3;
+mod cli;
+mod cli_local;
+mod control;
+mod engine;
 mod install;
 mod offline;
+mod project;
 mod sdk;
 mod semantics;
 mod support;

@@ -1,0 +1,293 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_agentcore_global_optspecs
+    string join \n output= color= q/quiet v/verbose config= agent= h/help V/version
+end
+
+function __fish_agentcore_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_agentcore_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_agentcore_using_subcommand
+    set -l cmd (__fish_agentcore_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c agentcore -n "__fish_agentcore_needs_command" -l output -d 'How results are written to standard output' -r -f -a "text\t'For people'
+json\t'JSON; a line for each event where a command streams'"
+complete -c agentcore -n "__fish_agentcore_needs_command" -l color -d 'When to use colour' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c agentcore -n "__fish_agentcore_needs_command" -l config -d 'Project file [default: .bedrock_agentcore.yaml here or in a directory above]' -r -F
+complete -c agentcore -n "__fish_agentcore_needs_command" -l agent -d 'Agent of the project' -r
+complete -c agentcore -n "__fish_agentcore_needs_command" -s q -l quiet -d 'Say less on standard error'
+complete -c agentcore -n "__fish_agentcore_needs_command" -s v -l verbose -d 'Say more on standard error; twice for more'
+complete -c agentcore -n "__fish_agentcore_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentcore -n "__fish_agentcore_needs_command" -s V -l version -d 'Print version'
+complete -c agentcore -n "__fish_agentcore_needs_command" -f -a "create" -d 'Make a new project'
+complete -c agentcore -n "__fish_agentcore_needs_command" -f -a "local" -d 'Run agents offline, in the emulator'
+complete -c agentcore -n "__fish_agentcore_needs_command" -f -a "session" -d 'Short names of sessions'
+complete -c agentcore -n "__fish_agentcore_needs_command" -f -a "completions" -d 'Print the completion script of a shell'
+complete -c agentcore -n "__fish_agentcore_needs_command" -f -a "demo-agent" -d 'The agent of `local demo`'
+complete -c agentcore -n "__fish_agentcore_using_subcommand create" -l template -d 'What to begin with' -r -f -a "minimal\t'A Python agent without dependencies'
+sdk\t'A Python agent on the `bedrock-agentcore` package'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand create" -l output -d 'How results are written to standard output' -r -f -a "text\t'For people'
+json\t'JSON; a line for each event where a command streams'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand create" -l color -d 'When to use colour' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand create" -l config -d 'Project file [default: .bedrock_agentcore.yaml here or in a directory above]' -r -F
+complete -c agentcore -n "__fish_agentcore_using_subcommand create" -l agent -d 'Agent of the project' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand create" -s q -l quiet -d 'Say less on standard error'
+complete -c agentcore -n "__fish_agentcore_using_subcommand create" -s v -l verbose -d 'Say more on standard error; twice for more'
+complete -c agentcore -n "__fish_agentcore_using_subcommand create" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and not __fish_seen_subcommand_from up down status env logs deploy invoke exec stop session clock demo" -l home -d 'The emulator\'s state directory [env: AGENTCORE_HOME] [default: agentcore in the user\'s data directory]' -r -F
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and not __fish_seen_subcommand_from up down status env logs deploy invoke exec stop session clock demo" -l output -d 'How results are written to standard output' -r -f -a "text\t'For people'
+json\t'JSON; a line for each event where a command streams'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and not __fish_seen_subcommand_from up down status env logs deploy invoke exec stop session clock demo" -l color -d 'When to use colour' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and not __fish_seen_subcommand_from up down status env logs deploy invoke exec stop session clock demo" -l config -d 'Project file [default: .bedrock_agentcore.yaml here or in a directory above]' -r -F
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and not __fish_seen_subcommand_from up down status env logs deploy invoke exec stop session clock demo" -l agent -d 'Agent of the project' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and not __fish_seen_subcommand_from up down status env logs deploy invoke exec stop session clock demo" -s q -l quiet -d 'Say less on standard error'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and not __fish_seen_subcommand_from up down status env logs deploy invoke exec stop session clock demo" -s v -l verbose -d 'Say more on standard error; twice for more'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and not __fish_seen_subcommand_from up down status env logs deploy invoke exec stop session clock demo" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and not __fish_seen_subcommand_from up down status env logs deploy invoke exec stop session clock demo" -f -a "up" -d 'Start the emulator, in the background unless told otherwise'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and not __fish_seen_subcommand_from up down status env logs deploy invoke exec stop session clock demo" -f -a "down" -d 'Stop every session with grace and end the emulator'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and not __fish_seen_subcommand_from up down status env logs deploy invoke exec stop session clock demo" -f -a "status" -d 'Show whether the emulator runs; exits with 1 when it does not'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and not __fish_seen_subcommand_from up down status env logs deploy invoke exec stop session clock demo" -f -a "env" -d 'Print the variables that point SDKs at the emulator: eval "$(agentcore local env)"'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and not __fish_seen_subcommand_from up down status env logs deploy invoke exec stop session clock demo" -f -a "logs" -d 'Show what agents wrote to standard output and error'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and not __fish_seen_subcommand_from up down status env logs deploy invoke exec stop session clock demo" -f -a "deploy" -d 'Deploy the project\'s agent to the emulator: a new version where anything changed'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and not __fish_seen_subcommand_from up down status env logs deploy invoke exec stop session clock demo" -f -a "invoke" -d 'Call the agent; starts the emulator and deploys on first use'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and not __fish_seen_subcommand_from up down status env logs deploy invoke exec stop session clock demo" -f -a "exec" -d 'Run a command in a session, with its exit code as ours'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and not __fish_seen_subcommand_from up down status env logs deploy invoke exec stop session clock demo" -f -a "stop" -d 'Stop a session and wait until its files are safe; the next call resumes it'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and not __fish_seen_subcommand_from up down status env logs deploy invoke exec stop session clock demo" -f -a "session" -d 'Look at and remove sessions'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and not __fish_seen_subcommand_from up down status env logs deploy invoke exec stop session clock demo" -f -a "clock" -d 'Show or move the emulator\'s clock'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and not __fish_seen_subcommand_from up down status env logs deploy invoke exec stop session clock demo" -f -a "demo" -d 'Show the whole story: an agent writes a file, stops, resumes, and the file is there'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l port -d 'Port on the loopback interface [default: 8642, or a free one when that is taken]' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l engine -d 'What runs sessions' -r -f -a "embedded\t'Namespaces of this Linux host'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l grace -d 'Time between SIGTERM and SIGKILL when a session stops [default: 10s]' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l conflicts -d 'What a call meets while its session starts or stops [default: wait]' -r -f -a "wait\t'It waits'
+aws\t'409 RetryableConflictException at once, as the service documents it'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l ready-delay -d 'Time that a runtime stays CREATING or UPDATING [default: 100ms]' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l init-timeout -d 'Longest time to an agent\'s first healthy ping [default: 30s]' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l region -d 'Region in ARNs [default: us-west-2]' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l account -d 'Account in ARNs [default: 000000000000]' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l home -d 'The emulator\'s state directory [env: AGENTCORE_HOME] [default: agentcore in the user\'s data directory]' -r -F
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l output -d 'How results are written to standard output' -r -f -a "text\t'For people'
+json\t'JSON; a line for each event where a command streams'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l color -d 'When to use colour' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l config -d 'Project file [default: .bedrock_agentcore.yaml here or in a directory above]' -r -F
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l agent -d 'Agent of the project' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l early-mount -d 'Show session storage from the start of a compute instead of from its first call'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l foreground -d 'Stay in the foreground until Ctrl-C'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l detached -d 'Leave the terminal\'s session'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -s q -l quiet -d 'Say less on standard error'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -s v -l verbose -d 'Say more on standard error; twice for more'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from down" -l home -d 'The emulator\'s state directory [env: AGENTCORE_HOME] [default: agentcore in the user\'s data directory]' -r -F
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from down" -l output -d 'How results are written to standard output' -r -f -a "text\t'For people'
+json\t'JSON; a line for each event where a command streams'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from down" -l color -d 'When to use colour' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from down" -l config -d 'Project file [default: .bedrock_agentcore.yaml here or in a directory above]' -r -F
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from down" -l agent -d 'Agent of the project' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from down" -s q -l quiet -d 'Say less on standard error'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from down" -s v -l verbose -d 'Say more on standard error; twice for more'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from down" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from status" -l home -d 'The emulator\'s state directory [env: AGENTCORE_HOME] [default: agentcore in the user\'s data directory]' -r -F
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from status" -l output -d 'How results are written to standard output' -r -f -a "text\t'For people'
+json\t'JSON; a line for each event where a command streams'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from status" -l color -d 'When to use colour' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from status" -l config -d 'Project file [default: .bedrock_agentcore.yaml here or in a directory above]' -r -F
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from status" -l agent -d 'Agent of the project' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from status" -s q -l quiet -d 'Say less on standard error'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from status" -s v -l verbose -d 'Say more on standard error; twice for more'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from status" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from env" -l shell -d 'Whose syntax to use' -r -f -a "posix\t'sh, bash, zsh'
+fish\t''
+powershell\t''"
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from env" -l home -d 'The emulator\'s state directory [env: AGENTCORE_HOME] [default: agentcore in the user\'s data directory]' -r -F
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from env" -l output -d 'How results are written to standard output' -r -f -a "text\t'For people'
+json\t'JSON; a line for each event where a command streams'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from env" -l color -d 'When to use colour' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from env" -l config -d 'Project file [default: .bedrock_agentcore.yaml here or in a directory above]' -r -F
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from env" -l agent -d 'Agent of the project' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from env" -s q -l quiet -d 'Say less on standard error'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from env" -s v -l verbose -d 'Say more on standard error; twice for more'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from env" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from logs" -l session -d 'Of this session only, by its id or short name' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from logs" -l home -d 'The emulator\'s state directory [env: AGENTCORE_HOME] [default: agentcore in the user\'s data directory]' -r -F
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from logs" -l output -d 'How results are written to standard output' -r -f -a "text\t'For people'
+json\t'JSON; a line for each event where a command streams'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from logs" -l color -d 'When to use colour' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from logs" -l config -d 'Project file [default: .bedrock_agentcore.yaml here or in a directory above]' -r -F
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from logs" -l agent -d 'Agent of the project' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from logs" -s f -l follow -d 'Go on with new lines until Ctrl-C'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from logs" -l all -d 'Of every agent, not of the project\'s alone'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from logs" -s q -l quiet -d 'Say less on standard error'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from logs" -s v -l verbose -d 'Say more on standard error; twice for more'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from logs" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from deploy" -l home -d 'The emulator\'s state directory [env: AGENTCORE_HOME] [default: agentcore in the user\'s data directory]' -r -F
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from deploy" -l output -d 'How results are written to standard output' -r -f -a "text\t'For people'
+json\t'JSON; a line for each event where a command streams'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from deploy" -l color -d 'When to use colour' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from deploy" -l config -d 'Project file [default: .bedrock_agentcore.yaml here or in a directory above]' -r -F
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from deploy" -l agent -d 'Agent of the project' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from deploy" -l force -d 'Make a new version although nothing changed'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from deploy" -s q -l quiet -d 'Say less on standard error'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from deploy" -s v -l verbose -d 'Say more on standard error; twice for more'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from deploy" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from invoke" -l session -d 'Session, by its id or a short name such as `ticket-8421` [default: the project\'s last one]' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from invoke" -l qualifier -d 'Endpoint of the runtime' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from invoke" -l header -d 'Header for the agent, where the runtime\'s allowlist lets it through' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from invoke" -l user-id -d 'End user on whose behalf the call is made' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from invoke" -l timeout -d 'Longest wait for the agent\'s answer to begin [default: 15m]' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from invoke" -l content-type -d 'Content type of the payload, which is then sent as it is' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from invoke" -l home -d 'The emulator\'s state directory [env: AGENTCORE_HOME] [default: agentcore in the user\'s data directory]' -r -F
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from invoke" -l output -d 'How results are written to standard output' -r -f -a "text\t'For people'
+json\t'JSON; a line for each event where a command streams'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from invoke" -l color -d 'When to use colour' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from invoke" -l config -d 'Project file [default: .bedrock_agentcore.yaml here or in a directory above]' -r -F
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from invoke" -l agent -d 'Agent of the project' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from invoke" -l new-session -d 'Begin a new session'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from invoke" -l raw -d 'Write server-sent events byte for byte instead of their data'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from invoke" -s q -l quiet -d 'Say less on standard error'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from invoke" -s v -l verbose -d 'Say more on standard error; twice for more'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from invoke" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from exec" -l session -d 'Session, by its id or a short name such as `ticket-8421` [default: the project\'s last one]' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from exec" -l qualifier -d 'Endpoint of the runtime' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from exec" -l timeout -d 'End the command after this time, 1s to 1h; the exit code is 124 then [default: 5m]' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from exec" -l cwd -d 'Directory to run it in' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from exec" -l env -d 'Variable of its environment' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from exec" -l home -d 'The emulator\'s state directory [env: AGENTCORE_HOME] [default: agentcore in the user\'s data directory]' -r -F
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from exec" -l output -d 'How results are written to standard output' -r -f -a "text\t'For people'
+json\t'JSON; a line for each event where a command streams'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from exec" -l color -d 'When to use colour' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from exec" -l config -d 'Project file [default: .bedrock_agentcore.yaml here or in a directory above]' -r -F
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from exec" -l agent -d 'Agent of the project' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from exec" -l new-session -d 'Begin a new session'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from exec" -s q -l quiet -d 'Say less on standard error'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from exec" -s v -l verbose -d 'Say more on standard error; twice for more'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from exec" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from stop" -l session -d 'Session, by its id or a short name such as `ticket-8421` [default: the project\'s last one]' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from stop" -l qualifier -d 'Endpoint of the runtime' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from stop" -l home -d 'The emulator\'s state directory [env: AGENTCORE_HOME] [default: agentcore in the user\'s data directory]' -r -F
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from stop" -l output -d 'How results are written to standard output' -r -f -a "text\t'For people'
+json\t'JSON; a line for each event where a command streams'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from stop" -l color -d 'When to use colour' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from stop" -l config -d 'Project file [default: .bedrock_agentcore.yaml here or in a directory above]' -r -F
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from stop" -l agent -d 'Agent of the project' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from stop" -l all -d 'Every live session; of one agent where `--agent` names one'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from stop" -s q -l quiet -d 'Say less on standard error'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from stop" -s v -l verbose -d 'Say more on standard error; twice for more'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from stop" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from session" -l home -d 'The emulator\'s state directory [env: AGENTCORE_HOME] [default: agentcore in the user\'s data directory]' -r -F
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from session" -l output -d 'How results are written to standard output' -r -f -a "text\t'For people'
+json\t'JSON; a line for each event where a command streams'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from session" -l color -d 'When to use colour' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from session" -l config -d 'Project file [default: .bedrock_agentcore.yaml here or in a directory above]' -r -F
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from session" -l agent -d 'Agent of the project' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from session" -s q -l quiet -d 'Say less on standard error'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from session" -s v -l verbose -d 'Say more on standard error; twice for more'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from session" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from session" -f -a "ls" -d 'List sessions, of every agent unless `--agent` names one'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from session" -f -a "show" -d 'Show one session, with the use of its storage'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from session" -f -a "rm" -d 'End sessions and delete their storage'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from session" -f -a "prune" -d 'Forget expired sessions and delete storage that a new version replaced'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from clock" -l home -d 'The emulator\'s state directory [env: AGENTCORE_HOME] [default: agentcore in the user\'s data directory]' -r -F
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from clock" -l output -d 'How results are written to standard output' -r -f -a "text\t'For people'
+json\t'JSON; a line for each event where a command streams'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from clock" -l color -d 'When to use colour' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from clock" -l config -d 'Project file [default: .bedrock_agentcore.yaml here or in a directory above]' -r -F
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from clock" -l agent -d 'Agent of the project' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from clock" -s q -l quiet -d 'Say less on standard error'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from clock" -s v -l verbose -d 'Say more on standard error; twice for more'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from clock" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from clock" -f -a "show" -d 'Show the emulator\'s time'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from clock" -f -a "advance" -d 'Move it ahead, such as by 16m: idle sessions stop, old storage expires'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from clock" -f -a "reset" -d 'Back to real time'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from demo" -l home -d 'The emulator\'s state directory [env: AGENTCORE_HOME] [default: agentcore in the user\'s data directory]' -r -F
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from demo" -l output -d 'How results are written to standard output' -r -f -a "text\t'For people'
+json\t'JSON; a line for each event where a command streams'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from demo" -l color -d 'When to use colour' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from demo" -l config -d 'Project file [default: .bedrock_agentcore.yaml here or in a directory above]' -r -F
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from demo" -l agent -d 'Agent of the project' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from demo" -s q -l quiet -d 'Say less on standard error'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from demo" -s v -l verbose -d 'Say more on standard error; twice for more'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from demo" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentcore -n "__fish_agentcore_using_subcommand session; and not __fish_seen_subcommand_from id" -l output -d 'How results are written to standard output' -r -f -a "text\t'For people'
+json\t'JSON; a line for each event where a command streams'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand session; and not __fish_seen_subcommand_from id" -l color -d 'When to use colour' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand session; and not __fish_seen_subcommand_from id" -l config -d 'Project file [default: .bedrock_agentcore.yaml here or in a directory above]' -r -F
+complete -c agentcore -n "__fish_agentcore_using_subcommand session; and not __fish_seen_subcommand_from id" -l agent -d 'Agent of the project' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand session; and not __fish_seen_subcommand_from id" -s q -l quiet -d 'Say less on standard error'
+complete -c agentcore -n "__fish_agentcore_using_subcommand session; and not __fish_seen_subcommand_from id" -s v -l verbose -d 'Say more on standard error; twice for more'
+complete -c agentcore -n "__fish_agentcore_using_subcommand session; and not __fish_seen_subcommand_from id" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentcore -n "__fish_agentcore_using_subcommand session; and not __fish_seen_subcommand_from id" -f -a "id" -d 'Print the session id that a short name stands for, for use in scripts'
+complete -c agentcore -n "__fish_agentcore_using_subcommand session; and __fish_seen_subcommand_from id" -l output -d 'How results are written to standard output' -r -f -a "text\t'For people'
+json\t'JSON; a line for each event where a command streams'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand session; and __fish_seen_subcommand_from id" -l color -d 'When to use colour' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand session; and __fish_seen_subcommand_from id" -l config -d 'Project file [default: .bedrock_agentcore.yaml here or in a directory above]' -r -F
+complete -c agentcore -n "__fish_agentcore_using_subcommand session; and __fish_seen_subcommand_from id" -l agent -d 'Agent of the project' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand session; and __fish_seen_subcommand_from id" -s q -l quiet -d 'Say less on standard error'
+complete -c agentcore -n "__fish_agentcore_using_subcommand session; and __fish_seen_subcommand_from id" -s v -l verbose -d 'Say more on standard error; twice for more'
+complete -c agentcore -n "__fish_agentcore_using_subcommand session; and __fish_seen_subcommand_from id" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentcore -n "__fish_agentcore_using_subcommand completions" -l output -d 'How results are written to standard output' -r -f -a "text\t'For people'
+json\t'JSON; a line for each event where a command streams'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand completions" -l color -d 'When to use colour' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand completions" -l config -d 'Project file [default: .bedrock_agentcore.yaml here or in a directory above]' -r -F
+complete -c agentcore -n "__fish_agentcore_using_subcommand completions" -l agent -d 'Agent of the project' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand completions" -s q -l quiet -d 'Say less on standard error'
+complete -c agentcore -n "__fish_agentcore_using_subcommand completions" -s v -l verbose -d 'Say more on standard error; twice for more'
+complete -c agentcore -n "__fish_agentcore_using_subcommand completions" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentcore -n "__fish_agentcore_using_subcommand demo-agent" -l output -d 'How results are written to standard output' -r -f -a "text\t'For people'
+json\t'JSON; a line for each event where a command streams'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand demo-agent" -l color -d 'When to use colour' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand demo-agent" -l config -d 'Project file [default: .bedrock_agentcore.yaml here or in a directory above]' -r -F
+complete -c agentcore -n "__fish_agentcore_using_subcommand demo-agent" -l agent -d 'Agent of the project' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand demo-agent" -s q -l quiet -d 'Say less on standard error'
+complete -c agentcore -n "__fish_agentcore_using_subcommand demo-agent" -s v -l verbose -d 'Say more on standard error; twice for more'
+complete -c agentcore -n "__fish_agentcore_using_subcommand demo-agent" -s h -l help -d 'Print help (see more with \'--help\')'

@@ -1,0 +1,418 @@
+//! From a source directory to a bundle: chosen by the project's ignore files, copied, hashed, made
+//! durable and given its name in one rename, so that a bundle exists whole or not at all.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use ignore::gitignore::{Gitignore, GitignoreBuilder};
+use ignore::{DirEntry, WalkBuilder};
+use sha2::{Digest, Sha256};
+
+use super::{ArtifactStore, Manifest};
+use crate::model::limits::MAX_CODE_BYTES;
+
+/// Directories that are tools' own, wherever they stand.
+const TOOL_DIRECTORIES: [&str; 8] = [
+    ".git",
+    ".venv",
+    "__pycache__",
+    ".bedrock_agentcore",
+    ".mypy_cache",
+    ".pytest_cache",
+    ".ruff_cache",
+    ".hg",
+];
+/// The project file: it says where to deploy, the agent does not read it, and tools rewrite it often.
+const PROJECT_FILE: &str = ".bedrock_agentcore.yaml";
+/// Packages of a Node agent: ignored by git as a rule, and needed all the same.
+const NODE_PACKAGES: &str = "node_modules";
+/// Read and write size.
+const BLOCK: usize = 64 * 1024;
+
+/// A bundle that was packed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packed {
+    /// Its name: the hash over everything in it.
+    pub hash: String,
+    /// Files in it.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// What could not go along, in words.
+    pub skipped: Vec<String>,
+}
+
+/// Why a directory cannot be packed.
+#[derive(Debug, thiserror::Error)]
+pub enum PackError {
+    /// Too much for the service.
+    #[error(
+        "the code in `{}` is {} MB, and the service takes {} MB unpacked",
+        source_dir.display(), bytes / 1_000_000, MAX_CODE_BYTES / 1_000_000
+    )]
+    TooLarge {
+        /// The directory.
+        source_dir: PathBuf,
+        /// Its size.
+        bytes: u64,
+    },
+    /// An ignore file has a line that is no pattern, or the directory cannot be walked.
+    #[error("`{}` cannot be walked: {source}", source_dir.display())]
+    Walk {
+        /// The directory.
+        source_dir: PathBuf,
+        /// The walker's error.
+        #[source]
+        source: ignore::Error,
+    },
+    /// The file system refused something.
+    #[error("{context} `{}`: {source}", path.display())]
+    Io {
+        /// What was being done.
+        context: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// The system's error.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// One thing to copy, by its path below the source directory.
+enum Item {
+    Directory(PathBuf),
+    File(PathBuf, u64),
+    Link(PathBuf, PathBuf),
+}
+
+impl Item {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Directory(path) | Self::File(path, _) | Self::Link(path, _) => path,
+        }
+    }
+}
+
+impl ArtifactStore {
+    /// Packs `source` with `manifest` into a bundle. The same content gives the same bundle.
+    pub fn pack(&self, source: &Path, manifest: &Manifest) -> Result<Packed, PackError> {
+        let (items, skipped) = choose(source)?;
+        let (mut files, mut bytes) = (0, 0);
+        for item in &items {
+            if let Item::File(_, size) = item {
+                files += 1;
+                bytes += size;
+            }
+        }
+        if bytes > MAX_CODE_BYTES {
+            return Err(PackError::TooLarge { source_dir: source.to_owned(), bytes });
+        }
+        fs::create_dir_all(&self.root).map_err(io("making", &self.root))?;
+        let scratch = tempfile::Builder::new()
+            .prefix(".packing-")
+            .tempdir_in(&self.root)
+            .map_err(io("making a directory in", &self.root))?;
+        let hash = fill(scratch.path(), source, &items, manifest)?;
+        sync(scratch.path())?;
+        let target = self.root.join(&hash);
+        match fs::rename(scratch.path(), &target) {
+            Ok(()) => {
+                // What was renamed is no longer the guard's to delete.
+                let _ = scratch.keep();
+                File::open(&self.root).and_then(|d| d.sync_all()).map_err(io("flushing", &self.root))?;
+            }
+            // The same content is there already, packed earlier or just now by somebody else.
+            Err(_) if target.join("manifest.json").is_file() => {}
+            Err(e) => return Err(io("naming", &target)(e)),
+        }
+        Ok(Packed { hash, files, bytes, skipped })
+    }
+}
+
+fn io<'a>(context: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> PackError + 'a {
+    move |source| PackError::Io { context, path: path.to_owned(), source }
+}
+
+/// What goes along, sorted by path, and what cannot.
+fn choose(source: &Path) -> Result<(Vec<Item>, Vec<String>), PackError> {
+    let walk = |e| PackError::Walk { source_dir: source.to_owned(), source: e };
+    let docker = docker_ignore(source)?;
+    let mut walkers = vec![
+        WalkBuilder::new(source)
+            .hidden(false)
+            .parents(false)
+            .git_global(false)
+            .require_git(false)
+            .filter_entry({
+                let source = source.to_owned();
+                move |entry| wanted(entry, &source, &docker)
+            })
+            .build(),
+    ];
+    let packages = source.join(NODE_PACKAGES);
+    if packages.is_dir() {
+        walkers.push(WalkBuilder::new(&packages).standard_filters(false).build());
+    }
+    let (mut items, mut skipped) = (Vec::new(), Vec::new());
+    let root = source.canonicalize().map_err(io("reading", source))?;
+    for entry in walkers.into_iter().flatten() {
+        let entry = entry.map_err(walk)?;
+        let Ok(path) = entry.path().strip_prefix(source).map(Path::to_owned) else { continue };
+        if path.as_os_str().is_empty() {
+            continue;
+        }
+        let metadata = entry.path().symlink_metadata().map_err(io("reading", entry.path()))?;
+        if metadata.is_dir() {
+            items.push(Item::Directory(path));
+        } else if metadata.is_file() {
+            items.push(Item::File(path, metadata.len()));
+        } else if metadata.is_symlink() {
+            let target = fs::read_link(entry.path()).map_err(io("reading", entry.path()))?;
+            let inside =
+                target.is_relative() && entry.path().canonicalize().is_ok_and(|real| real.starts_with(&root));
+            if inside {
+                items.push(Item::Link(path, target));
+            } else {
+                skipped.push(format!("`{}` is a link to `{}`", path.display(), target.display()));
+            }
+        } else {
+            skipped.push(format!("`{}` is neither a file nor a directory", path.display()));
+        }
+    }
+    items.sort_by(|a, b| a.path().cmp(b.path()));
+    Ok((items, skipped))
+}
+
+fn wanted(entry: &DirEntry, source: &Path, docker: &Gitignore) -> bool {
+    let path = entry.path();
+    if path == source {
+        return true;
+    }
+    let name = entry.file_name().to_string_lossy();
+    let directory = entry.file_type().is_some_and(|t| t.is_dir());
+    if directory {
+        // A virtual environment of any name is bound to this machine; `node_modules` has its own walk.
+        let packages = path.parent() == Some(source) && name == NODE_PACKAGES;
+        if packages || TOOL_DIRECTORIES.contains(&name.as_ref()) || path.join("pyvenv.cfg").is_file() {
+            return false;
+        }
+    } else if name.starts_with(".env") || name == PROJECT_FILE || name.ends_with(".pyc") {
+        // Secrets of the developer's machine stay there.
+        return false;
+    }
+    !docker.matched(path, directory).is_ignore()
+}
+
+/// `.dockerignore` of the source directory. Its patterns begin at the root, where git's match in
+/// every directory unless they hold a slash; otherwise the two languages agree.
+fn docker_ignore(source: &Path) -> Result<Gitignore, PackError> {
+    let walk = |e| PackError::Walk { source_dir: source.to_owned(), source: e };
+    let mut builder = GitignoreBuilder::new(source);
+    let file = source.join(".dockerignore");
+    let text = match fs::read_to_string(&file) {
+        Ok(text) => text,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
+        Err(e) => return Err(io("reading", &file)(e)),
+    };
+    for line in text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')) {
+        let (not, pattern) = match line.strip_prefix('!') {
+            Some(rest) => ("!", rest.trim_start()),
+            None => ("", line),
+        };
+        let pattern = pattern.trim_start_matches("./").trim_start_matches('/');
+        builder.add_line(Some(file.clone()), &format!("{not}/{pattern}")).map_err(walk)?;
+    }
+    builder.build().map_err(walk)
+}
+
+/// Copies the items and writes the manifest; gives the hash over what was really written.
+fn fill(scratch: &Path, source: &Path, items: &[Item], manifest: &Manifest) -> Result<String, PackError> {
+    let readable = |path: &Path, mode| {
+        // Sessions run under an id of their own, which must be able to read everything.
+        fs::set_permissions(path, Permissions::from_mode(mode)).map_err(io("opening to readers", path))
+    };
+    readable(scratch, 0o755)?;
+    let code = scratch.join("code");
+    fs::create_dir(&code).map_err(io("making", &code))?;
+    readable(&code, 0o755)?;
+    let mut hash = Sha256::new();
+    let label = |kind: u8, path: &Path, hash: &mut Sha256| {
+        let path = path.as_os_str().as_encoded_bytes();
+        hash.update([kind]);
+        hash.update((path.len() as u64).to_be_bytes());
+        hash.update(path);
+    };
+    let mut block = vec![0; BLOCK];
+    for item in items {
+        let to = code.join(item.path());
+        match item {
+            Item::Directory(path) => {
+                label(b'd', path, &mut hash);
+                fs::create_dir(&to).map_err(io("making", &to))?;
+                readable(&to, 0o755)?;
+            }
+            Item::Link(path, target) => {
+                label(b'l', path, &mut hash);
+                label(b'>', target, &mut hash);
+                std::os::unix::fs::symlink(target, &to).map_err(io("making", &to))?;
+            }
+            Item::File(path, _) => {
+                let from = source.join(path);
+                let mut input = File::open(&from).map_err(io("reading", &from))?;
+                let executable = input.metadata().map_err(io("reading", &from))?.mode() & 0o111 != 0;
+                label(if executable { b'x' } else { b'f' }, path, &mut hash);
+                let mut output = File::create_new(&to).map_err(io("making", &to))?;
+                let mut length = 0_u64;
+                loop {
+                    let read = input.read(&mut block).map_err(io("reading", &from))?;
+                    let Some(piece) = block.get(..read).filter(|p| !p.is_empty()) else { break };
+                    hash.update(piece);
+                    output.write_all(piece).map_err(io("writing", &to))?;
+                    length += read as u64;
+                }
+                // The length after the content: it may differ from what the walk saw.
+                hash.update(length.to_be_bytes());
+                readable(&to, if executable { 0o755 } else { 0o644 })?;
+            }
+        }
+    }
+    let text = serde_json::to_vec_pretty(manifest).map_err(io::Error::other);
+    let file = scratch.join("manifest.json");
+    let text = text.map_err(io("writing", &file))?;
+    hash.update([b'm']);
+    hash.update(&text);
+    fs::write(&file, &text).map_err(io("writing", &file))?;
+    readable(&file, 0o644)?;
+    Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect())
+}
+
+/// Makes a whole tree durable with one call instead of one for each file.
+fn sync(path: &Path) -> Result<(), PackError> {
+    let directory = File::open(path).map_err(io("opening", path))?;
+    nix::unistd::syncfs(&directory).map_err(|e| io("flushing", path)(e.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::super::Launch;
+    use super::*;
+
+    fn manifest(program: &str) -> Manifest {
+        Manifest {
+            format: Manifest::FORMAT,
+            launch: Launch::Command { argv: vec![program.into()] },
+            read_only: Vec::new(),
+            environment: Vec::new(),
+        }
+    }
+
+    fn put(root: &Path, files: &[(&str, &str)]) {
+        for (path, text) in files {
+            let path = root.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+    }
+
+    fn names(root: &Path) -> BTreeSet<String> {
+        WalkBuilder::new(root)
+            .standard_filters(false)
+            .build()
+            .map(Result::unwrap)
+            .filter(|e| !e.file_type().unwrap().is_dir())
+            .map(|e| e.path().strip_prefix(root).unwrap().to_str().unwrap().to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn ignore_files_decide_and_secrets_never_go_along() {
+        let home = tempfile::tempdir().unwrap();
+        let project = tempfile::tempdir().unwrap();
+        put(
+            project.path(),
+            &[
+                ("main.py", "x"),
+                ("lib/helper.py", "y"),
+                ("lib/notes.md", "kept: the pattern stands for the root"),
+                ("README.md", "ignored by .dockerignore"),
+                ("build/out.bin", "ignored by .gitignore"),
+                (".gitignore", "build/\nnode_modules/\n"),
+                (".dockerignore", "*.md\n# remark\n"),
+                (".env", "SECRET=1"),
+                (".env.local", "SECRET=1"),
+                (".git/config", ""),
+                (".venv/pyvenv.cfg", ""),
+                ("env-of-mine/pyvenv.cfg", ""),
+                ("env-of-mine/bin/python", ""),
+                ("lib/__pycache__/helper.pyc", ""),
+                (".bedrock_agentcore.yaml", "name: a"),
+                ("node_modules/left-pad/index.js", "kept"),
+            ],
+        );
+        let packed = ArtifactStore::below(home.path()).pack(project.path(), &manifest("x")).unwrap();
+        let bundle = ArtifactStore::below(home.path()).find(&packed.hash).unwrap();
+        let expected = [
+            ".dockerignore",
+            ".gitignore",
+            "lib/helper.py",
+            "lib/notes.md",
+            "main.py",
+            "node_modules/left-pad/index.js",
+        ];
+        assert_eq!(names(&bundle.code), expected.map(String::from).into());
+        assert_eq!(packed.files, expected.len() as u64);
+    }
+
+    #[test]
+    fn the_hash_follows_content_mode_and_manifest() {
+        let home = tempfile::tempdir().unwrap();
+        let project = tempfile::tempdir().unwrap();
+        put(project.path(), &[("main.py", "x"), ("a/b", "")]);
+        let store = ArtifactStore::below(home.path());
+        let pack = |program: &str| store.pack(project.path(), &manifest(program)).unwrap().hash;
+        let first = pack("one");
+        assert_eq!(first, pack("one"));
+        assert_ne!(first, pack("two"));
+        fs::set_permissions(project.path().join("main.py"), Permissions::from_mode(0o700)).unwrap();
+        let executable = pack("one");
+        assert_ne!(first, executable);
+        fs::write(project.path().join("main.py"), "z").unwrap();
+        assert_ne!(executable, pack("one"));
+        // Nothing half done is left, and everything is readable whatever the source's modes were.
+        let left: Vec<_> = fs::read_dir(store.root()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert!(left.iter().all(|n| n.len() == 64), "{left:?}");
+        let mode = fs::metadata(store.find(&executable).unwrap().code.join("main.py")).unwrap().mode();
+        assert_eq!(mode & 0o777, 0o755);
+    }
+
+    #[test]
+    fn links_stay_inside_or_are_named() {
+        let home = tempfile::tempdir().unwrap();
+        let project = tempfile::tempdir().unwrap();
+        put(project.path(), &[("real.txt", "x")]);
+        std::os::unix::fs::symlink("real.txt", project.path().join("inside")).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", project.path().join("outside")).unwrap();
+        std::os::unix::fs::symlink("../../etc", project.path().join("up")).unwrap();
+        let store = ArtifactStore::below(home.path());
+        let packed = store.pack(project.path(), &manifest("x")).unwrap();
+        assert_eq!(packed.skipped.len(), 2, "{:?}", packed.skipped);
+        let code = store.find(&packed.hash).unwrap().code;
+        assert_eq!(fs::read_link(code.join("inside")).unwrap(), Path::new("real.txt"));
+        assert!(code.join("outside").symlink_metadata().is_err());
+    }
+
+    #[test]
+    fn too_much_code_is_refused_with_both_sizes() {
+        let home = tempfile::tempdir().unwrap();
+        let project = tempfile::tempdir().unwrap();
+        // Sparse: the check is on sizes, before anything is copied.
+        File::create(project.path().join("big")).unwrap().set_len(MAX_CODE_BYTES + 1_000_000).unwrap();
+        let error = ArtifactStore::below(home.path()).pack(project.path(), &manifest("x")).unwrap_err();
+        assert!(error.to_string().contains("751 MB"), "{error}");
+        assert!(error.to_string().contains("750 MB"), "{error}");
+    }
+}

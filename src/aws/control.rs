@@ -1,0 +1,276 @@
+//! The control plane, as far as agents are deployed by it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use aws_sdk_bedrockagentcorecontrol as sdk;
+use sdk::error::BuildError;
+use sdk::types::{
+    AgentManagedRuntimeType, AgentRuntimeArtifact, AgentRuntimeStatus, Code, CodeConfiguration,
+    FilesystemConfiguration, LifecycleConfiguration, NetworkConfiguration, NetworkMode,
+    RequestHeaderConfiguration, S3Location, SessionStorageConfiguration,
+};
+
+use super::error::{self, AwsError};
+use crate::model::{ArtifactRef, MountPath};
+
+const CREATE: &str = "CreateAgentRuntime";
+const UPDATE: &str = "UpdateAgentRuntime";
+const GET: &str = "GetAgentRuntime";
+const LIST: &str = "ListAgentRuntimes";
+
+/// Time between two looks at a runtime that is becoming READY, growing to the second. [ours]
+const POLL: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+/// Longest wait for READY. [ours; the service takes about 10 s]
+const READY_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// A client of the control plane.
+#[derive(Debug, Clone)]
+pub struct ControlClient {
+    client: sdk::Client,
+}
+
+/// What a deployment says of a runtime.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuntimeSettings {
+    /// The code bundle.
+    pub artifact: ArtifactRef,
+    /// `roleArn`.
+    pub role_arn: String,
+    /// `environmentVariables`.
+    pub environment: BTreeMap<String, String>,
+    /// `idleRuntimeSessionTimeout` in seconds.
+    pub idle: Option<u32>,
+    /// `maxLifetime` in seconds.
+    pub max_lifetime: Option<u32>,
+    /// `requestHeaderAllowlist`.
+    pub header_allowlist: Vec<String>,
+    /// Mount path of the session storage.
+    pub session_storage: Option<MountPath>,
+}
+
+/// A runtime as lists show it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuntimeSummary {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub id: String,
+    /// Its ARN.
+    pub arn: String,
+    /// Its newest version.
+    pub version: String,
+}
+
+/// What a create or an update made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// The runtime's ARN.
+    pub arn: String,
+    /// Its id.
+    pub id: String,
+    /// The version made.
+    pub version: String,
+}
+
+impl ControlClient {
+    pub(super) fn new(client: sdk::Client) -> Self {
+        Self { client }
+    }
+
+    /// The runtime called `name`, if there is one.
+    pub async fn find_runtime(&self, name: &str) -> Result<Option<RuntimeSummary>, AwsError> {
+        Ok(self.list_runtimes().await?.into_iter().find(|r| r.name == name))
+    }
+
+    /// Every runtime of the account. At most a thousand by the service's quota.
+    pub async fn list_runtimes(&self) -> Result<Vec<RuntimeSummary>, AwsError> {
+        let mut pages = self.client.list_agent_runtimes().into_paginator().send();
+        let mut all = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|e| error::from_sdk(LIST, e))?;
+            all.extend(page.agent_runtimes.into_iter().map(|r| RuntimeSummary {
+                name: r.agent_runtime_name,
+                id: r.agent_runtime_id,
+                arn: r.agent_runtime_arn,
+                version: r.agent_runtime_version,
+            }));
+        }
+        Ok(all)
+    }
+
+    /// True when the newest version of `id` says exactly `settings`.
+    ///
+    /// What `settings` leaves to the service compares equal to what the service filled in.
+    pub async fn is_current(&self, id: &str, settings: &RuntimeSettings) -> Result<bool, AwsError> {
+        let now = self
+            .client
+            .get_agent_runtime()
+            .agent_runtime_id(id)
+            .send()
+            .await
+            .map_err(|e| error::from_sdk(GET, e))?;
+        let same_code = now.agent_runtime_artifact.as_ref() == Some(&artifact(settings, GET)?);
+        let environment: BTreeMap<String, String> =
+            now.environment_variables.unwrap_or_default().into_iter().collect();
+        let lifecycle = now.lifecycle_configuration;
+        let (idle, max) =
+            lifecycle.map_or((None, None), |l| (l.idle_runtime_session_timeout, l.max_lifetime));
+        let defaults = crate::model::Lifecycle::new(settings.idle, settings.max_lifetime).ok();
+        let as_told = |told: Option<u32>, filled: Option<Duration>, found: Option<i32>| {
+            let found = found.and_then(|f| u64::try_from(f).ok());
+            found == told.map(u64::from) || found == filled.map(|d| d.as_secs())
+        };
+        let allowlist = match now.request_header_configuration {
+            Some(RequestHeaderConfiguration::RequestHeaderAllowlist(names)) => names,
+            _ => Vec::new(),
+        };
+        Ok(same_code
+            && now.role_arn == settings.role_arn
+            && environment == settings.environment
+            && as_told(settings.idle, defaults.map(|d| d.idle_timeout), idle)
+            && as_told(settings.max_lifetime, defaults.map(|d| d.max_lifetime), max)
+            && allowlist == settings.header_allowlist
+            && now.filesystem_configurations.unwrap_or_default() == file_systems(settings, GET)?)
+    }
+
+    /// CreateAgentRuntime.
+    pub async fn create(&self, name: &str, settings: &RuntimeSettings) -> Result<Written, AwsError> {
+        let output = self
+            .client
+            .create_agent_runtime()
+            .agent_runtime_name(name)
+            .agent_runtime_artifact(artifact(settings, CREATE)?)
+            .role_arn(&settings.role_arn)
+            .network_configuration(network(CREATE)?)
+            .set_lifecycle_configuration(lifecycle(settings))
+            .set_environment_variables(environment(settings))
+            .set_request_header_configuration(headers(settings))
+            .set_filesystem_configurations(some_file_systems(settings, CREATE)?)
+            .send()
+            .await
+            .map_err(|e| error::from_sdk(CREATE, e))?;
+        Ok(Written {
+            arn: output.agent_runtime_arn,
+            id: output.agent_runtime_id,
+            version: output.agent_runtime_version,
+        })
+    }
+
+    /// UpdateAgentRuntime: a new version.
+    pub async fn update(&self, id: &str, settings: &RuntimeSettings) -> Result<Written, AwsError> {
+        let output = self
+            .client
+            .update_agent_runtime()
+            .agent_runtime_id(id)
+            .agent_runtime_artifact(artifact(settings, UPDATE)?)
+            .role_arn(&settings.role_arn)
+            .network_configuration(network(UPDATE)?)
+            .set_lifecycle_configuration(lifecycle(settings))
+            .set_environment_variables(environment(settings))
+            .set_request_header_configuration(headers(settings))
+            .set_filesystem_configurations(some_file_systems(settings, UPDATE)?)
+            .send()
+            .await
+            .map_err(|e| error::from_sdk(UPDATE, e))?;
+        Ok(Written {
+            arn: output.agent_runtime_arn,
+            id: output.agent_runtime_id,
+            version: output.agent_runtime_version,
+        })
+    }
+
+    /// Waits until the runtime is READY.
+    pub async fn wait_ready(&self, id: &str) -> Result<(), AwsError> {
+        let deadline = tokio::time::Instant::now() + READY_TIMEOUT;
+        let (mut pause, longest) = POLL;
+        loop {
+            let now = self.client.get_agent_runtime().agent_runtime_id(id).send().await;
+            let now = now.map_err(|e| error::from_sdk(GET, e))?;
+            match now.status {
+                AgentRuntimeStatus::Ready => return Ok(()),
+                AgentRuntimeStatus::Creating | AgentRuntimeStatus::Updating => {}
+                status => {
+                    let reason = now.failure_reason.unwrap_or_else(|| "no reason was given".into());
+                    return Err(AwsError::Service {
+                        operation: GET,
+                        name: status.as_str().to_owned(),
+                        message: format!("the runtime did not become READY: {reason}"),
+                        status: None,
+                        request_id: None,
+                    });
+                }
+            }
+            if tokio::time::Instant::now() >= deadline {
+                return Err(AwsError::Timeout { operation: GET });
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(longest);
+        }
+    }
+}
+
+fn unbuilt(operation: &'static str) -> impl Fn(BuildError) -> AwsError {
+    move |e| AwsError::Request { operation, reason: e.to_string() }
+}
+
+fn artifact(settings: &RuntimeSettings, operation: &'static str) -> Result<AgentRuntimeArtifact, AwsError> {
+    let from = &settings.artifact;
+    let location = S3Location::builder()
+        .bucket(&from.bucket)
+        .prefix(&from.prefix)
+        .set_version_id(from.version_id.clone())
+        .build()
+        .map_err(unbuilt(operation))?;
+    let code = CodeConfiguration::builder()
+        .code(Code::S3(location))
+        .runtime(AgentManagedRuntimeType::from(from.runtime.as_str()))
+        .set_entry_point(Some(from.entry_point.clone()))
+        .build()
+        .map_err(unbuilt(operation))?;
+    Ok(AgentRuntimeArtifact::CodeConfiguration(code))
+}
+
+fn network(operation: &'static str) -> Result<NetworkConfiguration, AwsError> {
+    NetworkConfiguration::builder().network_mode(NetworkMode::Public).build().map_err(unbuilt(operation))
+}
+
+fn lifecycle(settings: &RuntimeSettings) -> Option<LifecycleConfiguration> {
+    let seconds = |s: Option<u32>| s.and_then(|s| i32::try_from(s).ok());
+    (settings.idle.is_some() || settings.max_lifetime.is_some()).then(|| {
+        LifecycleConfiguration::builder()
+            .set_idle_runtime_session_timeout(seconds(settings.idle))
+            .set_max_lifetime(seconds(settings.max_lifetime))
+            .build()
+    })
+}
+
+fn environment(settings: &RuntimeSettings) -> Option<HashMap<String, String>> {
+    let all: HashMap<_, _> = settings.environment.clone().into_iter().collect();
+    (!all.is_empty()).then_some(all)
+}
+
+fn headers(settings: &RuntimeSettings) -> Option<RequestHeaderConfiguration> {
+    let names = settings.header_allowlist.clone();
+    (!names.is_empty()).then_some(RequestHeaderConfiguration::RequestHeaderAllowlist(names))
+}
+
+fn file_systems(
+    settings: &RuntimeSettings,
+    operation: &'static str,
+) -> Result<Vec<FilesystemConfiguration>, AwsError> {
+    let Some(path) = &settings.session_storage else { return Ok(Vec::new()) };
+    let storage = SessionStorageConfiguration::builder()
+        .mount_path(path.as_str())
+        .build()
+        .map_err(unbuilt(operation))?;
+    Ok(vec![FilesystemConfiguration::SessionStorage(storage)])
+}
+
+fn some_file_systems(
+    settings: &RuntimeSettings,
+    operation: &'static str,
+) -> Result<Option<Vec<FilesystemConfiguration>>, AwsError> {
+    let list = file_systems(settings, operation)?;
+    Ok((!list.is_empty()).then_some(list))
+}

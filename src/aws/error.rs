@@ -1,0 +1,165 @@
+//! SDK errors as one enum that keeps what AWS said.
+
+use std::error::Error;
+
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+
+/// Why a call of AWS, or of the emulator, failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AwsError {
+    /// The service answered with an error.
+    #[error("`{operation}` failed with `{name}`: {message}")]
+    Service {
+        /// The operation.
+        operation: &'static str,
+        /// The error's name in the service model, such as `ResourceNotFoundException`.
+        name: String,
+        /// What the service says.
+        message: String,
+        /// HTTP status; absent for an error inside a stream.
+        status: Option<u16>,
+        /// The request's id.
+        request_id: Option<String>,
+    },
+    /// No connection could be made.
+    #[error("`{operation}` could not connect: {reason}")]
+    Connect {
+        /// The operation.
+        operation: &'static str,
+        /// The cause.
+        reason: String,
+    },
+    /// No answer in time.
+    #[error("`{operation}` was not answered in time")]
+    Timeout {
+        /// The operation.
+        operation: &'static str,
+    },
+    /// The connection broke, or what came was no answer.
+    #[error("`{operation}` got no complete answer: {reason}")]
+    Broken {
+        /// The operation.
+        operation: &'static str,
+        /// The cause.
+        reason: String,
+    },
+    /// The request could not be made from its values.
+    #[error("`{operation}` could not be sent: {reason}")]
+    Request {
+        /// The operation.
+        operation: &'static str,
+        /// The cause.
+        reason: String,
+    },
+}
+
+impl AwsError {
+    /// The error's name in the service model, where the service gave one.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Service { name, .. } => Some(name),
+            _ => None,
+        }
+    }
+
+    /// The id of the failed request.
+    pub fn request_id(&self) -> Option<&str> {
+        match self {
+            Self::Service { request_id, .. } => request_id.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// The HTTP status of the answer.
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Service { status, .. } => *status,
+            _ => None,
+        }
+    }
+}
+
+/// Maps the error of an HTTP call.
+pub(super) fn from_sdk<E>(operation: &'static str, error: SdkError<E, HttpResponse>) -> AwsError
+where
+    E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+{
+    match &error {
+        SdkError::ServiceError(context) => {
+            let raw = context.raw();
+            let header = |name: &str| raw.headers().get(name).map(str::to_owned);
+            let meta = context.err().meta();
+            // A gateway's error has no shape in the model; its name is in the header alone.
+            let name = meta.code().map(str::to_owned).or_else(|| header("x-amzn-errortype"));
+            let message = meta.message().map(str::to_owned).or_else(|| header("x-amzn-errormessage"));
+            AwsError::Service {
+                operation,
+                name: name.unwrap_or_else(|| format!("HTTP {}", raw.status().as_u16())),
+                message: message.unwrap_or_else(|| "the service gave no message".into()),
+                status: Some(raw.status().as_u16()),
+                request_id: header("x-amzn-requestid"),
+            }
+        }
+        SdkError::TimeoutError(_) => AwsError::Timeout { operation },
+        SdkError::DispatchFailure(failure) => match failure.as_connector_error() {
+            Some(connector) if connector.is_timeout() && !never_connected(connector) => {
+                AwsError::Timeout { operation }
+            }
+            Some(connector) if never_connected(connector) => {
+                AwsError::Connect { operation, reason: deepest(connector) }
+            }
+            _ => AwsError::Broken { operation, reason: deepest(&error) },
+        },
+        SdkError::ConstructionFailure(_) => AwsError::Request { operation, reason: deepest(&error) },
+        _ => AwsError::Broken { operation, reason: deepest(&error) },
+    }
+}
+
+/// Maps an error inside an event stream.
+pub(super) fn from_stream<E, R>(operation: &'static str, error: SdkError<E, R>) -> AwsError
+where
+    E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+    R: std::fmt::Debug + Send + Sync + 'static,
+{
+    match &error {
+        SdkError::ServiceError(context) => {
+            let meta = context.err().meta();
+            AwsError::Service {
+                operation,
+                name: meta.code().map_or_else(|| deepest(context.err()), stream_name),
+                message: meta.message().unwrap_or("the service gave no message").to_owned(),
+                status: None,
+                request_id: None,
+            }
+        }
+        SdkError::TimeoutError(_) => AwsError::Timeout { operation },
+        _ => AwsError::Broken { operation, reason: deepest(&error) },
+    }
+}
+
+/// In a stream the model's names begin with a small letter.
+fn stream_name(code: &str) -> String {
+    let mut letters = code.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}
+
+/// True when the request cannot have left this machine.
+pub(super) fn never_connected(error: &(dyn Error + 'static)) -> bool {
+    chain(error).any(|cause| {
+        cause.downcast_ref::<hyper_util::client::legacy::Error>().is_some_and(|e| e.is_connect())
+            || cause
+                .downcast_ref::<std::io::Error>()
+                .is_some_and(|e| e.kind() == std::io::ErrorKind::ConnectionRefused)
+    })
+}
+
+/// The innermost cause in words: the outer ones say only that something failed.
+pub(super) fn deepest(error: &(dyn Error + 'static)) -> String {
+    chain(error).last().map_or_else(String::new, ToString::to_string)
+}
+
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |e: &&'a (dyn Error + 'static)| (*e).source())
+}

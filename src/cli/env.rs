@@ -1,0 +1,58 @@
+//! The environment: the only place that reads it, so that every input of a command is visible here.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "this is the place that the ban on reading the environment points to"
+)]
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use etcetera::BaseStrategy;
+
+use super::exit::Failure;
+
+/// What the program takes from its environment.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Env {
+    /// `AGENTCORE_HOME`, or the user's data directory.
+    home: Option<PathBuf>,
+    /// `PATH`.
+    pub(crate) path: Option<OsString>,
+    /// `NO_COLOR` says something.
+    pub(crate) no_color: bool,
+    /// AWS credentials or a profile are named, so that placeholders would do harm.
+    pub(crate) has_credentials: bool,
+    /// `AGENTCORE_LOG`: a filter for the emulator's own log.
+    pub(crate) log: Option<String>,
+    /// Where the command was given.
+    directory: Option<PathBuf>,
+}
+
+impl Env {
+    pub(crate) fn read() -> Self {
+        let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty());
+        let data = || etcetera::choose_base_strategy().ok().map(|s| s.data_dir().join("agentcore"));
+        Self {
+            home: set("AGENTCORE_HOME").map(PathBuf::from).or_else(data),
+            path: set("PATH"),
+            no_color: set("NO_COLOR").is_some(),
+            has_credentials: ["AWS_ACCESS_KEY_ID", "AWS_PROFILE"].iter().any(|n| set(n).is_some()),
+            log: std::env::var("AGENTCORE_LOG").ok(),
+            directory: std::env::current_dir().ok(),
+        }
+    }
+
+    /// The emulator's home.
+    pub(crate) fn home(&self) -> Result<PathBuf, Failure> {
+        let home = self.home.clone().ok_or_else(|| {
+            Failure::failed("there is no home directory to keep the emulator's state in")
+                .hint("set `AGENTCORE_HOME` to a directory")
+        })?;
+        Ok(self.directory()?.join(home))
+    }
+
+    /// The current directory.
+    pub(crate) fn directory(&self) -> Result<PathBuf, Failure> {
+        self.directory.clone().ok_or_else(|| Failure::failed("the current directory does not exist any more"))
+    }
+}

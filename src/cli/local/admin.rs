@@ -1,0 +1,217 @@
+//! Client of the emulator's admin plane: HTTP/1.1 on its UNIX socket.
+
+use std::path::{Path, PathBuf};
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response};
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+
+use super::super::exit::{Class, Failure};
+use crate::model::{SessionId, SessionKey};
+use crate::wire::admin::{Advance, ClockState, LogLine, Pruned, Session, Status};
+
+/// Longest answer that is read as a whole. [ours: a list of 100,000 sessions]
+const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
+/// Longest log line. [ours]
+const MAX_LINE_BYTES: usize = 4 * 1024 * 1024;
+
+/// A client of one emulator's admin plane.
+#[derive(Debug, Clone)]
+pub(crate) struct Admin {
+    socket: PathBuf,
+}
+
+/// Why the admin plane gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AdminError {
+    /// Nobody listens.
+    #[error("no emulator runs at `{}`", .0.display())]
+    Down(PathBuf),
+    /// The emulator said no.
+    #[error("{message}")]
+    Refused {
+        status: u16,
+        /// What it said.
+        message: String,
+    },
+    /// What came was no answer.
+    #[error("the emulator's admin socket gave no proper answer: {0}")]
+    Broken(String),
+}
+
+impl AdminError {
+    /// True when what was asked for does not exist.
+    pub(crate) fn is_unknown(&self) -> bool {
+        matches!(self, Self::Refused { status: 404, .. })
+    }
+}
+
+impl From<AdminError> for Failure {
+    fn from(error: AdminError) -> Self {
+        let failure = Self::new(Class::Remote, error.to_string());
+        match error {
+            AdminError::Down(_) => failure.hint("start it with `agentcore local up`"),
+            AdminError::Refused { .. } | AdminError::Broken(_) => failure,
+        }
+    }
+}
+
+fn broken(error: impl std::fmt::Display) -> AdminError {
+    AdminError::Broken(error.to_string())
+}
+
+impl Admin {
+    pub(crate) fn new(socket: &Path) -> Self {
+        Self { socket: socket.to_owned() }
+    }
+
+    pub(crate) async fn status(&self) -> Result<Status, AdminError> {
+        self.json(Method::GET, "/status", None).await
+    }
+
+    pub(crate) async fn sessions(&self) -> Result<Vec<Session>, AdminError> {
+        self.json(Method::GET, "/sessions", None).await
+    }
+
+    pub(crate) async fn session(&self, key: &SessionKey) -> Result<Session, AdminError> {
+        self.json(Method::GET, &session_path(key), None).await
+    }
+
+    pub(crate) async fn remove_session(&self, key: &SessionKey) -> Result<(), AdminError> {
+        self.send(Method::DELETE, &session_path(key), None).await.map(drop)
+    }
+
+    pub(crate) async fn prune(&self) -> Result<Pruned, AdminError> {
+        self.json(Method::POST, "/sessions/prune", None).await
+    }
+
+    pub(crate) async fn clock(&self) -> Result<ClockState, AdminError> {
+        self.json(Method::GET, "/clock", None).await
+    }
+
+    pub(crate) async fn advance_clock(&self, by: &Advance) -> Result<ClockState, AdminError> {
+        let body = serde_json::to_vec(by).map_err(broken)?;
+        self.json(Method::POST, "/clock/advance", Some(body)).await
+    }
+
+    pub(crate) async fn reset_clock(&self) -> Result<ClockState, AdminError> {
+        self.json(Method::POST, "/clock/reset", None).await
+    }
+
+    pub(crate) async fn shutdown(&self) -> Result<(), AdminError> {
+        self.send(Method::POST, "/shutdown", None).await.map(drop)
+    }
+
+    /// Log lines, of one runtime or session where that is said.
+    pub(crate) async fn logs(
+        &self,
+        runtime: Option<&str>,
+        session: Option<&SessionId>,
+        follow: bool,
+    ) -> Result<LogStream, AdminError> {
+        // Both ids consist of characters that need no escape in a query.
+        let mut query = vec![format!("follow={follow}")];
+        query.extend(runtime.map(|id| format!("runtimeId={id}")));
+        query.extend(session.map(|id| format!("sessionId={id}")));
+        let response = self.send(Method::GET, &format!("/logs?{}", query.join("&")), None).await?;
+        Ok(LogStream { body: response.into_body(), buffer: BytesMut::new(), ended: false })
+    }
+
+    async fn json<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+    ) -> Result<T, AdminError> {
+        let response = self.send(method, path, body).await?;
+        let body = collect(response).await?;
+        serde_json::from_slice(&body).map_err(broken)
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+    ) -> Result<Response<Incoming>, AdminError> {
+        let stream = UnixStream::connect(&self.socket).await.map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => {
+                AdminError::Down(self.socket.clone())
+            }
+            _ => broken(e),
+        })?;
+        let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+        let (mut sender, connection) = handshake.map_err(broken)?;
+        tokio::spawn(connection);
+        let mut request = Request::builder().method(method).uri(path).header("host", "agentcore");
+        if body.is_some() {
+            request = request.header("content-type", "application/json");
+        }
+        let request = request.body(Full::new(Bytes::from(body.unwrap_or_default()))).map_err(broken)?;
+        let response = sender.send_request(request).await.map_err(broken)?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status().as_u16();
+        let body = collect(response).await?;
+        let message = serde_json::from_slice::<serde_json::Value>(&body)
+            .ok()
+            .and_then(|v| v.get("message").and_then(|m| m.as_str().map(str::to_owned)))
+            .unwrap_or_else(|| format!("the emulator answered with HTTP status {status}"));
+        Err(AdminError::Refused { status, message })
+    }
+}
+
+async fn collect(response: Response<Incoming>) -> Result<Bytes, AdminError> {
+    let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
+    Ok(body.map_err(broken)?.to_bytes())
+}
+
+fn session_path(key: &SessionKey) -> String {
+    format!("/sessions/{}/{}/{}", key.runtime, key.endpoint, key.session)
+}
+
+/// Log lines as they come.
+pub(crate) struct LogStream {
+    body: Incoming,
+    buffer: BytesMut,
+    ended: bool,
+}
+
+impl LogStream {
+    /// The next line; nothing at the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<LogLine>, AdminError> {
+        loop {
+            if let Some(end) = self.buffer.iter().position(|b| *b == b'\n') {
+                let line = self.buffer.split_to(end + 1);
+                if line.iter().all(u8::is_ascii_whitespace) {
+                    continue;
+                }
+                return serde_json::from_slice(&line).map(Some).map_err(broken);
+            }
+            if self.ended {
+                return Ok(None);
+            }
+            if self.buffer.len() > MAX_LINE_BYTES {
+                return Err(broken("a log line has no end"));
+            }
+            match self.body.frame().await {
+                Some(frame) => {
+                    if let Ok(data) = frame.map_err(broken)?.into_data() {
+                        self.buffer.extend_from_slice(&data);
+                    }
+                }
+                None => {
+                    self.ended = true;
+                    if !self.buffer.is_empty() {
+                        self.buffer.extend_from_slice(b"\n");
+                    }
+                }
+            }
+        }
+    }
+}

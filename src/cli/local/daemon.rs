@@ -1,0 +1,197 @@
+//! The emulator as a process: started in the background, waited for, and what it does in the foreground.
+
+use std::fs::File;
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::net::{TcpListener, UnixListener};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::Local;
+use super::admin::{Admin, AdminError};
+use super::home::{Home, Running};
+use super::up::Settings;
+use crate::cli::exit::{Class, Failure, OK, Outcome};
+use crate::emulator::clock::Clock;
+use crate::emulator::{Emulator, EmulatorConfig};
+use crate::engine::embedded::{EmbeddedConfig, EmbeddedEngine};
+use crate::wire::admin::Status;
+
+/// Port of the emulator when none is asked for. [ours]
+pub(crate) const DEFAULT_PORT: u16 = 8642;
+/// Longest wait for a started emulator's first answer. [ours: crash recovery may end computes first]
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// Time between two looks whether the emulator answers.
+const START_POLL: Duration = Duration::from_millis(10);
+/// Lines of the emulator's log that go into an error.
+const TAIL_LINES: usize = 10;
+/// As much of the log's end as is looked at for them.
+const TAIL_BYTES: usize = 64 * 1024;
+
+impl Local<'_> {
+    pub(crate) fn admin(&self) -> Admin {
+        Admin::new(&self.home.socket())
+    }
+
+    /// The running emulator's status; starts one when none runs, saying so.
+    pub(crate) async fn ensure_running(&self) -> Result<Status, Failure> {
+        match self.admin().status().await {
+            Ok(status) => Ok(status),
+            Err(AdminError::Down(_)) => {
+                let status = self.start(&Settings::default()).await?;
+                self.context.ui.note(format!("started the emulator at {}", status.endpoint));
+                Ok(status)
+            }
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Starts an emulator in the background and waits until it answers.
+    pub(crate) async fn start(&self, settings: &Settings) -> Result<Status, Failure> {
+        self.home.make()?;
+        let log = File::options().create(true).append(true).open(self.home.log_file());
+        let log = log.map_err(self.home.unusable())?;
+        let begun = log.metadata().map_err(self.home.unusable())?.len();
+        let mut child = self.spawn(settings, log)?;
+        let _spinner = self.context.ui.spinner("starting the emulator");
+        let deadline = Instant::now() + START_TIMEOUT;
+        let mut ended = None;
+        loop {
+            match self.admin().status().await {
+                Ok(status) => return Ok(status),
+                Err(AdminError::Down(_)) => {}
+                // It listens and is not ready to speak.
+                Err(AdminError::Broken(_)) if Instant::now() < deadline => {}
+                Err(e) => return Err(e.into()),
+            }
+            if ended.is_none() {
+                ended = child.try_wait().map_err(self.home.unusable())?;
+            }
+            // One that ends well found another emulator starting, which will answer.
+            if let Some(end) = ended.filter(|end| !end.success()) {
+                return Err(self.start_failure(end.code(), begun));
+            }
+            if Instant::now() >= deadline {
+                let message = format!("the emulator did not answer within {} s", START_TIMEOUT.as_secs());
+                let log = self.home.log_file();
+                return Err(Failure::failed(message)
+                    .details(self.log_tail(begun))
+                    .hint(format!("its log is `{}`", log.display())));
+            }
+            tokio::time::sleep(START_POLL).await;
+        }
+    }
+
+    fn spawn(&self, settings: &Settings, log: File) -> Result<Child, Failure> {
+        let program = std::env::current_exe()
+            .map_err(|e| Failure::failed(format!("this program's own file cannot be found: {e}")))?;
+        let error = log.try_clone().map_err(self.home.unusable())?;
+        let mut command = Command::new(&program);
+        command.arg("local").arg("--home").arg(self.home.path()).args(["up", "--foreground", "--detached"]);
+        command.args(settings.to_arguments());
+        // Not the caller's directory: it may be on something that is to be unmounted.
+        command.current_dir("/").stdin(Stdio::null()).stdout(log).stderr(error);
+        command.spawn().map_err(|e| Failure::failed(format!("`{}` cannot be run: {e}", program.display())))
+    }
+
+    /// The failure of a started emulator, from its exit code and what it wrote to the log.
+    fn start_failure(&self, code: Option<i32>, begun: u64) -> Failure {
+        let lines = self.log_tail(begun);
+        let said = |start: &str| lines.iter().rev().find_map(|l| l.strip_prefix(start)).map(str::to_owned);
+        let class = if code == Some(i32::from(Class::Engine.code())) { Class::Engine } else { Class::Failed };
+        let mut failure = match said("error: ") {
+            Some(message) => Failure::new(class, message),
+            None => {
+                Failure::new(class, "the emulator ended as soon as it was started").details(lines.clone())
+            }
+        };
+        let log = format!("the emulator's log is `{}`", self.home.log_file().display());
+        failure.hint = said("hint: ").or(Some(log));
+        failure
+    }
+
+    /// The last lines that the log got since it had `begun` bytes.
+    fn log_tail(&self, begun: u64) -> Vec<String> {
+        let text = std::fs::read(self.home.log_file()).unwrap_or_default();
+        let start = usize::try_from(begun).unwrap_or(usize::MAX).max(text.len().saturating_sub(TAIL_BYTES));
+        let text = String::from_utf8_lossy(text.get(start..).unwrap_or_default()).into_owned();
+        let lines: Vec<&str> = text.lines().collect();
+        lines.iter().skip(lines.len().saturating_sub(TAIL_LINES)).map(|l| (*l).to_owned()).collect()
+    }
+
+    /// Is the emulator, until a signal or the admin plane ends it.
+    pub(crate) async fn serve(&self, settings: &Settings) -> Outcome {
+        let ui = &self.context.ui;
+        self.home.make()?;
+        let Some(_lock) = self.home.lock()? else {
+            ui.note("an emulator runs already in this state directory");
+            return Ok(OK);
+        };
+        let emulator = open(&self.home, settings).await?;
+        let aws = listen(settings.port, ui).await?;
+        let address = aws.local_addr().map_err(self.home.unusable())?;
+        let admin = self.listen_admin()?;
+        let endpoint = format!("http://{address}");
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        let running = Running { pid: std::process::id(), endpoint: endpoint.clone(), version };
+        let _announcement = self.home.announce(&running)?;
+        let deaf = |e: io::Error| Failure::failed(format!("signals cannot be heard: {e}"));
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(deaf)?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(deaf)?;
+        ui.result(&running, &endpoint)?;
+        let shutdown = async move {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        };
+        let served = crate::server::serve(emulator, aws, admin, shutdown).await;
+        served.map_err(|e| Failure::failed(format!("the emulator could not go on serving: {e}")))?;
+        ui.note("the emulator has ended");
+        Ok(OK)
+    }
+
+    fn listen_admin(&self) -> Result<UnixListener, Failure> {
+        let socket = self.home.socket();
+        // Whoever holds the lock is the only one to listen here, so a socket that is there is a dead one's.
+        match std::fs::remove_file(&socket) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(self.home.unusable()(e)),
+            _ => {}
+        }
+        let listener = UnixListener::bind(&socket).map_err(self.home.unusable())?;
+        let mode = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(&socket, mode).map_err(self.home.unusable())?;
+        Ok(listener)
+    }
+}
+
+/// Opens the emulator of `home` on an engine that works here.
+pub(crate) async fn open(home: &Home, settings: &Settings) -> Result<Arc<Emulator>, Failure> {
+    let helper_exe = std::env::current_exe()
+        .map_err(|e| Failure::failed(format!("this program's own file cannot be found: {e}")))?;
+    let engine = EmbeddedEngine::new(EmbeddedConfig { helper_exe, runtime_dir: home.run_directory() })?;
+    engine.probe().await?;
+    let config =
+        settings.apply(EmulatorConfig::new(home.path().to_owned(), settings.region()?, settings.account()?));
+    Ok(Emulator::open(config, Arc::new(engine), Arc::new(Clock::system())).await?)
+}
+
+/// Listens on the port asked for, or on the default one, or, where that is taken, on any.
+async fn listen(port: Option<u16>, ui: &crate::cli::ui::Ui) -> Result<TcpListener, Failure> {
+    let bind = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+    let wanted = port.unwrap_or(DEFAULT_PORT);
+    let refused = |e: io::Error| {
+        Failure::failed(format!("port `{wanted}` cannot be served: {e}")).hint("choose another with `--port`")
+    };
+    match bind(wanted).await {
+        Err(e) if e.kind() == io::ErrorKind::AddrInUse && port.is_none() => {
+            ui.note(format!("port {wanted} is taken, so a free one is used"));
+            bind(0).await.map_err(refused)
+        }
+        result => result.map_err(refused),
+    }
+}

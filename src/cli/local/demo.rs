@@ -1,0 +1,240 @@
+//! `local demo`: the whole story in one command. Each step is checked; the exit code says whether all held.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::oneshot;
+
+use super::daemon;
+use super::home::Home;
+use super::up::Settings;
+use crate::artifacts::{ArtifactStore, BUCKET, Launch, Manifest};
+use crate::aws::{CommandCall, Connection, DataClient, InvokeCall, RuntimeSettings, SessionCall};
+use crate::cli::Context;
+use crate::cli::exit::{Class, Failure, OK, Outcome};
+use crate::emulator::Emulator;
+use crate::engine::TOOL_PATH;
+use crate::model::{
+    ArtifactRef, CommandEvent, CommandLine, EndpointName, OutputStream, RuntimeId, SessionId,
+    session_id_for_name,
+};
+
+/// The runtime's name.
+const NAME: &str = "demo";
+/// Where its sessions keep their files.
+const MOUNT: &str = "/mnt/workspace";
+/// Longest answer of the demo agent.
+const MAX_ANSWER: usize = 1024 * 1024;
+
+/// Show the whole story: an agent writes a file, stops, resumes, and the file is there
+#[derive(clap::Args)]
+pub(crate) struct DemoArgs {}
+
+/// A step that was taken.
+struct Step {
+    name: &'static str,
+    detail: String,
+    took: Duration,
+}
+
+/// The steps so far, told as they are taken.
+struct Story<'a> {
+    context: &'a Context,
+    steps: Vec<Step>,
+    begun: Instant,
+}
+
+impl Story<'_> {
+    fn step(&mut self, name: &'static str, detail: impl Into<String>) -> Result<(), Failure> {
+        let step = Step { name, detail: detail.into(), took: self.begun.elapsed() };
+        if !self.context.ui.is_json() {
+            let millis = step.took.as_secs_f64() * 1000.0;
+            self.context.ui.line(&format!("{millis:8.1} ms  {:<8} {}", step.name, step.detail))?;
+        }
+        self.steps.push(step);
+        self.begun = Instant::now();
+        Ok(())
+    }
+
+    fn to_json(&self) -> Value {
+        let step = |s: &Step| json!({ "step": s.name, "detail": s.detail, "seconds": s.took.as_secs_f64() });
+        json!({ "ok": true, "steps": self.steps.iter().map(step).collect::<Vec<_>>() })
+    }
+}
+
+impl DemoArgs {
+    pub(crate) fn exec(self, context: &Context) -> Outcome {
+        context.block_on_threads(async {
+            let scratch = tempfile::Builder::new().prefix("agentcore-demo-").tempdir();
+            let scratch =
+                scratch.map_err(|e| Failure::failed(format!("no temporary directory could be made: {e}")))?;
+            let home = Home::new(scratch.path().to_owned());
+            home.make()?;
+            let mut story = Story { context, steps: Vec::new(), begun: Instant::now() };
+            let settings = Settings::default();
+            let emulator = daemon::open(&home, &settings).await?;
+            let refused = home.unusable();
+            let aws = TcpListener::bind(("127.0.0.1", 0)).await.map_err(&refused)?;
+            let endpoint = format!("http://{}", aws.local_addr().map_err(&refused)?);
+            let admin = UnixListener::bind(home.socket()).map_err(&refused)?;
+            let (end, ended) = oneshot::channel::<()>();
+            let shutdown = async {
+                // A sender that is dropped says the same.
+                let _ = ended.await;
+            };
+            let server = tokio::spawn(crate::server::serve(emulator.clone(), aws, admin, shutdown));
+            story.step("start", format!("emulator at {endpoint}, engine {}", emulator.engine))?;
+            let connection = Connection::local(endpoint, settings.region()?);
+            let outcome = tokio::select! {
+                outcome = tell(&mut story, &home, &connection, &emulator) => outcome,
+                _ = tokio::signal::ctrl_c() => Err(Failure::new(Class::Interrupted, "the demo was ended")),
+            };
+            // Whatever happened, no session is left behind.
+            let _ = end.send(());
+            let served = server.await.map_err(|e| Failure::failed(format!("the emulator failed: {e}")))?;
+            outcome?;
+            served.map_err(|e| Failure::failed(format!("the emulator failed: {e}")))?;
+            story.step("end", "every session and every file of the demo is gone")?;
+            if context.ui.is_json() {
+                context.ui.result(&story.to_json(), "")?;
+            }
+            Ok(OK)
+        })
+    }
+}
+
+async fn tell(
+    story: &mut Story<'_>,
+    home: &Home,
+    connection: &Connection,
+    emulator: &Arc<Emulator>,
+) -> Result<(), Failure> {
+    let control = connection.control();
+    let settings = runtime_settings(home)?;
+    let runtime = control.create(NAME, &settings).await?;
+    control.wait_ready(&runtime.id).await?;
+    story.step("deploy", runtime.arn.clone())?;
+
+    let data = connection.data();
+    let session = session_id_for_name(NAME, "demo");
+    let call = SessionCall {
+        arn: runtime.arn.clone(),
+        qualifier: EndpointName::default_endpoint(),
+        session: session.clone(),
+    };
+    let (first_boot, notes) = invoke(&data, &call, "buy milk").await?;
+    expect("the first call finds empty storage", &notes, &["buy milk"])?;
+    story.step("invoke", format!("the agent on compute {first_boot} wrote {MOUNT}/notes.txt"))?;
+
+    let (output, code) = run(&data, &call, &format!("ls -la {MOUNT}")).await?;
+    hold(code == 0 && output.contains("notes.txt"), "a command sees the agent's files", &output)?;
+    let line = output.lines().find(|l| l.contains("notes.txt")).unwrap_or_default().to_owned();
+    story.step("exec", format!("ls -la {MOUNT}: {line}"))?;
+
+    data.stop(call.clone()).await?;
+    story.step("stop", format!("session {session}: its compute is gone"))?;
+
+    let (second_boot, notes) = invoke(&data, &call, "buy bread").await?;
+    hold(first_boot != second_boot, "a resumed session has a new compute", &second_boot)?;
+    expect("a resumed session finds its files", &notes, &["buy milk", "buy bread"])?;
+    story.step("resume", format!("compute {second_boot} found the note of the one before"))?;
+
+    let other = SessionCall { session: SessionId::random(), ..call.clone() };
+    let (_, notes) = invoke(&data, &other, "a stranger's note").await?;
+    expect("another session sees nothing of the first", &notes, &["a stranger's note"])?;
+    story.step("isolate", "another session sees nothing of the first")?;
+
+    let updated = control.update(&runtime.id, &settings).await?;
+    control.wait_ready(&runtime.id).await?;
+    data.stop(call.clone()).await?;
+    let (_, notes) = invoke(&data, &call, "start over").await?;
+    expect("a new version begins with empty storage", &notes, &["start over"])?;
+    story
+        .step("update", format!("version {} began with empty storage, as in the service", updated.version))?;
+
+    let id: RuntimeId = runtime.id.parse().map_err(|e| Failure::failed(format!("`{}`: {e}", runtime.id)))?;
+    let deleted = emulator.delete_agent_runtime(&id, None).await;
+    deleted.map(drop).map_err(|e| Failure::failed(format!("the runtime could not be deleted: {e}")))
+}
+
+/// The demo's runtime: this program in the session, as the agent.
+fn runtime_settings(home: &Home) -> Result<RuntimeSettings, Failure> {
+    let source = tempfile::tempdir_in(home.path()).map_err(home.unusable())?;
+    let manifest = Manifest {
+        format: Manifest::FORMAT,
+        launch: Launch::Command { argv: vec![TOOL_PATH.to_owned(), "demo-agent".to_owned()] },
+        read_only: Vec::new(),
+        environment: Vec::new(),
+    };
+    let packed = ArtifactStore::below(home.path()).pack(source.path(), &manifest)?;
+    let mount = MOUNT.parse().map_err(|e| Failure::failed(format!("`{MOUNT}`: {e}")))?;
+    Ok(RuntimeSettings {
+        artifact: ArtifactRef {
+            bucket: BUCKET.to_owned(),
+            prefix: packed.hash,
+            version_id: None,
+            runtime: "PYTHON_3_13".to_owned(),
+            entry_point: vec!["demo-agent".to_owned()],
+        },
+        role_arn: "arn:aws:iam::000000000000:role/agentcore-local".to_owned(),
+        environment: Default::default(),
+        idle: None,
+        max_lifetime: None,
+        header_allowlist: Vec::new(),
+        session_storage: Some(mount),
+    })
+}
+
+/// Calls the agent; gives its compute's boot id and the notes.
+async fn invoke(data: &DataClient, to: &SessionCall, prompt: &str) -> Result<(String, Vec<String>), Failure> {
+    let call = InvokeCall {
+        to: to.clone(),
+        content_type: "application/json".into(),
+        accept: "application/json".into(),
+        payload: json!({ "prompt": prompt }).to_string().into_bytes(),
+        user_id: None,
+        headers: Vec::new(),
+    };
+    let mut answer = data.invoke(call).await?;
+    let mut body = Vec::new();
+    while let Some(bytes) = answer.next().await? {
+        body.extend_from_slice(&bytes);
+        hold(body.len() <= MAX_ANSWER, "the agent's answer is short", "")?;
+    }
+    let value: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let notes = value.get("notes").and_then(Value::as_array).into_iter().flatten();
+    let notes = notes.filter_map(|n| n.as_str().map(str::to_owned)).collect();
+    let boot = value.get("bootId").and_then(Value::as_str).unwrap_or_default();
+    hold(!boot.is_empty(), "the agent tells its compute's boot id", &String::from_utf8_lossy(&body))?;
+    Ok((boot.to_owned(), notes))
+}
+
+/// Runs a command; gives its standard output and exit code.
+async fn run(data: &DataClient, to: &SessionCall, text: &str) -> Result<(String, i32), Failure> {
+    let command = CommandLine::new(text.to_owned());
+    let command = command.ok_or_else(|| Failure::failed(format!("`{text}` is no command")))?;
+    let mut stream = data.run_command(CommandCall { to: to.clone(), command, timeout: None }).await?;
+    let mut output = String::new();
+    while let Some(event) = stream.next().await? {
+        match event {
+            CommandEvent::Delta(OutputStream::Stdout, text) => output.push_str(&text),
+            CommandEvent::Stop { exit_code, .. } => return Ok((output, exit_code)),
+            _ => {}
+        }
+        hold(output.len() <= MAX_ANSWER, "the command's output is short", "")?;
+    }
+    Err(Failure::new(Class::Remote, "the command's output ended without its exit code"))
+}
+
+fn expect(claim: &str, notes: &[String], expected: &[&str]) -> Result<(), Failure> {
+    hold(notes == expected, claim, &notes.join(", "))
+}
+
+fn hold(truth: bool, claim: &str, found: &str) -> Result<(), Failure> {
+    if truth {
+        return Ok(());
+    }
+    Err(Failure::failed(format!("it does not hold that {claim}: found `{found}`")))
+}

@@ -1,0 +1,198 @@
+//! `local deploy`: the project's code into the emulator's artifact store, and a runtime that runs it.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::Local;
+use crate::artifacts::python::{CommandNeeds, Python, PythonRequest};
+use crate::artifacts::{ArtifactStore, BUCKET, Launch, Manifest, Packed};
+use crate::aws::{Connection, RuntimeSettings, RuntimeSummary};
+use crate::cli::exit::{Failure, OK, Outcome};
+use crate::model::ArtifactRef;
+use crate::project::{Agent, AgentLaunch, Project};
+
+/// Role that stands in `roleArn`; no call in the emulator assumes it.
+const ROLE: &str = "arn:aws:iam::000000000000:role/agentcore-local";
+/// Longest member of `entryPoint`. [model: 1..128]
+const ENTRY_POINT_BYTES: usize = 128;
+
+/// Deploy the project's agent to the emulator: a new version where anything changed
+#[derive(clap::Args)]
+pub(crate) struct DeployArgs {
+    /// Make a new version although nothing changed
+    #[arg(long)]
+    force: bool,
+}
+
+/// How to deploy.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct DeployOptions {
+    pub(crate) force: bool,
+}
+
+/// What a deployment did.
+pub(crate) struct Deployed {
+    pub(crate) runtime: RuntimeSummary,
+    changed: bool,
+    packed: Packed,
+}
+
+impl DeployArgs {
+    pub(crate) fn exec(self, local: &Local<'_>) -> Outcome {
+        let ui = &local.context.ui;
+        local.context.block_on(async {
+            let (project, agent) = local.project_agent()?;
+            let status = local.ensure_running().await?;
+            let connection = local.connection(&status)?;
+            let options = DeployOptions { force: self.force };
+            let deployed = deploy(local, &project, &agent, &connection, options).await?;
+            let RuntimeSummary { name, id, arn, version } = &deployed.runtime;
+            let text = if deployed.changed {
+                format!("deployed version {version} of `{name}`: {arn}")
+            } else {
+                format!("nothing changed: version {version} of `{name}` is current: {arn}")
+            };
+            let value = json!({
+                "agentRuntimeName": name,
+                "agentRuntimeId": id,
+                "agentRuntimeArn": arn,
+                "agentRuntimeVersion": version,
+                "changed": deployed.changed,
+                "bundle": deployed.packed.hash,
+                "files": deployed.packed.files,
+                "bytes": deployed.packed.bytes,
+            });
+            ui.result(&value, text)?;
+            Ok(OK)
+        })
+    }
+}
+
+/// Packs, creates or updates, and waits until READY.
+pub(crate) async fn deploy(
+    local: &Local<'_>,
+    project: &Project,
+    agent: &Agent,
+    connection: &Connection,
+    options: DeployOptions,
+) -> Result<Deployed, Failure> {
+    let ui = &local.context.ui;
+    if agent.protocol != "HTTP" {
+        let message = format!("the emulator does not run agents of protocol `{}` yet", agent.protocol);
+        return Err(Failure::failed(message).hint("set `server_protocol: HTTP` in the project file"));
+    }
+    let spinner = ui.spinner("packing the agent's code");
+    let (manifest, runtime, entry_point) = launch(local, project, agent, &spinner)?;
+    let packed = ArtifactStore::below(local.home.path()).pack(&agent.source, &manifest)?;
+    drop(spinner);
+    for skipped in &packed.skipped {
+        ui.warn(format!("left out of the deployment: {skipped}"));
+    }
+    let mut header_allowlist = agent.header_allowlist.clone();
+    if agent.vpc {
+        ui.warn("`network_mode: VPC` is left out: sessions of the emulator have no VPC");
+    }
+    if agent.authorizer {
+        ui.warn("`authorizer_configuration` is left out: the emulator asks callers for no token");
+        // Without an authorizer the service refuses this name.
+        header_allowlist.retain(|n| !n.eq_ignore_ascii_case("authorization"));
+    }
+    let settings = RuntimeSettings {
+        artifact: ArtifactRef {
+            bucket: BUCKET.to_owned(),
+            prefix: packed.hash.clone(),
+            version_id: None,
+            runtime,
+            entry_point,
+        },
+        role_arn: ROLE.to_owned(),
+        environment: agent.environment.clone(),
+        idle: agent.lifecycle.idle,
+        max_lifetime: agent.lifecycle.max,
+        header_allowlist,
+        session_storage: agent.session_storage.clone(),
+    };
+    let control = connection.control();
+    let name = agent.name.to_string();
+    let existing = control.find_runtime(&name).await?;
+    if let Some(runtime) = &existing {
+        // A deployment that somebody else has just begun comes to its end first.
+        control.wait_ready(&runtime.id).await?;
+        if !options.force && control.is_current(&runtime.id, &settings).await? {
+            return Ok(Deployed { runtime: runtime.clone(), changed: false, packed });
+        }
+    }
+    let _spinner = ui.spinner("waiting until the runtime is ready");
+    let written = match &existing {
+        Some(runtime) => control.update(&runtime.id, &settings).await?,
+        None => control.create(&name, &settings).await?,
+    };
+    control.wait_ready(&written.id).await?;
+    let runtime = RuntimeSummary { name, id: written.id, arn: written.arn, version: written.version };
+    Ok(Deployed { runtime, changed: true, packed })
+}
+
+/// How the agent is started: its manifest, and what stands for it in `codeConfiguration`.
+fn launch(
+    local: &Local<'_>,
+    project: &Project,
+    agent: &Agent,
+    spinner: &crate::cli::ui::Spinner,
+) -> Result<(Manifest, String, Vec<String>), Failure> {
+    let request = PythonRequest {
+        source: &agent.source,
+        project: project.root(),
+        home: local.home.path(),
+        runtime: agent.runtime.as_deref(),
+        path: local.context.env.path.as_deref(),
+    };
+    let progress = |text: &str| spinner.message(text);
+    let manifest = |launch, read_only: Vec<PathBuf>, environment| Manifest {
+        format: Manifest::FORMAT,
+        launch,
+        read_only,
+        environment,
+    };
+    match &agent.launch {
+        AgentLaunch::Python { entry_point } => {
+            let file = agent.source.join(entry_point);
+            if !file.is_file() {
+                let message = format!("the agent's `entrypoint` `{}` is not a file", file.display());
+                return Err(Failure::new(crate::cli::exit::Class::Project, message)
+                    .hint(format!("correct it in `{}`", project.file.display())));
+            }
+            if !entry_point.ends_with(".py") {
+                let message = format!("the agent's `entrypoint` `{entry_point}` is not a Python file");
+                return Err(Failure::new(crate::cli::exit::Class::Project, message)
+                    .hint("say how to start it with `command`, such as `command: [node, main.js]`"));
+            }
+            let python = Python::prepare(&request, &progress)?;
+            let runtime = match &agent.runtime {
+                Some(wanted) if *wanted != python.runtime => {
+                    local.context.ui.note(format!(
+                        "the project asks for {wanted}; this machine runs it with {}",
+                        python.runtime
+                    ));
+                    wanted.clone()
+                }
+                _ => python.runtime,
+            };
+            let launch = Launch::Python { interpreter: python.interpreter };
+            Ok((manifest(launch, python.read_only, python.environment), runtime, vec![entry_point.clone()]))
+        }
+        AgentLaunch::Command { argv } => {
+            let program = argv.first().map(String::as_str).unwrap_or_default();
+            let needs = CommandNeeds::of(program, &request, &progress)?;
+            let fallback = if needs.node { "NODE_22" } else { "PYTHON_3_13" };
+            let runtime = agent.runtime.clone().unwrap_or_else(|| fallback.to_owned());
+            let legal = |word: &&String| (1..=ENTRY_POINT_BYTES).contains(&word.len());
+            let mut entry_point: Vec<String> = argv.iter().take(2).filter(legal).cloned().collect();
+            if entry_point.is_empty() {
+                entry_point.push("command".to_owned());
+            }
+            let launch = Launch::Command { argv: argv.clone() };
+            Ok((manifest(launch, needs.read_only, needs.environment), runtime, entry_point))
+        }
+    }
+}

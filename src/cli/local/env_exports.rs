@@ -1,0 +1,95 @@
+//! `local env`: what a script needs so that its SDK talks to the emulator.
+
+use clap::ValueEnum;
+use serde_json::{Map, Value};
+
+use super::Local;
+use crate::aws::PLACEHOLDER_KEY;
+use crate::cli::exit::{Failure, OK, Outcome};
+use crate::wire::admin::Status;
+
+/// Print the variables that point SDKs at the emulator: eval "$(agentcore local env)"
+#[derive(clap::Args)]
+pub(crate) struct EnvArgs {
+    /// Whose syntax to use
+    #[arg(long, value_enum, default_value_t)]
+    shell: ShellChoice,
+}
+
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+enum ShellChoice {
+    /// sh, bash, zsh
+    #[default]
+    Posix,
+    Fish,
+    Powershell,
+}
+
+impl EnvArgs {
+    pub(crate) fn exec(self, local: &Local<'_>) -> Outcome {
+        local.context.block_on(async {
+            let status = local.ensure_running().await?;
+            let variables = variables(&status, local.context.env.has_credentials);
+            let mut lines = Vec::new();
+            for (name, value) in &variables {
+                let value = shlex::try_quote(value)
+                    .map_err(|e| Failure::failed(format!("`{name}` cannot be written for a shell: {e}")))?;
+                lines.push(match self.shell {
+                    ShellChoice::Posix => format!("export {name}={value}"),
+                    ShellChoice::Fish => format!("set -gx {name} {value}"),
+                    ShellChoice::Powershell => format!("$env:{name} = '{}'", value.trim_matches('\'')),
+                });
+            }
+            let map: Map<_, _> =
+                variables.into_iter().map(|(k, v)| (k.to_owned(), Value::String(v))).collect();
+            local.context.ui.result(&map, lines.join("\n"))?;
+            Ok(OK)
+        })
+    }
+}
+
+fn variables(status: &Status, has_credentials: bool) -> Vec<(&'static str, String)> {
+    let endpoint = || status.endpoint.clone();
+    let mut variables = vec![
+        ("AWS_ENDPOINT_URL_BEDROCK_AGENTCORE", endpoint()),
+        ("AWS_ENDPOINT_URL_BEDROCK_AGENTCORE_CONTROL", endpoint()),
+        // The old toolkit's names for the control and the data plane.
+        ("BEDROCK_AGENTCORE_CP_ENDPOINT", endpoint()),
+        ("BEDROCK_AGENTCORE_DP_ENDPOINT", endpoint()),
+        ("AWS_REGION", status.region.clone()),
+        ("AWS_DEFAULT_REGION", status.region.clone()),
+    ];
+    if !has_credentials {
+        // SDKs refuse to send a request without any.
+        variables.push(("AWS_ACCESS_KEY_ID", PLACEHOLDER_KEY.into()));
+        variables.push(("AWS_SECRET_ACCESS_KEY", PLACEHOLDER_KEY.into()));
+    }
+    variables
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn placeholder_credentials_never_replace_real_ones() {
+        let status = Status {
+            version: "0".into(),
+            pid: 1,
+            endpoint: "http://127.0.0.1:8642".into(),
+            home: "/h".into(),
+            engine: "embedded".into(),
+            region: "us-west-2".into(),
+            account: "000000000000".into(),
+            started_at: "now".into(),
+            runtimes: 0,
+            live_sessions: 0,
+            sessions: 0,
+            clock_offset_seconds: 0,
+        };
+        let names = |has| variables(&status, has).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+        assert!(names(false).contains(&"AWS_ACCESS_KEY_ID"));
+        assert!(!names(true).iter().any(|n| n.contains("KEY")));
+        assert!(names(true).contains(&"BEDROCK_AGENTCORE_DP_ENDPOINT"));
+    }
+}

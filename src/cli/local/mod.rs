@@ -1,0 +1,85 @@
+//! `local`: the emulator, and the verbs on it.
+
+use std::path::PathBuf;
+
+use super::Context;
+use super::exit::Outcome;
+
+mod admin;
+mod clock;
+mod daemon;
+mod demo;
+mod deploy;
+mod down;
+mod env_exports;
+mod exec;
+mod home;
+mod invoke;
+mod logs;
+mod memory;
+mod session;
+mod sse;
+mod status;
+mod stop;
+mod target;
+mod up;
+
+/// Run agents offline, in the emulator
+#[derive(clap::Args)]
+pub(crate) struct LocalArgs {
+    /// The emulator's state directory [env: AGENTCORE_HOME] [default: agentcore in the user's data directory]
+    #[arg(long, global = true, value_name = "DIR")]
+    home: Option<PathBuf>,
+    #[command(subcommand)]
+    verb: LocalVerb,
+}
+
+#[derive(clap::Subcommand)]
+enum LocalVerb {
+    Up(up::UpArgs),
+    Down(down::DownArgs),
+    Status(status::StatusArgs),
+    Env(env_exports::EnvArgs),
+    Logs(logs::LogsArgs),
+    Deploy(deploy::DeployArgs),
+    Invoke(invoke::InvokeArgs),
+    Exec(exec::ExecArgs),
+    Stop(stop::StopArgs),
+    Session(session::SessionArgs),
+    Clock(clock::ClockArgs),
+    Demo(demo::DemoArgs),
+}
+
+impl LocalArgs {
+    pub(crate) fn exec(self, context: &Context) -> Outcome {
+        if let LocalVerb::Demo(verb) = self.verb {
+            // A home of its own, so that it can be shown at any time.
+            return verb.exec(context);
+        }
+        let home = match &self.home {
+            Some(home) => context.env.directory()?.join(home),
+            None => context.env.home()?,
+        };
+        let local = Local { context, home: home::Home::new(home) };
+        match self.verb {
+            LocalVerb::Up(verb) => verb.exec(&local),
+            LocalVerb::Down(verb) => verb.exec(&local),
+            LocalVerb::Status(verb) => verb.exec(&local),
+            LocalVerb::Env(verb) => verb.exec(&local),
+            LocalVerb::Logs(verb) => verb.exec(&local),
+            LocalVerb::Deploy(verb) => verb.exec(&local),
+            LocalVerb::Invoke(verb) => verb.exec(&local),
+            LocalVerb::Exec(verb) => verb.exec(&local),
+            LocalVerb::Stop(verb) => verb.exec(&local),
+            LocalVerb::Session(verb) => verb.exec(&local),
+            LocalVerb::Clock(verb) => verb.exec(&local),
+            LocalVerb::Demo(verb) => verb.exec(context),
+        }
+    }
+}
+
+/// What every local verb works with.
+pub(crate) struct Local<'a> {
+    context: &'a Context,
+    home: home::Home,
+}

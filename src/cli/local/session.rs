@@ -1,0 +1,167 @@
+//! `local session`: what sessions there are. Starts none and touches no idle clock.
+
+use serde_json::json;
+
+use super::Local;
+use super::memory::Memory;
+use crate::cli::exit::{Failure, OK, Outcome};
+use crate::model::{SessionKey, session_id_for_name};
+use crate::wire::admin::Session;
+
+/// Look at and remove sessions
+#[derive(clap::Args)]
+pub(crate) struct SessionArgs {
+    #[command(subcommand)]
+    verb: SessionVerb,
+}
+
+#[derive(clap::Subcommand)]
+enum SessionVerb {
+    /// List sessions, of every agent unless `--agent` names one
+    Ls,
+    /// Show one session, with the use of its storage
+    Show {
+        /// Its id or short name
+        session: String,
+    },
+    /// End sessions and delete their storage
+    Rm {
+        /// Their ids or short names
+        #[arg(required = true)]
+        sessions: Vec<String>,
+    },
+    /// Forget expired sessions and delete storage that a new version replaced
+    Prune,
+}
+
+impl SessionArgs {
+    pub(crate) fn exec(self, local: &Local<'_>) -> Outcome {
+        let ui = &local.context.ui;
+        local.context.block_on(async {
+            local.ensure_running().await?;
+            let admin = local.admin();
+            match self.verb {
+                SessionVerb::Ls => {
+                    let sessions = known(local).await?;
+                    ui.result(
+                        &sessions,
+                        if sessions.is_empty() { String::new() } else { list(local, &sessions) },
+                    )?;
+                    if sessions.is_empty() {
+                        ui.note("there are no sessions");
+                    }
+                }
+                SessionVerb::Show { session } => {
+                    let found = find(known(local).await?, &session)?;
+                    let mut shown = admin.session(&key(&found)).await?;
+                    shown.name = shown.name.or(found.name);
+                    ui.result(&shown, describe(local, &shown))?;
+                }
+                SessionVerb::Rm { sessions } => {
+                    let all = known(local).await?;
+                    // Every name is looked up before anything is deleted.
+                    let found: Vec<Session> =
+                        sessions.iter().map(|s| find(all.clone(), s)).collect::<Result<_, _>>()?;
+                    for session in &found {
+                        admin.remove_session(&key(session)).await?;
+                    }
+                    let ids: Vec<_> = found.iter().map(|s| s.session_id.to_string()).collect();
+                    let text = ids.iter().map(|id| format!("removed {id}")).collect::<Vec<_>>().join("\n");
+                    ui.result(&json!({ "removed": ids }), text)?;
+                }
+                SessionVerb::Prune => {
+                    let pruned = admin.prune().await?;
+                    let size = indicatif::HumanBytes(pruned.bytes);
+                    let text = format!(
+                        "forgot {} expired sessions, deleted {} replaced storages ({size})",
+                        pruned.sessions, pruned.storages
+                    );
+                    ui.result(&pruned, text)?;
+                }
+            }
+            Ok(OK)
+        })
+    }
+}
+
+/// The sessions, with the names that this project gave them; of one agent where `--agent` says so.
+pub(crate) async fn known(local: &Local<'_>) -> Result<Vec<Session>, Failure> {
+    let mut sessions = local.admin().sessions().await?;
+    if let Some(agent) = &local.context.globals.agent {
+        sessions.retain(|s| s.runtime_id.name() == agent);
+    }
+    if let Some(project) = local.project()? {
+        let memory = Memory::of(&local.home, project.root());
+        for session in &mut sessions {
+            session.name = session.name.take().or_else(|| memory.name(&session.session_id));
+        }
+    }
+    Ok(sessions)
+}
+
+/// The session with this id, or with this short name in its own agent.
+fn find(sessions: Vec<Session>, wanted: &str) -> Result<Session, Failure> {
+    let is = |s: &Session| session_id_for_name(s.runtime_id.name(), wanted) == s.session_id;
+    let mut found = sessions.into_iter().filter(is);
+    match (found.next(), found.next()) {
+        (Some(session), None) => Ok(session),
+        (Some(one), Some(other)) => {
+            let message =
+                format!("`{wanted}` is a session of `{}` and of `{}`", one.runtime_id, other.runtime_id);
+            Err(Failure::usage(message).hint("name the agent with `--agent`"))
+        }
+        (None, _) => Err(Failure::failed(format!("the emulator knows no session `{wanted}`"))
+            .hint("`agentcore local session ls` lists them")),
+    }
+}
+
+pub(crate) fn key(session: &Session) -> SessionKey {
+    SessionKey {
+        runtime: session.runtime_id.clone(),
+        endpoint: session.qualifier.clone(),
+        session: session.session_id.clone(),
+    }
+}
+
+fn list(local: &Local<'_>, sessions: &[Session]) -> String {
+    let ui = &local.context.ui;
+    let head = ["SESSION", "STATE", "AGENT", "ENDPOINT", "VERSION", "LAST ACTIVITY"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    for session in sessions {
+        let name = session.name.clone().unwrap_or_else(|| session.session_id.to_string());
+        rows.push(vec![
+            name,
+            ui.state(session.state.as_str()),
+            session.runtime_id.name().to_owned(),
+            session.qualifier.to_string(),
+            session.version.to_string(),
+            session.last_activity_at.clone(),
+        ]);
+    }
+    ui.table(&rows)
+}
+
+fn describe(local: &Local<'_>, session: &Session) -> String {
+    let mut rows = vec![
+        ("session", session.session_id.to_string()),
+        ("name", session.name.clone().unwrap_or_default()),
+        ("state", local.context.ui.state(session.state.as_str())),
+        ("runtime", session.runtime_arn.clone()),
+        ("endpoint", session.qualifier.to_string()),
+        ("version", session.version.to_string()),
+        ("engine", session.engine.clone()),
+        ("created", session.created_at.clone()),
+        ("last activity", session.last_activity_at.clone()),
+        ("last end", session.last_end.clone().unwrap_or_default()),
+    ];
+    if let Some(storage) = &session.storage {
+        let used = match (storage.bytes, storage.files) {
+            (Some(bytes), Some(files)) => format!(": {} in {files} files", indicatif::HumanBytes(bytes)),
+            _ => String::new(),
+        };
+        rows.push(("storage", format!("{}{used}", storage.mount_path)));
+    }
+    let rows = rows.into_iter().filter(|(_, value)| !value.is_empty());
+    let rows: Vec<_> = rows.map(|(key, value)| vec![key.to_owned(), value]).collect();
+    local.context.ui.table(&rows)
+}

@@ -1,0 +1,203 @@
+//! `local up`: starts the emulator.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use clap::ValueEnum;
+
+use super::Local;
+use super::admin::AdminError;
+use crate::cli::exit::{Failure, OK, Outcome};
+use crate::emulator::{ConflictMode, EmulatorConfig};
+use crate::model::{AccountId, Region, parse_duration};
+
+/// Region in ARNs when none is asked for. Not taken from the environment: the same emulator would then
+/// change its runtimes' ARNs from shell to shell.
+const DEFAULT_REGION: &str = "us-west-2";
+/// Account in ARNs when none is asked for: one that AWS gives to nobody.
+const DEFAULT_ACCOUNT: &str = "000000000000";
+
+/// Start the emulator, in the background unless told otherwise
+#[derive(clap::Args)]
+pub(crate) struct UpArgs {
+    #[command(flatten)]
+    settings: Settings,
+    /// Stay in the foreground until Ctrl-C
+    #[arg(long)]
+    foreground: bool,
+    /// Leave the terminal's session
+    #[arg(long, hide = true, requires = "foreground")]
+    detached: bool,
+}
+
+/// What an emulator can be told at its start.
+#[derive(clap::Args, Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Settings {
+    /// Port on the loopback interface [default: 8642, or a free one when that is taken]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: Option<u16>,
+    /// What runs sessions
+    #[arg(long, value_enum, value_name = "ENGINE")]
+    engine: Option<EngineChoice>,
+    /// Show session storage from the start of a compute instead of from its first call
+    #[arg(long)]
+    early_mount: bool,
+    /// Time between SIGTERM and SIGKILL when a session stops [default: 10s]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    grace: Option<Duration>,
+    /// What a call meets while its session starts or stops [default: wait]
+    #[arg(long, value_enum, value_name = "MODE")]
+    conflicts: Option<ConflictChoice>,
+    /// Time that a runtime stays CREATING or UPDATING [default: 100ms]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    ready_delay: Option<Duration>,
+    /// Longest time to an agent's first healthy ping [default: 30s]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    init_timeout: Option<Duration>,
+    /// Region in ARNs [default: us-west-2]
+    #[arg(long, value_name = "REGION")]
+    region: Option<Region>,
+    /// Account in ARNs [default: 000000000000]
+    #[arg(long, value_name = "ID")]
+    account: Option<AccountId>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum EngineChoice {
+    /// Namespaces of this Linux host
+    Embedded,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ConflictChoice {
+    /// It waits
+    Wait,
+    /// 409 RetryableConflictException at once, as the service documents it
+    Aws,
+}
+
+impl Settings {
+    /// The command line that says the same.
+    pub(crate) fn to_arguments(&self) -> Vec<OsString> {
+        let mut arguments = Vec::new();
+        let mut add = |flag: &str, value: Option<String>| {
+            if let Some(value) = value {
+                arguments.extend([OsString::from(flag), value.into()]);
+            }
+        };
+        let millis = |d: Duration| format!("{}ms", d.as_millis());
+        let word =
+            |v: &dyn Fn() -> Option<clap::builder::PossibleValue>| v().map(|p| p.get_name().to_owned());
+        add("--port", self.port.map(|p| p.to_string()));
+        add("--engine", self.engine.and_then(|e| word(&|| e.to_possible_value())));
+        add("--grace", self.grace.map(millis));
+        add("--conflicts", self.conflicts.and_then(|c| word(&|| c.to_possible_value())));
+        add("--ready-delay", self.ready_delay.map(millis));
+        add("--init-timeout", self.init_timeout.map(millis));
+        add("--region", self.region.as_ref().map(Region::to_string));
+        add("--account", self.account.as_ref().map(AccountId::to_string));
+        if self.early_mount {
+            arguments.push("--early-mount".into());
+        }
+        arguments
+    }
+
+    pub(crate) fn region(&self) -> Result<Region, Failure> {
+        match &self.region {
+            Some(region) => Ok(region.clone()),
+            None => DEFAULT_REGION.parse().map_err(|e| Failure::failed(format!("`{DEFAULT_REGION}`: {e}"))),
+        }
+    }
+
+    pub(crate) fn account(&self) -> Result<AccountId, Failure> {
+        match &self.account {
+            Some(account) => Ok(account.clone()),
+            None => DEFAULT_ACCOUNT.parse().map_err(|e| Failure::failed(format!("`{DEFAULT_ACCOUNT}`: {e}"))),
+        }
+    }
+
+    /// The configuration with these settings in place of its defaults.
+    pub(crate) fn apply(&self, mut config: EmulatorConfig) -> EmulatorConfig {
+        config.early_mount = self.early_mount;
+        config.stop_grace = self.grace.unwrap_or(config.stop_grace);
+        config.ready_delay = self.ready_delay.unwrap_or(config.ready_delay);
+        config.init_timeout = self.init_timeout.unwrap_or(config.init_timeout);
+        config.conflicts = match self.conflicts {
+            Some(ConflictChoice::Aws) => ConflictMode::Aws,
+            Some(ConflictChoice::Wait) => ConflictMode::Wait,
+            None => config.conflicts,
+        };
+        config
+    }
+}
+
+impl UpArgs {
+    pub(crate) fn exec(self, local: &Local<'_>) -> Outcome {
+        let context = local.context;
+        if self.foreground {
+            if self.detached {
+                // A terminal that closes must not take the emulator with it. The process was just
+                // forked, so it leads no group and this cannot fail for that reason.
+                nix::unistd::setsid()
+                    .map_err(|e| Failure::failed(format!("the terminal's session cannot be left: {e}")))?;
+            }
+            start_log(context);
+            return context.block_on_threads(local.serve(&self.settings));
+        }
+        context.block_on(async {
+            let status = match local.admin().status().await {
+                Ok(status) => {
+                    context.ui.note("the emulator runs already");
+                    if self.settings != Settings::default() {
+                        context
+                            .ui
+                            .warn("the settings given do not apply to it: run `agentcore local down` first");
+                    }
+                    status
+                }
+                Err(AdminError::Down(_)) => local.start(&self.settings).await?,
+                Err(e) => return Err(e.into()),
+            };
+            context.ui.result(&status, &status.endpoint)?;
+            Ok(OK)
+        })
+    }
+}
+
+/// The emulator's own log goes to standard error, which is `emulator.log` in the background.
+fn start_log(context: &crate::cli::Context) {
+    let level = match context.ui.verbose() {
+        0 => "agentcore=info",
+        1 => "agentcore=debug",
+        _ => "debug",
+    };
+    let filter = context.env.log.clone().unwrap_or_else(|| level.to_owned());
+    let filter = tracing_subscriber::EnvFilter::try_new(&filter)
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
+    // A second subscriber is refused; there is only this one.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        settings: Settings,
+    }
+
+    #[test]
+    fn settings_survive_the_way_through_a_command_line() {
+        let line = "x --port 9000 --engine embedded --early-mount --grace 250ms --conflicts aws \
+                    --ready-delay 2s --init-timeout 1m --region eu-west-1 --account 123456789012";
+        let first = Line::parse_from(line.split_whitespace()).settings;
+        let again = std::iter::once(OsString::from("x")).chain(first.to_arguments());
+        assert_eq!(Line::parse_from(again).settings, first);
+        assert_eq!(first.grace, Some(Duration::from_millis(250)));
+        assert!(Settings::default().to_arguments().is_empty());
+    }
+}

@@ -1,0 +1,302 @@
+//! The terminal: the only place that prints. Results go to standard output, talk to standard error.
+
+use std::borrow::Cow;
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use console::Style;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+
+use super::env::Env;
+use super::exit::{Class, Failure, Outcome};
+use super::{ColorChoice, OutputFormat};
+
+/// How often a spinner turns.
+const TICK: Duration = Duration::from_millis(100);
+/// Width of tables when standard output is no terminal: as wide as they like.
+const UNLIMITED: usize = usize::MAX;
+
+/// Standard output and error as the user wants them.
+pub(crate) struct Ui {
+    format: OutputFormat,
+    quiet: bool,
+    verbose: u8,
+    color_out: bool,
+    color_err: bool,
+}
+
+impl Ui {
+    pub(crate) fn new(format: OutputFormat, color: ColorChoice, quiet: bool, verbose: u8, env: &Env) -> Self {
+        let wanted = |terminal: bool| match color {
+            ColorChoice::Auto => terminal && !env.no_color,
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+        };
+        Self {
+            format,
+            quiet,
+            verbose,
+            color_out: wanted(io::stdout().is_terminal()),
+            color_err: wanted(io::stderr().is_terminal()),
+        }
+    }
+
+    /// True when results are to be JSON.
+    pub(crate) fn is_json(&self) -> bool {
+        self.format == OutputFormat::Json
+    }
+
+    /// How often `-v` was given.
+    pub(crate) fn verbose(&self) -> u8 {
+        self.verbose
+    }
+
+    /// Writes a result: `text` for people, `value` as a JSON document.
+    pub(crate) fn result(&self, value: &impl Serialize, text: impl AsRef<str>) -> Result<(), Failure> {
+        if self.is_json() {
+            let json = serde_json::to_string_pretty(value);
+            let json = json.map_err(|e| Failure::failed(format!("the result cannot be written: {e}")))?;
+            return self.line(&json);
+        }
+        match text.as_ref() {
+            "" => Ok(()),
+            text => self.line(text),
+        }
+    }
+
+    /// Writes one event of a stream as a line of JSON.
+    pub(crate) fn event(&self, value: &impl Serialize) -> Result<(), Failure> {
+        let json = serde_json::to_string(value);
+        self.line(&json.map_err(|e| Failure::failed(format!("the result cannot be written: {e}")))?)
+    }
+
+    /// Writes a line of text to standard output.
+    pub(crate) fn line(&self, text: &str) -> Result<(), Failure> {
+        self.bytes(format!("{text}\n").as_bytes())
+    }
+
+    /// Writes bytes to standard output exactly as they are, and at once.
+    pub(crate) fn bytes(&self, bytes: &[u8]) -> Result<(), Failure> {
+        let mut out = io::stdout().lock();
+        out.write_all(bytes).and_then(|()| out.flush()).map_err(unwritable)
+    }
+
+    /// Ends a line that was written without an end, where people look at it.
+    pub(crate) fn end_terminal_line(&self) {
+        if io::stdout().is_terminal() {
+            let _ = writeln!(io::stdout().lock());
+        }
+    }
+
+    /// Writes bytes to standard error exactly as they are, and at once.
+    pub(crate) fn error_bytes(&self, bytes: &[u8]) -> Result<(), Failure> {
+        let mut err = io::stderr().lock();
+        err.write_all(bytes).and_then(|()| err.flush()).map_err(unwritable)
+    }
+
+    /// Says something on standard error, unless told to be quiet.
+    pub(crate) fn note(&self, text: impl AsRef<str>) {
+        if !self.quiet {
+            self.say(text.as_ref());
+        }
+    }
+
+    /// Warns on standard error.
+    pub(crate) fn warn(&self, text: impl AsRef<str>) {
+        self.say(&format!("{} {}", self.style("warning:", Style::new().yellow().bold()), text.as_ref()));
+    }
+
+    fn say(&self, text: &str) {
+        // Nobody is left to tell when standard error is gone.
+        let _ = writeln!(io::stderr().lock(), "{text}");
+    }
+
+    fn style<'t>(&self, text: &'t str, style: Style) -> Cow<'t, str> {
+        if self.color_err { style.force_styling(true).apply_to(text).to_string().into() } else { text.into() }
+    }
+
+    /// A state's word, coloured where standard output shows colour.
+    pub(crate) fn state(&self, word: &str) -> String {
+        let style = match word {
+            "ready" => Style::new().green(),
+            "provisioning" | "stopping" => Style::new().yellow(),
+            _ => Style::new().dim(),
+        };
+        if self.color_out { style.force_styling(true).apply_to(word).to_string() } else { word.to_owned() }
+    }
+
+    /// A spinner with the elapsed time, shown when standard error is a terminal; gone when dropped.
+    pub(crate) fn spinner(&self, text: impl Into<String>) -> Spinner {
+        let shown = !self.quiet && io::stderr().is_terminal();
+        let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let bar = ProgressBar::with_draw_target(None, target);
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
+            bar.set_style(style);
+        }
+        bar.set_message(text.into());
+        if shown {
+            bar.enable_steady_tick(TICK);
+        }
+        Spinner { bar, plain: !shown && !self.quiet }
+    }
+
+    /// Rows as a table that fits the terminal: the widest column gives way. The first row is the head.
+    pub(crate) fn table(&self, rows: &[Vec<String>]) -> String {
+        let term = console::Term::stdout();
+        let width = if term.is_term() { usize::from(term.size().1) } else { UNLIMITED };
+        table(rows, width)
+    }
+
+    /// Tells how the command ended and gives its exit code.
+    pub(crate) fn finish(&self, outcome: Outcome) -> ExitCode {
+        let failure = match outcome {
+            Ok(code) => return ExitCode::from(code),
+            Err(failure) => failure,
+        };
+        if failure.class != Class::BrokenPipe {
+            if self.is_json() {
+                let _ = self.event(&failure.to_json());
+            }
+            self.failure(&failure);
+        }
+        ExitCode::from(failure.class.code())
+    }
+
+    fn failure(&self, failure: &Failure) {
+        if failure.class == Class::Interrupted {
+            return self.note(&failure.message);
+        }
+        self.say(&format!("{} {}", self.style("error:", Style::new().red().bold()), failure.message));
+        for line in failure.detail_lines() {
+            self.say(&format!("  | {line}"));
+        }
+        if let Some(hint) = &failure.hint {
+            self.say(&format!("{} {hint}", self.style("hint:", Style::new().cyan().bold())));
+        }
+    }
+}
+
+fn unwritable(error: io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => Failure::new(Class::BrokenPipe, "the reader of the output has gone"),
+        _ => Failure::failed(format!("the output cannot be written: {error}")),
+    }
+}
+
+/// A spinner that ends when it is dropped.
+pub(crate) struct Spinner {
+    bar: ProgressBar,
+    /// No terminal: later messages become plain lines.
+    plain: bool,
+}
+
+impl Spinner {
+    /// Says something else.
+    pub(crate) fn message(&self, text: &str) {
+        if self.plain && self.bar.message() != text {
+            let _ = writeln!(io::stderr().lock(), "{text}");
+        }
+        self.bar.set_message(text.to_owned());
+    }
+}
+
+impl Drop for Spinner {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// Tells what is wrong with a command line, in this program's form of messages; prints help and version.
+pub(crate) fn usage(error: &clap::Error, env: &Env) -> ExitCode {
+    if !error.use_stderr() {
+        // Help and version are results. A reader that has gone is no failure.
+        let text = error.render();
+        let terminal = io::stdout().is_terminal() && !env.no_color;
+        let text = if terminal { text.ansi().to_string() } else { text.to_string() };
+        let _ = io::stdout().lock().write_all(text.as_bytes());
+        return ExitCode::SUCCESS;
+    }
+    let ui = Ui::new(OutputFormat::Text, ColorChoice::Auto, false, 0, env);
+    ui.finish(Err(usage_failure(&error.render().to_string())))
+}
+
+fn usage_failure(text: &str) -> Failure {
+    let (mut message, mut hint, mut usage) = (Vec::new(), None, None);
+    for line in text.lines().map(str::trim).filter(|l| !l.is_empty()) {
+        if let Some(line) = line.strip_prefix("Usage:") {
+            usage = Some(format!("usage: {}", line.trim()));
+        } else if let Some(tip) = line.strip_prefix("tip:") {
+            hint = hint.or(Some(tip.trim().to_owned()));
+        } else if line.starts_with("For more information") || usage.is_some() {
+            continue;
+        } else {
+            message.push(line.strip_prefix("error:").unwrap_or(line).trim());
+        }
+    }
+    let mut failure = Failure::usage(quote(&message.join(" ")));
+    failure.hint = hint.or(usage).map(|h| quote(&h)).or(Some("see `agentcore --help`".into()));
+    failure
+}
+
+/// clap quotes with apostrophes, this program with backticks.
+fn quote(text: &str) -> String {
+    text.replace('\'', "`")
+}
+
+fn table(rows: &[Vec<String>], width: usize) -> String {
+    /// Between two columns.
+    const GAP: usize = 2;
+    /// A column that gives way keeps this much.
+    const LEAST: usize = 8;
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let mut widths: Vec<usize> = (0..columns)
+        .map(|c| {
+            rows.iter().filter_map(|r| r.get(c)).map(|t| console::measure_text_width(t)).max().unwrap_or(0)
+        })
+        .collect();
+    let total = |widths: &[usize]| widths.iter().sum::<usize>() + GAP * columns.saturating_sub(1);
+    let excess = total(&widths).saturating_sub(width);
+    if let Some(widest) = widths.iter_mut().max() {
+        *widest = widest.saturating_sub(excess).max(LEAST.min(*widest));
+    }
+    let mut lines = Vec::new();
+    for row in rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            let cell = console::truncate_str(cell, *width, "…");
+            line.push_str(&console::pad_str(&cell, width + GAP, console::Alignment::Left, None));
+        }
+        lines.push(line.trim_end().to_owned());
+    }
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_fits_its_width_by_shortening_the_widest_column() {
+        let rows =
+            vec![vec!["SESSION".to_owned(), "STATE".to_owned()], vec!["a".repeat(60), "ready".to_owned()]];
+        let text = table(&rows, 30);
+        assert!(text.lines().all(|l| console::measure_text_width(l) <= 30), "{text}");
+        assert!(text.contains('…') && text.contains("ready"), "{text}");
+        assert!(table(&rows, UNLIMITED).contains(&"a".repeat(60)));
+        assert_eq!(table(&[], 10), "");
+    }
+
+    #[test]
+    fn usage_errors_take_this_programs_form() {
+        let text = "error: unexpected argument '--foo' found\n\n  tip: a similar argument exists: '--force'\n\nUsage: agentcore local deploy [OPTIONS]\n\nFor more information, try '--help'.\n";
+        let failure = usage_failure(text);
+        assert_eq!(failure.message, "unexpected argument `--foo` found");
+        assert_eq!(failure.hint.as_deref(), Some("a similar argument exists: `--force`"));
+        let text = "error: the following required arguments were not provided:\n  <NAME>\n\nUsage: agentcore create <NAME>\n";
+        let failure = usage_failure(text);
+        assert_eq!(failure.message, "the following required arguments were not provided: <NAME>");
+        assert_eq!(failure.hint.as_deref(), Some("usage: agentcore create <NAME>"));
+    }
+}
