@@ -19,6 +19,8 @@ pub struct Clock {
     source: Source,
     offset_ms: AtomicI64,
     moved: watch::Sender<()>,
+    /// Held while the offset is changed and kept, so that two moves add up.
+    moving: tokio::sync::Mutex<()>,
 }
 
 enum Source {
@@ -38,7 +40,12 @@ impl Clock {
     }
 
     fn with(source: Source) -> Self {
-        Self { source, offset_ms: AtomicI64::new(0), moved: watch::channel(()).0 }
+        Self {
+            source,
+            offset_ms: AtomicI64::new(0),
+            moved: watch::channel(()).0,
+            moving: tokio::sync::Mutex::new(()),
+        }
     }
 
     /// The time without the offset, as agents see it.
@@ -88,12 +95,14 @@ impl Clock {
     /// Moves the clock ahead and keeps the new offset in the store.
     pub async fn advance(&self, by: Duration, store: &Store) -> Result<(), StoreError> {
         let millis = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
+        let _moving = self.moving.lock().await;
         let before = self.offset_ms.load(Ordering::Relaxed);
         self.set(before.saturating_add(millis), store).await
     }
 
     /// Back to real time.
     pub async fn reset(&self, store: &Store) -> Result<(), StoreError> {
+        let _moving = self.moving.lock().await;
         self.set(0, store).await
     }
 
@@ -110,5 +119,35 @@ impl Clock {
         self.offset_ms.store(offset_ms, Ordering::Relaxed);
         self.moved.send_replace(());
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn moves_add_up_wake_sleepers_and_survive() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(&home.path().join("state.db")).await.unwrap();
+        let clock = Arc::new(Clock::system());
+        let start = clock.now();
+        let hour = Duration::from_secs(3600);
+        let sleeper = tokio::spawn({
+            let clock = clock.clone();
+            async move { clock.sleep_until(start.plus(2 * hour)).await }
+        });
+        let (a, b) = tokio::join!(clock.advance(hour, &store), clock.advance(hour, &store));
+        a.and(b).unwrap();
+        sleeper.await.unwrap();
+        assert_eq!(clock.offset(), 2 * hour);
+        assert!(clock.now().since(start) >= 2 * hour);
+        let later = Clock::system();
+        later.restore(&store).await.unwrap();
+        assert_eq!(later.offset(), 2 * hour);
+        clock.reset(&store).await.unwrap();
+        assert_eq!(clock.offset(), Duration::ZERO);
     }
 }

@@ -8,8 +8,11 @@
 //! [`clock::Clock`] owns the time that all lifecycle decisions use.
 
 pub mod clock;
+pub mod command;
+mod logs;
 pub mod registry;
 pub mod sessions;
+mod stop_tokens;
 pub mod store;
 
 use std::path::PathBuf;
@@ -18,11 +21,14 @@ use std::time::Duration;
 
 use crate::artifacts::ArtifactStore;
 use crate::engine::Engine;
-use crate::model::{AccountId, EndpointName, Region, RuntimeId};
+use crate::model::{AccountId, EndpointName, Region, RuntimeId, SessionKey, Timestamp};
 
 use clock::Clock;
-use registry::{Registry, RegistryError};
-use sessions::Sessions;
+use registry::{
+    ClientToken, EndpointDeletion, EndpointOutcome, Registry, RegistryError, RuntimeDeletion, RuntimeOutcome,
+};
+use sessions::{SessionError, Sessions};
+use stop_tokens::StopTokens;
 use store::{Store, StoreError};
 
 /// What an emulator is set to.
@@ -89,6 +95,10 @@ pub struct Emulator {
     pub clock: Arc<Clock>,
     /// Name of the engine that runs sessions.
     pub engine: &'static str,
+    /// When it was opened.
+    pub started_at: Timestamp,
+    store: Store,
+    stops: StopTokens,
 }
 
 /// Why an emulator could not be opened.
@@ -121,30 +131,96 @@ impl Emulator {
         let artifacts = ArtifactStore::below(&config.home);
         let engine_name = engine.name();
         let sessions =
-            Sessions::open(store, registry.clone(), engine, artifacts, clock.clone(), config.clone()).await?;
-        Ok(Arc::new(Self { config, registry, sessions, clock, engine: engine_name }))
+            Sessions::open(store.clone(), registry.clone(), engine, artifacts, clock.clone(), config.clone())
+                .await?;
+        let (runtimes, endpoints) = registry.unfinished_deletions();
+        for deletion in runtimes {
+            tokio::spawn(purge_runtime(registry.clone(), sessions.clone(), deletion));
+        }
+        for deletion in endpoints {
+            tokio::spawn(purge_endpoint(registry.clone(), sessions.clone(), deletion));
+        }
+        Ok(Arc::new(Self {
+            started_at: clock.unshifted(),
+            config,
+            registry,
+            sessions,
+            clock,
+            engine: engine_name,
+            store,
+            stops: StopTokens::default(),
+        }))
     }
 
-    /// DeleteAgentRuntime: the runtime, its computes and all its sessions' storage.
-    pub async fn delete_agent_runtime(&self, id: &RuntimeId) -> Result<(), RegistryError> {
-        let deletion = self.registry.begin_delete_runtime(id).await?;
-        self.sessions.purge_runtime(id).await;
-        self.registry.finish_delete_runtime(deletion).await
+    /// DeleteAgentRuntime: the runtime, its computes and all its sessions' storage. Answers when the runtime is marked
+    /// DELETING and resolves no more; the rest follows in the background, or at the next start.
+    pub async fn delete_agent_runtime(
+        &self,
+        id: &RuntimeId,
+        token: Option<ClientToken>,
+    ) -> Result<RuntimeOutcome, RegistryError> {
+        let (outcome, deletion) = self.registry.begin_delete_runtime(id, token).await?;
+        if let Some(deletion) = deletion {
+            tokio::spawn(purge_runtime(self.registry.clone(), self.sessions.clone(), deletion));
+        }
+        Ok(outcome)
     }
 
-    /// DeleteAgentRuntimeEndpoint: the endpoint, its computes and its sessions' storage.
+    /// DeleteAgentRuntimeEndpoint: the endpoint, its computes and its sessions' storage. As [`Self::delete_agent_runtime`].
     pub async fn delete_agent_runtime_endpoint(
         &self,
         id: &RuntimeId,
         endpoint: &EndpointName,
-    ) -> Result<(), RegistryError> {
-        let deletion = self.registry.begin_delete_endpoint(id, endpoint).await?;
-        self.sessions.purge_endpoint(id, endpoint).await;
-        self.registry.finish_delete_endpoint(deletion).await
+        token: Option<ClientToken>,
+    ) -> Result<EndpointOutcome, RegistryError> {
+        let (outcome, deletion) = self.registry.begin_delete_endpoint(id, endpoint, token).await?;
+        if let Some(deletion) = deletion {
+            tokio::spawn(purge_endpoint(self.registry.clone(), self.sessions.clone(), deletion));
+        }
+        Ok(outcome)
+    }
+
+    /// StopRuntimeSession. The same `token` gets the same answer again: a client that lost the answer of a
+    /// stop and repeats it must not hear that the session is unknown.
+    pub async fn stop_session(&self, key: &SessionKey, token: Option<&str>) -> Result<(), SessionError> {
+        if token.is_some_and(|token| self.stops.knows(key, token)) {
+            return Ok(());
+        }
+        self.sessions.stop(key).await?;
+        if let Some(token) = token {
+            self.stops.remember(key, token);
+        }
+        Ok(())
+    }
+
+    /// Moves the clock ahead; every lifecycle decision follows at once.
+    pub async fn advance_clock(&self, by: Duration) -> Result<(), StoreError> {
+        self.clock.advance(by, &self.store).await
+    }
+
+    /// Back to real time.
+    pub async fn reset_clock(&self) -> Result<(), StoreError> {
+        self.clock.reset(&self.store).await
     }
 
     /// Stops every compute with grace and makes everything durable.
     pub async fn shutdown(&self) {
         self.sessions.shutdown().await;
+    }
+}
+
+async fn purge_runtime(registry: Arc<Registry>, sessions: Arc<Sessions>, deletion: RuntimeDeletion) {
+    let id = deletion.id().clone();
+    sessions.purge_runtime(&id).await;
+    if let Err(e) = registry.finish_delete_runtime(deletion).await {
+        tracing::error!("deleting agent runtime `{id}` will be finished at the next start: {e}");
+    }
+}
+
+async fn purge_endpoint(registry: Arc<Registry>, sessions: Arc<Sessions>, deletion: EndpointDeletion) {
+    let (id, name) = (deletion.runtime().clone(), deletion.name().clone());
+    sessions.purge_endpoint(&id, &name).await;
+    if let Err(e) = registry.finish_delete_endpoint(deletion).await {
+        tracing::error!("deleting endpoint `{name}` of `{id}` will be finished at the next start: {e}");
     }
 }

@@ -2,12 +2,46 @@
 //!
 //! Connections come from [`super::Compute::connect`] and are kept alive between calls. Bodies stream
 //! both ways; nothing is collected but the few bytes of a ping.
+//!
+//! A connection is driven by the task that uses it, not by one of its own: the head of an answer and
+//! its body are read by whoever polls [`AgentClient::invoke`] and then [`AgentBody`]. That saves a
+//! hop to another thread each way, and a caller that goes away takes its connection with it, so the
+//! agent notices.
+//!
+//! A call is repeated only when hyper hands the request back unsent (the kept connection had been
+//! closed by the agent). Once a byte may have left, it is never sent again: agents have side effects.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::HOST;
+use http::{HeaderValue, Method, Request, StatusCode, Uri};
+use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use tokio::time::{Instant, Sleep, timeout};
+
+use super::{Compute, EngineError, SessionStream};
+use crate::model::{Timestamp, limits};
 
 /// Any error of a body on its way through.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
+
+/// How long an unused connection is trusted. Python's usual servers close theirs after 2 to 5 s; a
+/// request that meets such a close cannot be told from one that was lost, so we stay well below.
+const KEEP_ALIVE: Duration = Duration::from_secs(1);
+/// Unused connections kept for one agent.
+const MAX_IDLE_CONNECTIONS: usize = 64;
+/// Longest answer to a ping that is read, in bytes.
+const MAX_PING_BYTES: usize = 16 * 1024;
 
 /// A call of the agent.
 pub struct AgentRequest {
@@ -20,11 +54,11 @@ pub struct AgentRequest {
 /// The agent's answer; its body is still coming.
 pub struct AgentResponse {
     /// Status.
-    pub status: http::StatusCode,
+    pub status: StatusCode,
     /// Headers as the agent sent them.
     pub headers: http::HeaderMap,
     /// The body.
-    pub body: hyper::body::Incoming,
+    pub body: AgentBody,
 }
 
 /// Why the agent gave no answer.
@@ -38,6 +72,17 @@ pub enum AgentError {
     Timeout,
 }
 
+/// Why the body of an answer broke off.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentBodyError {
+    /// The connection broke.
+    #[error("the agent's answer broke off: {0}")]
+    Broken(#[from] hyper::Error),
+    /// It took longer than [`crate::model::limits::INVOKE_STREAM_TIMEOUT`].
+    #[error("the agent's answer took longer than an answer may stream")]
+    TooLong,
+}
+
 /// What a ping said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PingStatus {
@@ -45,4 +90,398 @@ pub enum PingStatus {
     Healthy,
     /// `HealthyBusy`: the agent works in the background.
     HealthyBusy,
+}
+
+/// The answer to a ping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ping {
+    /// The agent's status.
+    pub status: PingStatus,
+    /// `time_of_last_update`, in the agent's own (real) time.
+    pub time_of_last_update: Option<Timestamp>,
+}
+
+type RequestBody = UnsyncBoxBody<Bytes, BodyError>;
+type Driver = Pin<Box<http1::Connection<TokioIo<SessionStream>, RequestBody>>>;
+
+/// One connection and its driver. The driver is gone once the connection has ended.
+struct Connection {
+    sender: http1::SendRequest<RequestBody>,
+    driver: Option<Driver>,
+    last_used: Instant,
+}
+
+impl Connection {
+    /// Lets the connection make progress; notes its end.
+    fn drive(&mut self, cx: &mut Context<'_>) {
+        if let Some(driver) = &mut self.driver
+            && driver.as_mut().poll(cx).is_ready()
+        {
+            self.driver = None;
+        }
+    }
+
+    /// True when a request can be sent at once.
+    fn usable(&mut self, cx: &mut Context<'_>) -> bool {
+        self.drive(cx);
+        self.driver.is_some() && matches!(self.sender.poll_ready(cx), Poll::Ready(Ok(())))
+    }
+}
+
+/// Connections to one agent.
+pub struct AgentClient {
+    port: u16,
+    host: HeaderValue,
+    pool: Arc<Pool>,
+}
+
+#[derive(Default)]
+struct Pool {
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl Pool {
+    /// The connection that was used last, when it can be trusted.
+    fn take(&self) -> Option<Connection> {
+        let connection = self.idle.lock().pop()?;
+        if connection.last_used.elapsed() <= KEEP_ALIVE {
+            return Some(connection);
+        }
+        // The newest is too old, so all are.
+        let old = std::mem::take(&mut *self.idle.lock());
+        drop(old);
+        None
+    }
+
+    fn put(&self, mut connection: Connection) {
+        if connection.driver.is_none() {
+            return;
+        }
+        connection.last_used = Instant::now();
+        let mut idle = self.idle.lock();
+        if idle.len() < MAX_IDLE_CONNECTIONS {
+            idle.push(connection);
+        }
+    }
+}
+
+impl AgentClient {
+    /// A client for the agent on `port` of its compute.
+    pub fn new(port: u16) -> Self {
+        let host = HeaderValue::from_str(&format!("127.0.0.1:{port}"))
+            .unwrap_or(HeaderValue::from_static("localhost"));
+        Self { port, host, pool: Arc::default() }
+    }
+
+    /// `POST /invocations`. Returns with the head of the answer.
+    pub async fn invoke(
+        &self,
+        compute: &dyn Compute,
+        request: AgentRequest,
+    ) -> Result<AgentResponse, AgentError> {
+        let mut message = Request::new(request.body);
+        *message.method_mut() = Method::POST;
+        *message.uri_mut() = Uri::from_static("/invocations");
+        *message.headers_mut() = request.headers;
+        self.send(compute, message, limits::INVOKE_RESPONSE_TIMEOUT).await
+    }
+
+    /// `GET /ping`. Any 200 counts as healthy: many agents answer with a body of their own.
+    pub async fn ping(&self, compute: &dyn Compute, limit: Duration) -> Result<Ping, AgentError> {
+        let mut message = Request::new(Empty::new().map_err(|never| match never {}).boxed_unsync());
+        *message.uri_mut() = Uri::from_static("/ping");
+        let whole = async {
+            let answer = self.send(compute, message, limit).await?;
+            if answer.status != StatusCode::OK {
+                return Err(AgentError::Connection(format!("the answer to the ping was {}", answer.status)));
+            }
+            let body = Limited::new(answer.body, MAX_PING_BYTES);
+            let text = body.collect().await.map_err(|e| AgentError::Connection(e.to_string()))?;
+            Ok(read_ping(&text.to_bytes()))
+        };
+        timeout(limit, whole).await.map_err(|_| AgentError::Timeout)?
+    }
+
+    /// Closes connections that nobody has used for a while.
+    pub fn sweep(&self) {
+        let old: Vec<Connection> = {
+            let mut idle = self.pool.idle.lock();
+            let fresh = idle.iter().position(|c| c.last_used.elapsed() <= KEEP_ALIVE).unwrap_or(idle.len());
+            idle.drain(..fresh).collect()
+        };
+        drop(old);
+    }
+
+    async fn send(
+        &self,
+        compute: &dyn Compute,
+        mut message: Request<RequestBody>,
+        limit: Duration,
+    ) -> Result<AgentResponse, AgentError> {
+        message.headers_mut().insert(HOST, self.host.clone());
+        let answer = async {
+            while let Some(mut kept) = self.pool.take() {
+                if !poll_fn(|cx| Poll::Ready(kept.usable(cx))).await {
+                    continue;
+                }
+                match exchange(&mut kept, message).await {
+                    Ok(response) => return Ok((response, kept)),
+                    Err(Unanswered { unsent: Some(back), .. }) => message = back,
+                    Err(Unanswered { reason, .. }) => return Err(reason),
+                }
+            }
+            let mut fresh = self.connect(compute).await?;
+            let response = exchange(&mut fresh, message).await.map_err(|e| e.reason)?;
+            Ok((response, fresh))
+        };
+        let (response, connection) = timeout(limit, answer).await.map_err(|_| AgentError::Timeout)??;
+        let (head, incoming) = response.into_parts();
+        let body = AgentBody {
+            incoming,
+            connection: Some(connection),
+            pool: self.pool.clone(),
+            begun: Instant::now(),
+            deadline: None,
+        };
+        Ok(AgentResponse { status: head.status, headers: head.headers, body })
+    }
+
+    async fn connect(&self, compute: &dyn Compute) -> Result<Connection, AgentError> {
+        let failed = |e: EngineError| AgentError::Connection(e.to_string());
+        let stream = compute.connect(self.port).await.map_err(failed)?;
+        // Without it, Nagle and delayed acknowledgements together add 40 ms to a two-part request.
+        stream.set_nodelay().map_err(|e| AgentError::Connection(e.to_string()))?;
+        let handshake = http1::handshake(TokioIo::new(stream)).await;
+        let (sender, driver) = handshake.map_err(|e| AgentError::Connection(e.to_string()))?;
+        Ok(Connection { sender, driver: Some(Box::pin(driver)), last_used: Instant::now() })
+    }
+}
+
+/// A request without an answer, and the request itself when nothing of it was sent.
+struct Unanswered {
+    reason: AgentError,
+    unsent: Option<Request<RequestBody>>,
+}
+
+/// Sends one request and waits for the head of its answer, driving the connection meanwhile.
+async fn exchange(
+    connection: &mut Connection,
+    message: Request<RequestBody>,
+) -> Result<http::Response<Incoming>, Unanswered> {
+    let mut response = std::pin::pin!(connection.sender.try_send_request(message));
+    let driver = &mut connection.driver;
+    let outcome = poll_fn(|cx| {
+        if let Some(running) = driver
+            && running.as_mut().poll(cx).is_ready()
+        {
+            // Dropping it fails or hands back the request, so the response is decided below.
+            *driver = None;
+        }
+        response.as_mut().poll(cx)
+    })
+    .await;
+    outcome.map_err(|mut e| {
+        let unsent = e.take_message();
+        Unanswered { reason: AgentError::Connection(chain(&e.into_error())), unsent }
+    })
+}
+
+/// An error with its causes, since hyper's own text leaves them out.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}
+
+/// The body of an agent's answer. Polling it also drives the connection; at its end the connection
+/// goes back to be used again, and dropping it earlier closes the connection.
+pub struct AgentBody {
+    incoming: Incoming,
+    connection: Option<Connection>,
+    pool: Arc<Pool>,
+    begun: Instant,
+    /// Made when the body first has to wait: most answers come at once.
+    deadline: Option<Pin<Box<Sleep>>>,
+}
+
+impl AgentBody {
+    fn keep_connection(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            self.pool.put(connection);
+        }
+    }
+}
+
+impl Body for AgentBody {
+    type Data = Bytes;
+    type Error = AgentBodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, AgentBodyError>>> {
+        let this = self.get_mut();
+        let mut polled = Pin::new(&mut this.incoming).poll_frame(cx);
+        if polled.is_pending()
+            && let Some(connection) = &mut this.connection
+        {
+            connection.drive(cx);
+            polled = Pin::new(&mut this.incoming).poll_frame(cx);
+        }
+        if polled.is_pending() {
+            let end = this.begun + limits::INVOKE_STREAM_TIMEOUT;
+            let deadline = this.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(end)));
+            ready!(deadline.as_mut().poll(cx));
+            this.connection = None;
+            return Poll::Ready(Some(Err(AgentBodyError::TooLong)));
+        }
+        match ready!(polled) {
+            Some(Ok(frame)) => Poll::Ready(Some(Ok(frame))),
+            Some(Err(e)) => {
+                this.connection = None;
+                Poll::Ready(Some(Err(e.into())))
+            }
+            None => {
+                this.keep_connection();
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+impl Drop for AgentBody {
+    fn drop(&mut self) {
+        // A server that knows the length stops reading at the last byte, before the end is polled.
+        if self.incoming.is_end_stream() {
+            self.keep_connection();
+        }
+    }
+}
+
+/// Reads the body of a ping: an object with `status` and `time_of_last_update`, or anything else.
+fn read_ping(body: &[u8]) -> Ping {
+    let value: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    let busy = value.get("status").and_then(|s| s.as_str()) == Some("HealthyBusy");
+    // Seconds as the contract says; a fraction is taken too. A value that is no time is no news.
+    let seconds = value.get("time_of_last_update").and_then(serde_json::Value::as_f64);
+    let seconds = seconds.filter(|s| (0.0..=1e11).contains(s));
+    Ping {
+        status: if busy { PingStatus::HealthyBusy } else { PingStatus::Healthy },
+        time_of_last_update: seconds.map(|s| Timestamp((s * 1000.0) as i64)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::tests_support::{Peer, PeerCompute};
+
+    fn request(body: &'static str) -> AgentRequest {
+        let body = http_body_util::Full::new(Bytes::from_static(body.as_bytes()));
+        AgentRequest {
+            headers: http::HeaderMap::new(),
+            body: body.map_err(|never| match never {}).boxed_unsync(),
+        }
+    }
+
+    async fn text(response: AgentResponse) -> Result<String, AgentBodyError> {
+        let body = response.body.collect().await?.to_bytes();
+        Ok(String::from_utf8_lossy(&body).into_owned())
+    }
+
+    #[test]
+    fn pings_are_read_leniently_and_times_are_bounded() {
+        let ping = |text: &str| read_ping(text.as_bytes());
+        let busy = ping(r#"{"status":"HealthyBusy","time_of_last_update":12}"#);
+        assert_eq!(busy.status, PingStatus::HealthyBusy);
+        assert_eq!(busy.time_of_last_update, Some(Timestamp(12_000)));
+        for odd in [
+            "",
+            "ok",
+            "[]",
+            "{\"status\":7}",
+            "{\"time_of_last_update\":-5}",
+            "{\"time_of_last_update\":1e300}",
+        ] {
+            assert_eq!(ping(odd), Ping { status: PingStatus::Healthy, time_of_last_update: None }, "{odd}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_used_again_and_bodies_pass_both_ways() {
+        let peer = Peer::answering("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello");
+        let compute = PeerCompute::new(peer.clone());
+        let client = AgentClient::new(8080);
+        for _ in 0..3 {
+            let answer = client.invoke(&compute, request("{\"a\":1}")).await.unwrap();
+            assert_eq!(answer.status, StatusCode::OK);
+            assert_eq!(text(answer).await.unwrap(), "hello");
+        }
+        assert_eq!(peer.connections(), 1);
+        let seen = peer.requests();
+        assert_eq!(seen.len(), 3);
+        assert!(seen[0].starts_with("POST /invocations HTTP/1.1\r\n"), "{}", seen[0]);
+        assert!(seen[0].contains("host: 127.0.0.1:8080\r\n"), "{}", seen[0]);
+        assert!(seen[0].contains("content-length: 7\r\n"), "{}", seen[0]);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_the_agent_closed_is_replaced() {
+        let peer = Peer::closing("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+        let compute = PeerCompute::new(peer.clone());
+        let client = AgentClient::new(8080);
+        for round in 1..=3 {
+            let answer = client.invoke(&compute, request("x")).await.unwrap();
+            assert_eq!(text(answer).await.unwrap(), "ok");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            assert_eq!(peer.connections(), round);
+        }
+        assert_eq!(peer.requests().len(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_call_that_may_have_arrived_is_never_repeated() {
+        // The agent reads the request and hangs up without a word, on a kept connection too.
+        let peer = Peer::answering("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+        let compute = PeerCompute::new(peer.clone());
+        let client = AgentClient::new(8080);
+        text(client.invoke(&compute, request("x")).await.unwrap()).await.unwrap();
+        peer.hang_up_on_next();
+        let failed = client.invoke(&compute, request("x")).await;
+        assert!(matches!(failed, Err(AgentError::Connection(_))));
+        assert_eq!(peer.requests().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_breaks_off_is_an_error_and_no_end() {
+        let peer = Peer::closing("HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\nhalf");
+        let compute = PeerCompute::new(peer);
+        let answer = AgentClient::new(8080).invoke(&compute, request("x")).await.unwrap();
+        assert!(matches!(text(answer).await, Err(AgentBodyError::Broken(_))));
+    }
+
+    #[tokio::test]
+    async fn pings_fail_on_other_statuses_and_refused_connections() {
+        let peer = Peer::closing("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n");
+        let compute = PeerCompute::new(peer);
+        let limit = Duration::from_secs(5);
+        assert!(AgentClient::new(8080).ping(&compute, limit).await.is_err());
+        assert!(AgentClient::new(1).ping(&compute, limit).await.is_err());
+        let silent = PeerCompute::new(Peer::answering(""));
+        let quick = AgentClient::new(8080).ping(&silent, Duration::from_millis(30)).await;
+        assert!(matches!(quick, Err(AgentError::Timeout)));
+    }
 }

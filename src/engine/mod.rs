@@ -17,6 +17,8 @@ use crate::model::MountPath;
 
 pub mod agent_http;
 pub mod embedded;
+#[cfg(test)]
+pub(crate) mod tests_support;
 
 /// Makes computes of one kind.
 pub trait Engine: Send + Sync + 'static {
@@ -154,6 +156,20 @@ impl ProcessExit {
 pub enum SessionStream {
     /// A real socket of the compute's network, handed out by its helper: no relay in between.
     Tcp(TcpStream),
+    /// A pipe of a test's own.
+    #[cfg(test)]
+    Memory(tokio::io::DuplexStream),
+}
+
+impl SessionStream {
+    /// Sends small writes at once.
+    pub fn set_nodelay(&self) -> std::io::Result<()> {
+        match self {
+            Self::Tcp(s) => s.set_nodelay(true),
+            #[cfg(test)]
+            Self::Memory(_) => Ok(()),
+        }
+    }
 }
 
 impl AsyncRead for SessionStream {
@@ -164,6 +180,8 @@ impl AsyncRead for SessionStream {
     ) -> Poll<std::io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(s) => Pin::new(s).poll_read(cx, buf),
+            #[cfg(test)]
+            Self::Memory(s) => Pin::new(s).poll_read(cx, buf),
         }
     }
 }
@@ -172,6 +190,8 @@ impl AsyncWrite for SessionStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(s) => Pin::new(s).poll_write(cx, buf),
+            #[cfg(test)]
+            Self::Memory(s) => Pin::new(s).poll_write(cx, buf),
         }
     }
 
@@ -182,6 +202,8 @@ impl AsyncWrite for SessionStream {
     ) -> Poll<std::io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(s) => Pin::new(s).poll_write_vectored(cx, bufs),
+            #[cfg(test)]
+            Self::Memory(s) => Pin::new(s).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -192,12 +214,16 @@ impl AsyncWrite for SessionStream {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(s) => Pin::new(s).poll_flush(cx),
+            #[cfg(test)]
+            Self::Memory(s) => Pin::new(s).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(s) => Pin::new(s).poll_shutdown(cx),
+            #[cfg(test)]
+            Self::Memory(s) => Pin::new(s).poll_shutdown(cx),
         }
     }
 }

@@ -44,3 +44,26 @@ pub const COMMAND_DRAIN: Duration = Duration::from_millis(100);
 pub const MAX_FORWARDED_HEADER_BYTES: usize = 4096;
 /// Page size of lists when `maxResults` is absent. [model: maxResults 1..100; default ours]
 pub const DEFAULT_PAGE_SIZE: usize = 100;
+/// Runtimes of an account. [quotas: 1,000]
+pub const MAX_RUNTIMES: usize = 1_000;
+/// Versions of a runtime that exist at a time. [quotas: 1,000]
+pub const MAX_VERSIONS: usize = 1_000;
+/// Endpoints of a runtime, DEFAULT among them. [quotas: 10]
+pub const MAX_ENDPOINTS: usize = 10;
+/// Tags of a resource. [model: TagsMap max 50]
+pub const MAX_TAGS: usize = 50;
+/// File systems of a runtime that are session storage. [guide: 1]
+pub const MAX_SESSION_STORAGES: usize = 1;
+/// File systems of a runtime. [model: FilesystemConfigurations max 5]
+pub const MAX_FILESYSTEMS: usize = 5;
+/// Names and values of a runtime's environment variables together, in bytes. [guide: 4 KB on platform V1]
+pub const MAX_ENVIRONMENT_BYTES: usize = 4096;
+/// The one port between 8000 and 12000 that no agent may use. [model: ProtocolConfiguration]
+pub const RESERVED_AGENT_PORT: u16 = 8443;
+/// Largest body of a control-plane request, in bytes: far above the largest input the model allows. [ours]
+pub const MAX_CONTROL_BODY_BYTES: usize = 1024 * 1024;
+/// How long a client token is remembered. [ours]
+pub const CLIENT_TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+/// Longest wait of a data-plane call for a runtime or endpoint that is CREATING. [observed: calls block
+/// about 6 s until READY; the bound is ours]
+pub const CREATING_WAIT: Duration = Duration::from_secs(15);

@@ -71,6 +71,22 @@ pub enum EndReason {
     EmulatorCrashed,
 }
 
+impl EndReason {
+    /// The reason's word in JSON and in the store.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Requested => "requested",
+            Self::IdleTimeout => "idleTimeout",
+            Self::MaxLifetime => "maxLifetime",
+            Self::StartFailed => "startFailed",
+            Self::Exited => "exited",
+            Self::Deleted => "deleted",
+            Self::Shutdown => "shutdown",
+            Self::EmulatorCrashed => "emulatorCrashed",
+        }
+    }
+}
+
 /// What happens to a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SessionEvent {

@@ -17,11 +17,13 @@ pub enum ErrorKind {
     InternalServer,
     /// The gateway's time-out; the service model has no shape for it. [guide: 504]
     GatewayTimeout,
+    /// An operation that the emulator does not have. [AWS REST-JSON: UnknownOperationException]
+    UnknownOperation,
 }
 
 impl ErrorKind {
     /// Every kind, for tests that go through all of them.
-    pub const ALL: [ErrorKind; 11] = [
+    pub const ALL: [ErrorKind; 12] = [
         Self::Validation,
         Self::Unauthorized,
         Self::ServiceQuotaExceeded,
@@ -33,6 +35,7 @@ impl ErrorKind {
         Self::Throttling,
         Self::InternalServer,
         Self::GatewayTimeout,
+        Self::UnknownOperation,
     ];
 
     /// The name in `x-amzn-ErrorType`.
@@ -49,6 +52,7 @@ impl ErrorKind {
             Self::Throttling => "ThrottlingException",
             Self::InternalServer => "InternalServerException",
             Self::GatewayTimeout => "GatewayTimeoutException",
+            Self::UnknownOperation => "UnknownOperationException",
         }
     }
 
@@ -59,7 +63,7 @@ impl ErrorKind {
             Self::Unauthorized => 401,
             Self::ServiceQuotaExceeded => 402,
             Self::AccessDenied => 403,
-            Self::ResourceNotFound => 404,
+            Self::ResourceNotFound | Self::UnknownOperation => 404,
             Self::Conflict | Self::RetryableConflict => 409,
             Self::RuntimeClient => 424,
             Self::Throttling => 429,

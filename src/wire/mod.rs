@@ -4,3 +4,7 @@
 
 pub mod admin;
 pub mod error;
+pub mod eventstream;
+pub mod service_model;
+pub mod shape;
+pub mod validate;

@@ -1,3 +1,22 @@
+//! The integration tests, one binary: every module links the same program once.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "clippy.toml allows these in test functions; helpers of tests fail the same way"
+)]
+
+mod architecture;
+mod boto3;
 mod cli;
 mod cli_local;
+mod control;
+mod engine;
+mod install;
+mod offline;
 mod project;
+mod sdk;
+mod semantics;
+mod support;

@@ -3,6 +3,8 @@
 //! `synchronous=FULL` with WAL: when a call to [`Store::write`] has returned, a power cut does not
 //! undo it. The files beside this one hold the tables and statements of each owner.
 
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
@@ -18,6 +20,15 @@ pub const SCHEMA_VERSION: i64 = 1;
 /// What the store could not do.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
+    /// The state directory cannot be made.
+    #[error("the state directory `{path}` cannot be made: {source}")]
+    Home {
+        /// The directory.
+        path: PathBuf,
+        /// The system's error.
+        #[source]
+        source: std::io::Error,
+    },
     /// SQLite refused.
     #[error("the state file `{path}` cannot be used: {source}")]
     Open {
@@ -138,6 +149,11 @@ const META_TABLES: &str = "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT N
 
 fn open(path: &Path) -> Result<Connection, StoreError> {
     let fail = |source| StoreError::Open { path: path.to_owned(), source };
+    if let Some(home) = path.parent() {
+        // Readable by its owner alone; whatever else lives in the home is made below it.
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(home);
+        made.map_err(|source| StoreError::Home { path: home.to_owned(), source })?;
+    }
     let mut connection = Connection::open(path).map_err(fail)?;
     connection.pragma_update(None, "journal_mode", "WAL").map_err(fail)?;
     connection.pragma_update(None, "synchronous", "FULL").map_err(fail)?;

@@ -1,0 +1,429 @@
+//! How a session's compute is made and how it is ended: everything that takes time and is not waiting.
+//!
+//! Order of a start: what can fail without a trace comes first (the version, its bundle, its command
+//! line), then storage, then the record and the compute at the same time. The record is durable before
+//! anybody is told of the compute, so whatever a crash leaves is found by the next emulator.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::gate::Gate;
+use super::lifecycle::storage_expired;
+use super::live::{Entry, Live};
+use super::{SessionError, Shared};
+use crate::artifacts::{BUCKET, Bundle, Launch, Manifest};
+use crate::emulator::logs::{LogStream, Tail};
+use crate::emulator::registry::Target;
+use crate::emulator::store::sessions::{SessionRecord, SetAside, StorageStamp};
+use crate::engine::agent_http::AgentClient;
+use crate::engine::{Compute, ComputeSpec, EngineError, Process, ProcessExit, ProcessSpec, StorageMount};
+use crate::model::{EndReason, RuntimeSpec, SessionKey, SessionState, Timestamp, limits};
+
+/// What terminating may take beyond its grace before the compute counts as stuck. [ours]
+const TERMINATE_SLACK: Duration = Duration::from_secs(15);
+/// A wrapper that AWS's starter kits put before the program; it only adds tracing.
+const TRACING_WRAPPER: &str = "opentelemetry-instrument";
+
+/// A compute that has just been made.
+pub(super) struct Started {
+    pub(super) live: Arc<Live>,
+    pub(super) spec: Arc<RuntimeSpec>,
+    pub(super) started_at: Timestamp,
+    pub(super) agent: RunningAgent,
+}
+
+/// The agent's process as the session sees it.
+pub(super) struct RunningAgent {
+    /// How it ended, in words, once it has.
+    pub(super) ended: watch::Receiver<Option<String>>,
+    /// What it wrote last.
+    pub(super) tail: Tail,
+}
+
+/// The outcome of a start, and the record as it now stands in the store.
+pub(super) struct Launched {
+    pub(super) record: Option<SessionRecord>,
+    pub(super) result: Result<Started, SessionError>,
+}
+
+fn failed(reason: impl std::fmt::Display) -> SessionError {
+    SessionError::Start(reason.to_string())
+}
+
+impl From<EngineError> for SessionError {
+    fn from(error: EngineError) -> Self {
+        Self::Engine(Arc::new(error))
+    }
+}
+
+/// Starts a session: a compute of the version its endpoint serves now, and the agent in it.
+pub(super) async fn launch(shared: Arc<Shared>, entry: Arc<Entry>, known: Option<SessionRecord>) -> Launched {
+    let mut record = known;
+    let result = try_launch(&shared, &entry, &mut record).await;
+    Launched { record, result }
+}
+
+async fn try_launch(
+    shared: &Arc<Shared>,
+    entry: &Arc<Entry>,
+    kept: &mut Option<SessionRecord>,
+) -> Result<Started, SessionError> {
+    if let Some(record) = kept {
+        end_leftover(shared, record).await?;
+    }
+    let key = &entry.key;
+    let target = shared.targets.current(&key.runtime, &key.endpoint).ok_or(SessionError::Unknown)?;
+    let bundle = find_bundle(shared, &target.spec).await?;
+    let argv = command_line(&bundle.manifest, &target.spec.artifact.entry_point, |p| p.exists());
+
+    let now = shared.clock.now();
+    let mut record = kept.clone().unwrap_or_else(|| SessionRecord {
+        key: key.clone(),
+        arn: target.arn.clone(),
+        version: target.version,
+        state: SessionState::Stopped,
+        created_at: now,
+        last_activity_at: now,
+        last_end: None,
+        storage: None,
+        compute: None,
+    });
+    let aside = fit_storage(shared, &mut record, &target, now).await?;
+    record.arn = target.arn.clone();
+    record.version = target.version;
+    record.state = SessionState::Provisioning;
+    record.last_activity_at = now;
+    entry.touch();
+
+    let spec = compute_spec(shared, &record, &target.spec, &bundle);
+    let storage_ready = spec.early_mount || spec.storage.is_none();
+    let (saved, made) =
+        tokio::join!(shared.store.save_session(record.clone(), aside), shared.engine.start(spec));
+    if let Err(e) = saved {
+        end_at_once(made).await;
+        return Err(failed(e));
+    }
+    *kept = Some(record.clone());
+    entry.publish(Some(record.clone()));
+    let compute = made?;
+
+    record.compute = Some(compute.record());
+    record.state = SessionState::Ready;
+    let process = ProcessSpec { argv, environment: Vec::new(), working_directory: None };
+    let (saved, spawned) =
+        tokio::join!(shared.store.save_session(record.clone(), None), compute.spawn(process));
+    if let Err(e) = saved {
+        drop(spawned);
+        end_at_once(Ok(compute)).await;
+        return Err(failed(e));
+    }
+    *kept = Some(record);
+    let agent = watch_agent(shared, key, spawned);
+    shared.logs.remark(key, &format!("session started, version {}", target.version)).await;
+    let live = Live {
+        compute,
+        agent: AgentClient::new(target.spec.port),
+        gate: Gate::default(),
+        agent_ready: AtomicBool::new(false),
+        storage_ready: AtomicBool::new(storage_ready),
+        cut: CancellationToken::new(),
+    };
+    Ok(Started { live: Arc::new(live), spec: target.spec.clone(), started_at: now, agent })
+}
+
+/// Ends a compute that came to be although its record could not be kept.
+async fn end_at_once(made: Result<Box<dyn Compute>, EngineError>) {
+    if let Ok(compute) = made
+        && let Err(e) = compute.terminate(Duration::ZERO).await
+    {
+        tracing::error!("a compute could not be ended: {e}");
+    }
+}
+
+/// Ends what an earlier emulator, or a failed stop, left of the session.
+pub(super) async fn end_leftover(shared: &Shared, record: &mut SessionRecord) -> Result<(), SessionError> {
+    if let Some(compute) = record.compute.clone() {
+        shared.engine.end_leftover(compute, shared.config.stop_grace).await?;
+        record.compute = None;
+    }
+    Ok(())
+}
+
+/// Sees to it that the record has the storage that the version asks for, stamped with that version.
+async fn fit_storage(
+    shared: &Shared,
+    record: &mut SessionRecord,
+    target: &Target,
+    now: Timestamp,
+) -> Result<Option<SetAside>, SessionError> {
+    let key = record.key.clone();
+    let mut aside = None;
+    if let Some(stamp) = &record.storage {
+        let directory = shared.storage.directory(&key, stamp.id);
+        let there = tokio::fs::try_exists(&directory).await.map_err(failed)?;
+        let expired = storage_expired(record.last_activity_at, now);
+        if !there || expired || stamp.version != target.version || target.spec.session_storage.is_none() {
+            let why = match (there, expired) {
+                (false, _) => "is no longer there".to_owned(),
+                (_, true) => "was not used for 14 days".to_owned(),
+                _ => format!("is of version {}", stamp.version),
+            };
+            shared.logs.remark(&key, &format!("the session's storage {why}: it is set aside")).await;
+            aside =
+                there.then(|| SetAside { key: key.clone(), id: stamp.id, version: stamp.version, at: now });
+            record.storage = None;
+        }
+    }
+    if let (None, Some(mount_path)) = (&record.storage, &target.spec.session_storage) {
+        let id = shared.storage.create(&key, shared.engine.storage_owner()).await.map_err(failed)?;
+        let stamp = StorageStamp { id, version: target.version, mount_path: mount_path.clone() };
+        record.storage = Some(stamp);
+    }
+    Ok(aside)
+}
+
+async fn find_bundle(shared: &Shared, spec: &RuntimeSpec) -> Result<Bundle, SessionError> {
+    if spec.artifact.bucket != BUCKET {
+        let bucket = &spec.artifact.bucket;
+        return Err(failed(format!(
+            "the code of this runtime is in bucket `{bucket}`, not in the emulator's own store"
+        )));
+    }
+    let (artifacts, prefix) = (shared.artifacts.clone(), spec.artifact.prefix.clone());
+    let found = tokio::task::spawn_blocking(move || artifacts.find(&prefix)).await;
+    found.map_err(failed)?.map_err(failed)
+}
+
+/// The agent's command line. A leading tracing wrapper stays only where it is installed beside the
+/// interpreter: offline there is nothing to trace to, and without it the agent would not start.
+fn command_line(
+    manifest: &Manifest,
+    entry_point: &[String],
+    exists: impl Fn(&std::path::Path) -> bool,
+) -> Vec<String> {
+    let interpreter = match &manifest.launch {
+        Launch::Command { argv } => return argv.clone(),
+        Launch::Python { interpreter } => interpreter,
+    };
+    let mut argv = Vec::new();
+    let wrapped = entry_point.first().is_some_and(|first| first == TRACING_WRAPPER);
+    if wrapped {
+        let wrapper = interpreter.with_file_name(TRACING_WRAPPER);
+        if exists(&wrapper) {
+            argv.push(wrapper.to_string_lossy().into_owned());
+        }
+    }
+    argv.push(interpreter.to_string_lossy().into_owned());
+    argv.extend(entry_point.iter().skip(usize::from(wrapped)).cloned());
+    argv
+}
+
+/// Environment of a compute, each layer over the one before: ours, the bundle's, the runtime's.
+fn environment(region: &str, manifest: &Manifest, spec: &RuntimeSpec) -> Vec<(String, String)> {
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let ours =
+        [pair("AWS_REGION", region), pair("AWS_DEFAULT_REGION", region), pair("PYTHONUNBUFFERED", "1")];
+    let mut merged: Vec<(String, String)> = Vec::new();
+    for (name, value) in ours.iter().chain(&manifest.environment).chain(&spec.environment) {
+        match merged.iter_mut().find(|(known, _)| known == name) {
+            Some((_, old)) => old.clone_from(value),
+            None => merged.push((name.clone(), value.clone())),
+        }
+    }
+    merged
+}
+
+fn compute_spec(shared: &Shared, record: &SessionRecord, spec: &RuntimeSpec, bundle: &Bundle) -> ComputeSpec {
+    let storage = record.storage.as_ref().map(|stamp| StorageMount {
+        source: shared.storage.directory(&record.key, stamp.id),
+        target: stamp.mount_path.clone(),
+    });
+    ComputeSpec {
+        label: label(&record.key),
+        code: bundle.code.clone(),
+        read_only: bundle.manifest.read_only.clone(),
+        environment: environment(shared.config.region.as_str(), &bundle.manifest, spec),
+        storage,
+        early_mount: shared.config.early_mount,
+    }
+}
+
+/// `name-session`, cut so that it is a host name.
+fn label(key: &SessionKey) -> String {
+    let legal = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+    let name: String = key.runtime.name().chars().take(24).map(legal).collect();
+    let session: String = key.session.as_str().chars().take(36).map(legal).collect();
+    format!("{name}-{session}").trim_end_matches('-').to_owned()
+}
+
+/// Pumps the agent's output into the log and reports its end.
+fn watch_agent(
+    shared: &Arc<Shared>,
+    key: &SessionKey,
+    spawned: Result<Process, EngineError>,
+) -> RunningAgent {
+    let (report, ended) = watch::channel(None);
+    let tail = Tail::default();
+    match spawned {
+        Ok(process) => {
+            let pump = |stream, pipe| {
+                shared.spawn(shared.logs.clone().pump(key.clone(), stream, pipe, tail.clone()))
+            };
+            let pumps = [pump(LogStream::Stdout, process.stdout), pump(LogStream::Stderr, process.stderr)];
+            let mut control = process.control;
+            shared.spawn(async move {
+                let exit = match control.wait().await {
+                    Ok(ProcessExit::Code(code)) => format!("exit code {code}"),
+                    Ok(ProcessExit::Signal(number)) => signal_words(number),
+                    Err(e) => e.to_string(),
+                };
+                // What it wrote last is the reason more often than not; children may hold the pipe open.
+                let _ = timeout(limits::COMMAND_DRAIN, futures_util::future::join_all(pumps)).await;
+                report.send_replace(Some(exit));
+            });
+        }
+        Err(e) => {
+            report.send_replace(Some(e.to_string()));
+        }
+    }
+    RunningAgent { ended, tail }
+}
+
+fn signal_words(number: i32) -> String {
+    match nix::sys::signal::Signal::try_from(number) {
+        Ok(signal) => format!("ended by {signal}"),
+        Err(_) => format!("ended by signal {number}"),
+    }
+}
+
+/// Ends a compute: SIGTERM, grace, SIGKILL; then makes storage durable; then keeps the new state.
+pub(super) async fn end(
+    shared: Arc<Shared>,
+    entry: Arc<Entry>,
+    live: Arc<Live>,
+    record: SessionRecord,
+    reason: EndReason,
+) -> Ended {
+    let grace = shared.config.stop_grace;
+    shared.logs.remark(&entry.key, &format!("session stops: {}", words(reason))).await;
+    let ended = match timeout(grace + TERMINATE_SLACK, live.compute.terminate(grace)).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(e)) => Err(e.to_string()),
+        Err(_) => Err("it did not end in time".to_owned()),
+    };
+    let mut record = record;
+    match ended {
+        Ok(()) => record.compute = None,
+        Err(first) => {
+            // A second way: what the engine knows how to do for the computes of dead emulators.
+            tracing::warn!("session `{}` could not be terminated: {first}", entry.key.session);
+            if let Err(e) = end_leftover(&shared, &mut record).await {
+                return settle(&shared, &entry, record, reason, Err(e)).await;
+            }
+        }
+    }
+    settle(&shared, &entry, record, reason, Ok(())).await
+}
+
+/// Ends what a dead emulator left of a session.
+pub(super) async fn recover(shared: Arc<Shared>, entry: Arc<Entry>, record: SessionRecord) -> Ended {
+    let mut record = record;
+    // Closed never: the semaphore lives as long as `shared`.
+    let _permit = shared.recovery.acquire().await;
+    shared.logs.remark(&entry.key, "the emulator had ended unexpectedly: what is left is ended").await;
+    let ended = end_leftover(&shared, &mut record).await;
+    settle(&shared, &entry, record, EndReason::EmulatorCrashed, ended).await
+}
+
+/// The record after an end, and whether everything about it went well.
+pub(super) struct Ended {
+    pub(super) record: SessionRecord,
+    pub(super) result: Result<(), SessionError>,
+}
+
+async fn settle(
+    shared: &Shared,
+    entry: &Entry,
+    mut record: SessionRecord,
+    reason: EndReason,
+    mut result: Result<(), SessionError>,
+) -> Ended {
+    if let Some(stamp) = &record.storage
+        && let Err(e) = shared.storage.flush(&record.key, stamp.id).await
+    {
+        result = result.and(Err(failed(e)));
+    }
+    record.state = SessionState::Stopped;
+    record.last_end = Some(reason);
+    record.last_activity_at = entry.last_activity();
+    if let Err(e) = shared.store.save_session(record.clone(), None).await {
+        result = result.and(Err(failed(e)));
+    }
+    match &result {
+        Ok(()) => shared.logs.remark(&entry.key, "session stopped, storage is durable").await,
+        Err(e) => shared.logs.remark(&entry.key, &format!("the stop was not clean: {e}")).await,
+    }
+    Ended { record, result }
+}
+
+/// A reason in words.
+fn words(reason: EndReason) -> &'static str {
+    match reason {
+        EndReason::Requested => "asked for",
+        EndReason::IdleTimeout => "idle timeout",
+        EndReason::MaxLifetime => "longest lifetime reached",
+        EndReason::StartFailed => "the start failed",
+        EndReason::Exited => "the agent or its compute ended",
+        EndReason::Deleted => "deleted",
+        EndReason::Shutdown => "the emulator is shut down",
+        EndReason::EmulatorCrashed => "the emulator crashed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn python() -> Manifest {
+        Manifest {
+            format: Manifest::FORMAT,
+            launch: Launch::Python { interpreter: PathBuf::from("/p/.venv/bin/python3") },
+            read_only: Vec::new(),
+            environment: vec![("PATH".into(), "/p/.venv/bin".into()), ("A".into(), "bundle".into())],
+        }
+    }
+
+    #[test]
+    fn the_tracing_wrapper_stays_only_where_it_is_installed() {
+        let entry = |words: &[&str]| words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>();
+        let plain = command_line(&python(), &entry(&["main.py"]), |_| false);
+        assert_eq!(plain, ["/p/.venv/bin/python3", "main.py"]);
+        let wrapped = entry(&["opentelemetry-instrument", "main.py"]);
+        assert_eq!(command_line(&python(), &wrapped, |_| false), plain);
+        assert_eq!(
+            command_line(&python(), &wrapped, |p| p.ends_with("opentelemetry-instrument")),
+            ["/p/.venv/bin/opentelemetry-instrument", "/p/.venv/bin/python3", "main.py"]
+        );
+        let command = Manifest { launch: Launch::Command { argv: entry(&["node", "x.js"]) }, ..python() };
+        assert_eq!(command_line(&command, &wrapped, |_| true), ["node", "x.js"]);
+    }
+
+    #[test]
+    fn labels_are_host_names() {
+        let key = SessionKey {
+            runtime: format!("a_{}-AbCdEf0123", "b".repeat(60)).parse().unwrap(),
+            endpoint: "DEFAULT".parse().unwrap(),
+            session: format!("s{}", "_".repeat(60)).parse().unwrap(),
+        };
+        let label = label(&key);
+        assert!(label.len() <= 63 && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-'), "{label}");
+        assert!(!label.ends_with('-'));
+    }
+}

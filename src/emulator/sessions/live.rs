@@ -1,0 +1,217 @@
+//! A live compute as calls see it, the known session it belongs to, and the lease of one call.
+//!
+//! This is the path of every call: a lock taken for the length of a pointer copy, one atomic to enter
+//! and one to leave, and the time of both. The session's task publishes and withdraws what is here.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::actor::{Actor, Message};
+use super::gate::Gate;
+use super::{Need, Shared};
+use crate::emulator::clock::Clock;
+use crate::emulator::store::sessions::SessionRecord;
+use crate::engine::agent_http::{AgentClient, AgentError, AgentRequest, AgentResponse};
+use crate::engine::{Compute, EngineError, Process, ProcessSpec};
+use crate::model::{SessionId, SessionKey, Timestamp};
+
+/// A running compute.
+pub(super) struct Live {
+    pub(super) compute: Box<dyn Compute>,
+    pub(super) agent: AgentClient,
+    pub(super) gate: Gate,
+    /// The agent has answered a ping and has not ended.
+    pub(super) agent_ready: AtomicBool,
+    /// The storage is mounted, or there is none.
+    pub(super) storage_ready: AtomicBool,
+    /// Cancelled when the compute is being ended.
+    pub(super) cut: CancellationToken,
+}
+
+/// A known session. Only its task writes here, but for the time of last activity.
+pub(super) struct Entry {
+    pub(super) key: SessionKey,
+    clock: Arc<Clock>,
+    live: RwLock<Option<Arc<Live>>>,
+    /// What is shown; nothing until the session's first compute was asked for.
+    record: RwLock<Option<SessionRecord>>,
+    last_activity: AtomicI64,
+    mailbox: Mutex<Mailbox>,
+}
+
+/// The way to a session's task. A stopped session has none.
+enum Mailbox {
+    /// No task; the next message makes one.
+    Idle,
+    /// A task that takes messages.
+    Running(mpsc::UnboundedSender<Message>),
+    /// The session was removed; a new one of the same key is another entry.
+    Gone,
+}
+
+impl Entry {
+    pub(super) fn new(key: SessionKey, clock: Arc<Clock>, record: Option<SessionRecord>) -> Self {
+        let last = record.as_ref().map_or_else(|| clock.now(), |r| r.last_activity_at);
+        Self {
+            key,
+            clock,
+            live: RwLock::new(None),
+            record: RwLock::new(record),
+            last_activity: AtomicI64::new(last.0),
+            mailbox: Mutex::new(Mailbox::Idle),
+        }
+    }
+
+    /// Enters the live compute, if there is one that has what the call needs.
+    pub(super) fn enter(self: &Arc<Self>, need: Need) -> Option<Lease> {
+        let live = self.live.read().clone()?;
+        let ready = match need {
+            Need::Agent => live.agent_ready.load(Ordering::Acquire),
+            Need::Command => live.storage_ready.load(Ordering::Acquire),
+        };
+        if ready { self.lease(live) } else { None }
+    }
+
+    /// Enters this compute unless it is closed.
+    pub(super) fn lease(self: &Arc<Self>, live: Arc<Live>) -> Option<Lease> {
+        if !live.gate.enter() {
+            return None;
+        }
+        self.touch();
+        Some(Lease { entry: self.clone(), live })
+    }
+
+    /// Shows a compute to calls, or withdraws it.
+    pub(super) fn publish_live(&self, live: Option<Arc<Live>>) {
+        *self.live.write() = live;
+    }
+
+    /// Shows the session's record.
+    pub(super) fn publish(&self, record: Option<SessionRecord>) {
+        *self.record.write() = record;
+    }
+
+    /// The record, with the time of the last activity as it is now.
+    pub(super) fn record(&self) -> Option<SessionRecord> {
+        let mut record = self.record.read().clone()?;
+        record.last_activity_at = self.last_activity();
+        Some(record)
+    }
+
+    pub(super) fn last_activity(&self) -> Timestamp {
+        Timestamp(self.last_activity.load(Ordering::Acquire))
+    }
+
+    pub(super) fn touch(&self) {
+        self.last_activity.store(self.clock.now().0, Ordering::Release);
+    }
+
+    /// Takes a last activity that lies ahead, after the clock was set back, to now.
+    pub(super) fn rebase(&self, now: Timestamp) {
+        self.last_activity.fetch_min(now.0, Ordering::AcqRel);
+    }
+
+    /// Hands a message to the session's task, making one if there is none. False: the session is gone.
+    pub(super) fn send(self: &Arc<Self>, message: Message, shared: &Arc<Shared>) -> bool {
+        let mut mailbox = self.mailbox.lock();
+        let message = match &*mailbox {
+            Mailbox::Gone => return false,
+            Mailbox::Idle => message,
+            Mailbox::Running(sender) => match sender.send(message) {
+                Ok(()) => return true,
+                // The task was dropped with its runtime; nothing takes messages any more.
+                Err(_) => return false,
+            },
+        };
+        let (sender, inbox) = mpsc::unbounded_channel();
+        // The channel is open: its other end is in hand.
+        let _ = sender.send(message);
+        *mailbox = Mailbox::Running(sender);
+        shared.spawn(Actor::new(self.clone(), shared.clone(), inbox).run());
+        true
+    }
+
+    /// True while the session has a task.
+    pub(super) fn has_task(&self) -> bool {
+        matches!(*self.mailbox.lock(), Mailbox::Running(_))
+    }
+
+    /// Lets the task go if no message is waiting. Sending takes the same lock, so a message finds
+    /// either the task still there or none.
+    pub(super) fn retire(&self, inbox: &mut mpsc::UnboundedReceiver<Message>) -> Option<Message> {
+        let mut mailbox = self.mailbox.lock();
+        let waiting = inbox.try_recv().ok();
+        if waiting.is_none() {
+            *mailbox = Mailbox::Idle;
+        }
+        waiting
+    }
+
+    /// Closes the session for good.
+    pub(super) fn close(&self) {
+        *self.mailbox.lock() = Mailbox::Gone;
+    }
+}
+
+/// One call in a session. While it lives the session is active and is not idled; its end counts as activity.
+pub struct Lease {
+    entry: Arc<Entry>,
+    live: Arc<Live>,
+}
+
+impl Lease {
+    /// The session's id.
+    pub fn session(&self) -> &SessionId {
+        &self.entry.key.session
+    }
+
+    /// Sends a call to the agent.
+    pub async fn invoke(&self, request: AgentRequest) -> Result<AgentResponse, AgentError> {
+        self.live.agent.invoke(&*self.live.compute, request).await
+    }
+
+    /// Starts a process in the session.
+    pub async fn spawn(&self, spec: ProcessSpec) -> Result<Process, EngineError> {
+        self.live.compute.spawn(spec).await
+    }
+
+    /// Resolves when the session is being ended: open streams must then end with an error. Cheap to clone futures of.
+    pub fn cut(&self) -> Cut {
+        Cut { token: self.live.cut.clone() }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // The time first: who sees nobody inside must also see when the last one left.
+        self.entry.touch();
+        self.live.gate.leave();
+    }
+}
+
+/// Tells streams that their session is being ended.
+#[derive(Clone)]
+pub struct Cut {
+    token: CancellationToken,
+}
+
+impl Cut {
+    /// Waits for the end.
+    pub async fn wait(&mut self) {
+        self.token.cancelled().await;
+    }
+
+    /// The same as a future that can be kept.
+    pub fn waited(self) -> impl Future<Output = ()> + Send + 'static {
+        self.token.cancelled_owned()
+    }
+
+    /// True once the session is being ended.
+    pub fn is_cut(&self) -> bool {
+        self.token.is_cancelled()
+    }
+}

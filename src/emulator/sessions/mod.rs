@@ -1,0 +1,562 @@
+//! Sessions: one task each, which owns the session's state and its compute.
+//!
+//! A known session is an entry in a map, with its record and, while it has a compute, the way into it.
+//! A call enters a ready compute through the entry alone ([`live`]); everything else is a message to the
+//! session's task ([`actor`]), which exists only while there is something to do: a thousand stopped
+//! sessions cost a thousand entries and nothing more. Decisions by time and by the agent's fate are pure
+//! ([`lifecycle`]); what takes time is in [`launch`].
+//!
+//! # The agent's fate
+//!
+//! `Ready` means that a compute runs, whatever its agent does. What becomes of compute and calls:
+//!
+//! | the agent | a call needing it waits | then |
+//! |---|---|---|
+//! | ends before its first healthy ping | yes | the calls fail with `AgentDied` and its last lines; the compute ends (`StartFailed`) |
+//! | ends before its first healthy ping | no, commands only | the compute lives on under the idle and lifetime rules [observed: commands run beside an agent that never listens, and share `/tmp`] |
+//! | is not healthy within the init timeout | yes | the calls fail with `InitTimeout` and its last lines; the compute ends (`StartFailed`) |
+//! | is not healthy within the init timeout | no | as above: the compute lives on; an agent that becomes healthy later is taken |
+//! | ends after it was healthy | - | the compute ends (`Exited`) |
+//! | does not answer pings | - | nothing: a hard-working agent may miss some. A last `HealthyBusy` is believed for [`lifecycle::MAX_SILENT_PINGS`] pings |
+//!
+//! "The compute ends" waits for calls that are inside (a command goes on to its end); new commands
+//! still enter meanwhile. A later call that needs the agent:
+//!
+//! | agent | nobody inside | calls inside |
+//! |---|---|---|
+//! | starting | waits | waits |
+//! | healthy | enters | enters |
+//! | late or dead | the compute is ended and the call starts a new one | fails at once with what became of the agent |
+//!
+//! # A stop
+//!
+//! The gate is closed, streams are cut and SIGTERM is sent in one moment, as on the service [observed:
+//! SIGTERM arrives in the middle of work and ongoing streams are cut; the agent may use its grace to
+//! save, not to answer]. After the grace SIGKILL, then storage is made durable, then the stop is answered.
+//! Calls that were waiting for the session when the stop came fail with `Busy`; calls that come after
+//! it wait for its end and start anew (or fail with `Busy` under [`super::ConflictMode::Aws`]).
+//!
+//! # Storage
+//!
+//! Stamped with the version whose computes may see it. Replaced by a version update or unused for 14
+//! days, it is set aside: recorded and kept on disk until [`Sessions::prune`] or the session's removal.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use futures_util::stream::BoxStream;
+use parking_lot::RwLock;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::EmulatorConfig;
+use super::clock::Clock;
+use super::logs::Logs;
+use super::registry::{Registry, Target};
+use super::store::sessions::SessionRecord;
+use super::store::{Store, StoreError};
+use crate::artifacts::ArtifactStore;
+use crate::engine::{Engine, EngineError};
+use crate::model::{
+    EndReason, EndpointName, RuntimeArn, RuntimeId, SessionId, SessionKey, SessionState, Timestamp, Version,
+};
+use crate::storage::{PlainStorage, Storage};
+
+use actor::{Message, Refused};
+use live::Entry;
+
+mod actor;
+mod gate;
+mod launch;
+mod lifecycle;
+mod live;
+#[cfg(test)]
+mod tests;
+
+pub use super::logs::{LogEntry, LogFilter};
+pub use live::{Cut, Lease};
+
+/// Time between two looks for storage that has expired, besides every move of the clock. [ours]
+const EXPIRY_LOOK: Duration = Duration::from_secs(3600);
+/// Time between two writes of last activities to the store. [ours]
+const ACTIVITY_WRITE: Duration = Duration::from_secs(5);
+/// Computes of a dead emulator that are ended at a time. [ours]
+const RECOVERIES_AT_A_TIME: usize = 8;
+
+/// What a call needs of its session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// An agent that answers pings.
+    Agent,
+    /// A compute; its agent may be starting, sick or dead.
+    Command,
+}
+
+/// What a session could not do. HTTP meaning is given in `server/errors.rs` only.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum SessionError {
+    /// No such session, or it has no compute to stop.
+    #[error("Session not found or already terminated")]
+    Unknown,
+    /// The session starts or stops ([`super::ConflictMode::Aws`], or the wait was too long).
+    #[error("Session operation in progress, please retry")]
+    Busy,
+    /// No healthy ping in time.
+    #[error(
+        "Runtime initialization time exceeded. Please make sure that initialization completes in {}s.",
+        limit.as_secs()
+    )]
+    InitTimeout {
+        /// The limit that passed.
+        limit: Duration,
+        /// The last lines the agent wrote.
+        last_lines: Vec<String>,
+    },
+    /// The agent ended before its first healthy ping.
+    #[error("the agent ended before it was healthy ({exit})")]
+    AgentDied {
+        /// How it ended, in words.
+        exit: String,
+        /// The last lines the agent wrote.
+        last_lines: Vec<String>,
+    },
+    /// The engine could not do its part.
+    #[error("{0}")]
+    Engine(Arc<EngineError>),
+    /// The code bundle is missing or bad, or storage or the store failed.
+    #[error("{0}")]
+    Start(String),
+    /// The emulator is shutting down.
+    #[error("the emulator is shutting down")]
+    ShuttingDown,
+}
+
+/// A session as it is shown.
+#[derive(Debug, Clone)]
+pub struct SessionView {
+    /// Its key.
+    pub key: SessionKey,
+    /// Its runtime's ARN.
+    pub arn: RuntimeArn,
+    /// The version it runs, or ran last.
+    pub version: Version,
+    /// Where it stands.
+    pub state: SessionState,
+    /// When it was first called.
+    pub created_at: Timestamp,
+    /// Its last activity.
+    pub last_activity_at: Timestamp,
+    /// Why its last compute ended.
+    pub last_end: Option<EndReason>,
+    /// Its storage.
+    pub storage: Option<StorageView>,
+}
+
+/// A session's storage as it is shown.
+#[derive(Debug, Clone)]
+pub struct StorageView {
+    /// Where it is mounted.
+    pub mount_path: String,
+    /// Bytes and files; counted for a single session only.
+    pub usage: Option<(u64, u64)>,
+}
+
+/// What a prune removed.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Pruned {
+    /// Sessions forgotten.
+    pub sessions: usize,
+    /// Storages deleted.
+    pub storages: usize,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// Where a session that starts anew learns what its endpoint serves.
+trait Targets: Send + Sync + 'static {
+    /// What `(runtime, endpoint)` serves now; nothing when it does not exist or is being deleted.
+    fn current(&self, runtime: &RuntimeId, endpoint: &EndpointName) -> Option<Arc<Target>>;
+}
+
+impl Targets for Registry {
+    fn current(&self, runtime: &RuntimeId, endpoint: &EndpointName) -> Option<Arc<Target>> {
+        Registry::current(self, runtime, endpoint)
+    }
+}
+
+/// What every session's task uses.
+struct Shared {
+    store: Store,
+    targets: Arc<dyn Targets>,
+    engine: Arc<dyn Engine>,
+    storage: Arc<dyn Storage>,
+    artifacts: ArtifactStore,
+    clock: Arc<Clock>,
+    config: EmulatorConfig,
+    logs: Logs,
+    entries: RwLock<HashMap<SessionKey, Arc<Entry>>>,
+    shutting_down: AtomicBool,
+    /// Cancelled when [`Sessions`] is dropped: no task outlives it.
+    dropped: CancellationToken,
+    recovery: Semaphore,
+}
+
+impl Shared {
+    /// Runs a task that ends with [`Sessions`] at the latest.
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+        let dropped = self.dropped.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = dropped.cancelled() => {}
+                () = work => {}
+            }
+        })
+    }
+
+    fn entry(&self, key: &SessionKey) -> Option<Arc<Entry>> {
+        self.entries.read().get(key).cloned()
+    }
+
+    /// The session's entry, a new one if there is none.
+    fn entry_or_new(&self, key: &SessionKey) -> Arc<Entry> {
+        let new = || Arc::new(Entry::new(key.clone(), self.clock.clone(), None));
+        self.entries.write().entry(key.clone()).or_insert_with(new).clone()
+    }
+
+    fn all(&self) -> Vec<Arc<Entry>> {
+        self.entries.read().values().cloned().collect()
+    }
+
+    /// Takes this very entry out of the map.
+    fn forget_entry(&self, entry: &Arc<Entry>) {
+        let mut entries = self.entries.write();
+        if entries.get(&entry.key).is_some_and(|known| Arc::ptr_eq(known, entry)) {
+            entries.remove(&entry.key);
+        }
+    }
+
+    /// Deletes a discarded tree. One that resists is tried again at the next open.
+    async fn delete_tree(&self, tree: Option<std::path::PathBuf>) {
+        if let Some(tree) = tree
+            && let Err(e) = self.engine.remove_tree(tree.clone()).await
+        {
+            tracing::warn!("`{}` could not be deleted: {e}", tree.display());
+        }
+    }
+}
+
+/// Owner of all sessions. Dropping it without [`Sessions::shutdown`] ends every compute without grace.
+pub struct Sessions {
+    shared: Arc<Shared>,
+}
+
+impl Drop for Sessions {
+    fn drop(&mut self) {
+        self.shared.dropped.cancel();
+    }
+}
+
+impl Sessions {
+    /// Reads the sessions from the store and ends the computes that a dead emulator left.
+    pub async fn open(
+        store: Store,
+        registry: Arc<Registry>,
+        engine: Arc<dyn Engine>,
+        artifacts: ArtifactStore,
+        clock: Arc<Clock>,
+        config: EmulatorConfig,
+    ) -> Result<Arc<Self>, StoreError> {
+        Self::open_with(store, registry, engine, artifacts, clock, config).await
+    }
+
+    async fn open_with(
+        store: Store,
+        targets: Arc<dyn Targets>,
+        engine: Arc<dyn Engine>,
+        artifacts: ArtifactStore,
+        clock: Arc<Clock>,
+        config: EmulatorConfig,
+    ) -> Result<Arc<Self>, StoreError> {
+        let home = |source| StoreError::Home { path: config.home.clone(), source };
+        let logs = Logs::below(&config.home, clock.clone()).map_err(home)?;
+        let records = store.sessions().await?;
+        let shared = Arc::new(Shared {
+            store,
+            targets,
+            engine,
+            storage: Arc::new(PlainStorage::below(&config.home)),
+            artifacts,
+            clock,
+            config,
+            logs,
+            entries: RwLock::default(),
+            shutting_down: AtomicBool::new(false),
+            dropped: CancellationToken::new(),
+            recovery: Semaphore::new(RECOVERIES_AT_A_TIME),
+        });
+        let mut left = Vec::new();
+        for mut record in records {
+            let at_rest = matches!(record.state, SessionState::Stopped | SessionState::Expired);
+            let stopping = record.compute.is_some() || !at_rest;
+            if stopping {
+                record.state = SessionState::Stopping;
+            }
+            let key = record.key.clone();
+            let entry = Arc::new(Entry::new(key.clone(), shared.clock.clone(), Some(record)));
+            if stopping {
+                left.push(entry.clone());
+            }
+            shared.entries.write().insert(key, entry);
+        }
+        for entry in left {
+            entry.send(Message::Recover, &shared);
+        }
+        shared.spawn(sweep_discarded(shared.clone()));
+        shared.spawn(expire_storages(shared.clone()));
+        shared.spawn(write_activities(shared.clone()));
+        Ok(Arc::new(Self { shared }))
+    }
+
+    /// Enters a session, making, starting or resuming it as `need` asks. On the path of every call:
+    /// a ready session is entered without a message to its task and without the store.
+    pub async fn acquire(
+        &self,
+        target: &Arc<Target>,
+        session: &SessionId,
+        need: Need,
+    ) -> Result<Lease, SessionError> {
+        let key = SessionKey {
+            runtime: target.arn.id.clone(),
+            endpoint: target.endpoint.clone(),
+            session: session.clone(),
+        };
+        if let Some(lease) = self.shared.entry(&key).and_then(|entry| entry.enter(need)) {
+            return Ok(lease);
+        }
+        // Boxed, so that the usual path does not carry the size of this one.
+        let slow = Box::pin(self.enter_slowly(&key, need));
+        timeout(self.shared.config.wait_limit, slow).await.unwrap_or(Err(SessionError::Busy))
+    }
+
+    async fn enter_slowly(&self, key: &SessionKey, need: Need) -> Result<Lease, SessionError> {
+        let shared = &self.shared;
+        loop {
+            if shared.shutting_down.load(Ordering::SeqCst) {
+                return Err(SessionError::ShuttingDown);
+            }
+            let entry = shared.entry_or_new(key);
+            if let Some(lease) = entry.enter(need) {
+                return Ok(lease);
+            }
+            let (reply, answer) = oneshot::channel();
+            if entry.send(Message::Acquire { need, reply }, shared) {
+                match answer.await {
+                    Ok(Ok(lease)) => return Ok(lease),
+                    Ok(Err(Refused::Error(error))) => return Err(error),
+                    Ok(Err(Refused::Retry)) => {}
+                    Err(_) => return Err(SessionError::ShuttingDown),
+                }
+            }
+            // The entry is on its way out of the map.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// StopRuntimeSession: returns when the compute is gone and its storage durable.
+    pub async fn stop(&self, key: &SessionKey) -> Result<(), SessionError> {
+        let entry = self.shared.entry(key).ok_or(SessionError::Unknown)?;
+        self.stop_entry(&entry, EndReason::Requested).await
+    }
+
+    async fn stop_entry(&self, entry: &Arc<Entry>, reason: EndReason) -> Result<(), SessionError> {
+        let (reply, answer) = oneshot::channel();
+        if !entry.send(Message::Stop { reason, reply }, &self.shared) {
+            return Err(SessionError::Unknown);
+        }
+        answer.await.unwrap_or(Err(SessionError::ShuttingDown))
+    }
+
+    /// Every known session, newest activity first. Starts nothing and touches no idle clock.
+    pub fn list(&self) -> Vec<SessionView> {
+        let mut views: Vec<_> = self.shared.all().iter().filter_map(|e| e.record().map(view)).collect();
+        views.sort_by(|a, b| b.last_activity_at.cmp(&a.last_activity_at).then_with(|| a.key.cmp(&b.key)));
+        views
+    }
+
+    /// One session, with the use of its storage.
+    pub async fn show(&self, key: &SessionKey) -> Result<SessionView, SessionError> {
+        let entry = self.shared.entry(key).ok_or(SessionError::Unknown)?;
+        let record = entry.record().ok_or(SessionError::Unknown)?;
+        let stamp = record.storage.clone();
+        let mut view = view(record);
+        if let (Some(storage), Some(stamp)) = (&mut view.storage, stamp) {
+            // Replaced or removed meanwhile: then there is nothing to count.
+            let usage = self.shared.storage.usage(key, stamp.id).await;
+            storage.usage = usage.ok().map(|u| (u.bytes, u.files));
+        }
+        Ok(view)
+    }
+
+    /// Ends a session's compute and deletes its storage and its record.
+    pub async fn remove(&self, key: &SessionKey) -> Result<(), SessionError> {
+        let entry = self.shared.entry(key).ok_or(SessionError::Unknown)?;
+        self.remove_entry(&entry, false).await
+    }
+
+    async fn remove_entry(&self, entry: &Arc<Entry>, if_expired: bool) -> Result<(), SessionError> {
+        let (reply, answer) = oneshot::channel();
+        if !entry.send(Message::Remove { if_expired, reply }, &self.shared) {
+            return Err(SessionError::Unknown);
+        }
+        answer.await.unwrap_or(Err(SessionError::ShuttingDown))
+    }
+
+    /// Forgets expired sessions and deletes storage that was set aside.
+    pub async fn prune(&self) -> Result<Pruned, SessionError> {
+        let failed = |e: &dyn std::fmt::Display| SessionError::Start(e.to_string());
+        let shared = &self.shared;
+        let mut pruned = Pruned::default();
+        for aside in shared.store.set_aside().await.map_err(|e| failed(&e))? {
+            let usage = shared.storage.usage(&aside.key, aside.id).await.unwrap_or_default();
+            let tree = shared.storage.discard(&aside.key, aside.id).await.map_err(|e| failed(&e))?;
+            shared.store.forget_set_aside(aside.key, aside.id).await.map_err(|e| failed(&e))?;
+            if tree.is_some() {
+                pruned.storages += 1;
+                pruned.bytes += usage.bytes;
+            }
+            shared.delete_tree(tree).await;
+        }
+        for entry in shared.all() {
+            let expired = entry.record().is_some_and(|r| r.state == SessionState::Expired);
+            if expired && self.remove_entry(&entry, true).await.is_ok() {
+                pruned.sessions += 1;
+            }
+        }
+        Ok(pruned)
+    }
+
+    /// Lines of agents' logs, oldest first.
+    pub fn logs(&self, filter: LogFilter) -> BoxStream<'static, LogEntry> {
+        self.shared.logs.stream(filter)
+    }
+
+    /// Ends every compute of a runtime and deletes its sessions and their storage.
+    pub async fn purge_runtime(&self, id: &RuntimeId) {
+        self.purge(|key| key.runtime == *id).await;
+        // What no record tells of: left by a crash in the middle of a creation.
+        match self.shared.storage.discard_runtime(id).await {
+            Ok(tree) => self.shared.delete_tree(tree).await,
+            Err(e) => tracing::warn!("storage of `{id}` could not be deleted: {e}"),
+        }
+        self.shared.logs.forget_runtime(id).await;
+    }
+
+    /// Ends every compute of an endpoint and deletes its sessions and their storage.
+    pub async fn purge_endpoint(&self, id: &RuntimeId, endpoint: &EndpointName) {
+        self.purge(|key| key.runtime == *id && key.endpoint == *endpoint).await;
+    }
+
+    /// The registry has stopped to resolve these keys before this is called. An entry stands in the map
+    /// before its task asks the registry, so a start either is seen here or finds nothing to start.
+    async fn purge(&self, doomed: impl Fn(&SessionKey) -> bool) {
+        let entries = self.shared.all().into_iter().filter(|e| doomed(&e.key));
+        let removals = entries.map(|entry| async move {
+            match self.remove_entry(&entry, false).await {
+                Ok(()) | Err(SessionError::Unknown) => {}
+                Err(e) => tracing::warn!("session `{}` could not be deleted: {e}", entry.key.session),
+            }
+        });
+        join_all(removals).await;
+    }
+
+    /// Stops every compute with grace.
+    pub async fn shutdown(&self) {
+        self.shared.shutting_down.store(true, Ordering::SeqCst);
+        // An entry without a task has no compute; one that gets a task from now on starts nothing.
+        let running: Vec<_> = self.shared.all().into_iter().filter(|e| e.has_task()).collect();
+        let stops = running.iter().map(|entry| async move {
+            match self.stop_entry(entry, EndReason::Shutdown).await {
+                Ok(()) | Err(SessionError::Unknown) => {}
+                Err(e) => tracing::warn!("session `{}` did not stop cleanly: {e}", entry.key.session),
+            }
+        });
+        join_all(stops).await;
+        self.shared.logs.flush().await;
+    }
+}
+
+fn view(record: SessionRecord) -> SessionView {
+    let storage = record.storage.as_ref();
+    SessionView {
+        storage: storage.map(|s| StorageView { mount_path: s.mount_path.to_string(), usage: None }),
+        key: record.key,
+        arn: record.arn,
+        version: record.version,
+        state: record.state,
+        created_at: record.created_at,
+        last_activity_at: record.last_activity_at,
+        last_end: record.last_end,
+    }
+}
+
+/// Deletes what earlier emulators discarded and did not get to delete.
+async fn sweep_discarded(shared: Arc<Shared>) {
+    match shared.storage.discarded().await {
+        Ok(trees) => {
+            for tree in trees {
+                shared.delete_tree(Some(tree)).await;
+            }
+        }
+        Err(e) => tracing::warn!("{e}"),
+    }
+}
+
+/// Asks stopped sessions whose storage has been kept for long enough to set it aside.
+async fn expire_storages(shared: Arc<Shared>) {
+    let mut moves = shared.clock.moves();
+    loop {
+        let now = shared.clock.now();
+        for entry in shared.all() {
+            let due = |r: SessionRecord| {
+                r.state == SessionState::Stopped
+                    && r.storage.is_some()
+                    && lifecycle::storage_expired(r.last_activity_at, now)
+            };
+            if entry.record().is_some_and(due) {
+                entry.send(Message::Expire, &shared);
+            }
+        }
+        tokio::select! {
+            () = sleep(EXPIRY_LOOK) => {}
+            moved = moves.changed() => if moved.is_err() { return },
+        }
+    }
+}
+
+/// Writes the times of last activity that have changed, so that a crash loses few seconds of them.
+async fn write_activities(shared: Arc<Shared>) {
+    let mut written: HashMap<SessionKey, Timestamp> = HashMap::new();
+    loop {
+        sleep(ACTIVITY_WRITE).await;
+        let live: Vec<_> = shared.all().into_iter().filter(|e| e.has_task()).collect();
+        let keys: HashSet<&SessionKey> = live.iter().map(|e| &e.key).collect();
+        written.retain(|key, _| keys.contains(key));
+        let mut changed = Vec::new();
+        for entry in live {
+            let at = entry.last_activity();
+            if written.insert(entry.key.clone(), at) != Some(at) {
+                changed.push((entry.key.clone(), at));
+            }
+        }
+        if !changed.is_empty()
+            && let Err(e) = shared.store.touch_sessions(changed).await
+        {
+            tracing::warn!("times of last activity could not be kept: {e}");
+        }
+    }
+}

@@ -1,0 +1,490 @@
+//! The first process of a session: one loop over one socket, the ends of children and what is under way.
+//!
+//! It ends with the session in three ways: told to ([`Request::Terminate`]), left alone (the emulator's end
+//! of the socket closed, so the emulator has died), or faced with a message it cannot trust. Each time every
+//! process gets SIGTERM and, after a grace, SIGKILL; the kernel ends whatever a helper that is killed itself
+//! leaves, because the helper is the first process of its namespace.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockProtocol, SockType, SockaddrIn, connect, getsockopt, setsockopt, socket,
+    sockopt,
+};
+use nix::unistd::Pid;
+
+use super::link::{Inbox, LinkError, Outbox, Received};
+use super::proto::{
+    CONNECT_LIMIT, Failure, MAX_GRACE, MAX_UNSENT_BYTES, ORPHAN_GRACE, PROCESS_TAG, Report, Request, Step,
+};
+use super::spawn::{self, Forked, Image, Reaped};
+use super::tree;
+
+/// Time between two looks at a tree that is being killed, besides those that ended children cause. [ours]
+const KILL_TICK: Duration = Duration::from_millis(5);
+/// Longest time the last reports may take to an emulator that does not read. [ours]
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// What a process finds in `PATH` when nothing else is said. [observed: the service's images]
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// What a process finds in `HOME` when nothing else is said.
+const DEFAULT_HOME: &str = "/root";
+
+/// Makes the session storage appear.
+pub type Mounter = Box<dyn FnMut() -> io::Result<()>>;
+
+/// What the first process of a session works with.
+pub struct Session {
+    /// The emulator.
+    pub socket: OwnedFd,
+    /// Environment of every process.
+    pub environment: Vec<(String, String)>,
+    /// Makes the storage appear; nothing when the session has none or it is there already.
+    pub mounter: Option<Mounter>,
+}
+
+/// Serves a session until it ends. The caller is the first process of a PID namespace, has one thread, and
+/// has `/dev/null` as its descriptors 0 to 2.
+pub fn serve(session: Session) -> ExitCode {
+    match Init::new(session).and_then(Init::run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+struct Init {
+    socket: OwnedFd,
+    signals: SignalFd,
+    null: OwnedFd,
+    inbox: Inbox,
+    outbox: Outbox,
+    environment: Vec<(String, String)>,
+    mounter: Option<Mounter>,
+    /// Started processes that have not been reaped.
+    children: HashMap<Pid, u64>,
+    /// The leader of every tree that may still be asked to end. A tree outlives its leader, so an entry
+    /// stays until then: a dozen bytes for each process that was detached.
+    leaders: HashMap<u64, Pid>,
+    /// Reading ends of outputs that the emulator reads: standard output, standard error.
+    outputs: HashMap<(u64, bool), OwnedFd>,
+    /// Reading ends that nobody else reads any more.
+    draining: Vec<OwnedFd>,
+    starting: Vec<Starting>,
+    connecting: Vec<Connecting>,
+    kills: Vec<Kill>,
+    ending: Option<Ending>,
+}
+
+struct Starting {
+    id: u64,
+    forked: Forked,
+}
+
+struct Connecting {
+    id: u64,
+    socket: OwnedFd,
+    deadline: Instant,
+}
+
+struct Kill {
+    id: u64,
+    process: u64,
+    leader: Pid,
+    members: HashSet<i32>,
+}
+
+struct Ending {
+    deadline: Instant,
+}
+
+impl Init {
+    fn new(session: Session) -> io::Result<Self> {
+        let mut mask = SigSet::empty();
+        mask.add(Signal::SIGCHLD);
+        mask.thread_block()?;
+        let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+        let flags = OFlag::from_bits_retain(fcntl(&session.socket, FcntlArg::F_GETFL)?);
+        fcntl(&session.socket, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+        let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
+        let mut environment = session.environment;
+        for (key, value) in [("PATH", DEFAULT_PATH), ("HOME", DEFAULT_HOME)] {
+            if !environment.iter().any(|(known, _)| known == key) {
+                environment.push((key.to_owned(), value.to_owned()));
+            }
+        }
+        Ok(Self {
+            socket: session.socket,
+            signals,
+            null: null.into(),
+            inbox: Inbox::default(),
+            outbox: Outbox::default(),
+            environment,
+            mounter: session.mounter,
+            children: HashMap::new(),
+            leaders: HashMap::new(),
+            outputs: HashMap::new(),
+            draining: Vec::new(),
+            starting: Vec::new(),
+            connecting: Vec::new(),
+            kills: Vec::new(),
+            ending: None,
+        })
+    }
+
+    fn run(mut self) -> io::Result<()> {
+        self.report(&Report::Ready, vec![]);
+        let mut linked = true;
+        loop {
+            linked = linked && self.flush();
+            if !linked {
+                // Nobody reads; what is still said on the way out must not be a deadly write.
+                self.draining.extend(self.outputs.drain().map(|(_, output)| output));
+                if self.ending.is_none() {
+                    self.end(ORPHAN_GRACE);
+                }
+            }
+            let events = self.wait(linked)?;
+            for index in events.starting.into_iter().rev() {
+                let starting = self.starting.swap_remove(index);
+                self.started(&starting);
+            }
+            for index in events.connecting.into_iter().rev() {
+                let connecting = self.connecting.swap_remove(index);
+                self.connected(connecting);
+            }
+            for index in events.draining.into_iter().rev() {
+                if self.draining.get(index).is_some_and(|output| !drain(output)) {
+                    self.draining.swap_remove(index);
+                }
+            }
+            if events.children {
+                while let Ok(Some(_)) = self.signals.read_signal() {}
+                self.reap();
+            }
+            if events.socket {
+                linked = self.receive();
+            }
+            self.go_on_killing();
+            if self.ending.is_some() && self.go_on_ending() {
+                self.last_words(linked);
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits until something happens. Indices are ascending.
+    fn wait(&self, linked: bool) -> io::Result<Events> {
+        let mut socket_flags = PollFlags::POLLIN;
+        if !self.outbox.is_empty() {
+            socket_flags |= PollFlags::POLLOUT;
+        }
+        let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        fds.extend(self.starting.iter().map(|s| PollFd::new(s.forked.verdict.as_fd(), PollFlags::POLLIN)));
+        fds.extend(self.connecting.iter().map(|c| PollFd::new(c.socket.as_fd(), PollFlags::POLLOUT)));
+        fds.extend(self.draining.iter().map(|d| PollFd::new(d.as_fd(), PollFlags::POLLIN)));
+        if linked {
+            fds.push(PollFd::new(self.socket.as_fd(), socket_flags));
+        }
+        match poll(&mut fds, self.timeout()) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+        let now = Instant::now();
+        let mut ready = fds.iter().map(|fd| fd.any().unwrap_or(true));
+        let children = ready.next().unwrap_or(false);
+        let starting = (0..self.starting.len()).filter(|_| ready.next().unwrap_or(false)).collect();
+        let connecting = self
+            .connecting
+            .iter()
+            .enumerate()
+            .filter(|(_, c)| ready.next().unwrap_or(false) || c.deadline <= now)
+            .map(|(index, _)| index)
+            .collect();
+        let draining = (0..self.draining.len()).filter(|_| ready.next().unwrap_or(false)).collect();
+        Ok(Events { children, starting, connecting, draining, socket: ready.next().unwrap_or(false) })
+    }
+
+    fn timeout(&self) -> PollTimeout {
+        let now = Instant::now();
+        let tick = (!self.kills.is_empty()).then_some(KILL_TICK);
+        let ending = self.ending.as_ref().map(|e| {
+            let left = e.deadline.saturating_duration_since(now);
+            // Past the deadline there is only the wait for killed processes, which SIGCHLD tells of; the
+            // tick is for those that were forked while the signal went round.
+            if left.is_zero() { KILL_TICK } else { left }
+        });
+        let connect = self.connecting.iter().map(|c| c.deadline.saturating_duration_since(now)).min();
+        match [tick, ending, connect].into_iter().flatten().min() {
+            // Rounded up, so that a wait of less than a millisecond is not a busy loop.
+            Some(left) => PollTimeout::try_from(left.saturating_add(Duration::from_micros(999)))
+                .unwrap_or(PollTimeout::MAX),
+            None => PollTimeout::NONE,
+        }
+    }
+
+    /// Takes what the emulator sent. False when the link is of no more use.
+    fn receive(&mut self) -> bool {
+        match self.inbox.receive(&self.socket) {
+            Ok(Received::Some) => {}
+            Ok(Received::Nothing) => return true,
+            Ok(Received::End) | Err(_) => return false,
+        }
+        loop {
+            match self.inbox.take::<Request>() {
+                Ok(Some((request, fds))) => {
+                    if let Err(LinkError::Malformed(_)) = self.handle(request, fds) {
+                        return false;
+                    }
+                }
+                Ok(None) => return true,
+                Err(_) => return false,
+            }
+        }
+    }
+
+    fn handle(&mut self, request: Request, fds: Vec<OwnedFd>) -> Result<(), LinkError> {
+        match request {
+            Request::Spawn { id, argv, environment, working_directory } => {
+                let [output, errors, read_output, read_errors] = <[OwnedFd; 4]>::try_from(fds)
+                    .map_err(|_| LinkError::Malformed("a spawn without its four descriptors".into()))?;
+                match self.spawn(id, &argv, environment, &working_directory, &output, &errors) {
+                    Ok(forked) => {
+                        self.children.insert(forked.pid, id);
+                        self.leaders.insert(id, forked.pid);
+                        self.outputs.insert((id, false), read_output);
+                        self.outputs.insert((id, true), read_errors);
+                        self.starting.push(Starting { id, forked });
+                    }
+                    Err(failure) => self.report(&Report::Failed { id, failure }, vec![]),
+                }
+            }
+            Request::Kill { id, process } => match self.leaders.remove(&process) {
+                Some(leader) => self.kills.push(Kill { id, process, leader, members: HashSet::new() }),
+                // Never started, or killed before: nothing of it runs.
+                None => self.report(&Report::Done { id }, vec![]),
+            },
+            Request::Release { process, errors } => {
+                self.draining.extend(self.outputs.remove(&(process, errors)))
+            }
+            Request::Connect { id, port } => match open_connection(port) {
+                Ok((socket, true)) => self.report(&Report::Done { id }, vec![socket]),
+                Ok((socket, false)) => {
+                    let deadline = Instant::now() + CONNECT_LIMIT;
+                    self.connecting.push(Connecting { id, socket, deadline });
+                }
+                Err(errno) => self.report(&connect_failure(id, errno), vec![]),
+            },
+            Request::MountStorage { id } => {
+                let mounted = self.mounter.as_mut().map_or(Ok(()), |mount| mount());
+                let report = match mounted {
+                    Ok(()) => {
+                        self.mounter = None;
+                        Report::Done { id }
+                    }
+                    Err(e) => {
+                        let errno = e.raw_os_error().unwrap_or(libc::EIO);
+                        Report::Failed { id, failure: Failure::System { step: Step::Mount, errno } }
+                    }
+                };
+                self.report(&report, vec![]);
+            }
+            Request::Terminate { grace_millis } => self.end(Duration::from_millis(grace_millis)),
+        }
+        Ok(())
+    }
+
+    fn spawn(
+        &self,
+        id: u64,
+        argv: &[String],
+        environment: Vec<(String, String)>,
+        directory: &str,
+        output: &OwnedFd,
+        errors: &OwnedFd,
+    ) -> Result<Forked, Failure> {
+        if self.ending.is_some() {
+            return Err(Failure::Ending);
+        }
+        let mut all = vec![(PROCESS_TAG.to_owned(), id.to_string())];
+        for (key, value) in self.environment.iter().cloned().chain(environment) {
+            match all.iter_mut().find(|(known, _)| *known == key) {
+                Some((known, _)) if known == PROCESS_TAG => {}
+                Some((_, old)) => *old = value,
+                None => all.push((key, value)),
+            }
+        }
+        let image = Image::new(argv, &all, directory).map_err(|reason| Failure::Invalid { reason })?;
+        image
+            .fork(self.null.as_raw_fd(), output.as_raw_fd(), errors.as_raw_fd())
+            .map_err(|errno| Failure::System { step: Step::Fork, errno: errno as i32 })
+    }
+
+    /// A forked process has become its program, or not.
+    fn started(&mut self, starting: &Starting) {
+        let id = starting.id;
+        let report = match spawn::verdict(&starting.forked.verdict) {
+            Ok(None) => Report::Done { id },
+            Ok(Some((step, errno))) => {
+                // It ends by itself; there is no process of this number to tell the end of.
+                self.children.remove(&starting.forked.pid);
+                self.leaders.remove(&id);
+                self.outputs.remove(&(id, false));
+                self.outputs.remove(&(id, true));
+                Report::Failed { id, failure: Failure::System { step, errno } }
+            }
+            Err(e) => {
+                let errno = e.raw_os_error().unwrap_or(libc::EIO);
+                Report::Failed { id, failure: Failure::System { step: Step::Fork, errno } }
+            }
+        };
+        self.report(&report, vec![]);
+    }
+
+    fn connected(&mut self, connecting: Connecting) {
+        let Connecting { id, socket, .. } = connecting;
+        let ready = {
+            let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
+            poll(&mut fds, PollTimeout::ZERO).unwrap_or(0) > 0
+        };
+        let errno =
+            if ready { getsockopt(&socket, sockopt::SocketError).unwrap_or(0) } else { libc::ETIMEDOUT };
+        if errno == 0 {
+            self.report(&Report::Done { id }, vec![socket]);
+        } else {
+            self.report(&connect_failure(id, Errno::from_raw(errno)), vec![]);
+        }
+    }
+
+    /// Takes the ends of children, its own and those that lost their parents. True when there is none left.
+    fn reap(&mut self) -> bool {
+        loop {
+            let (pid, exit) = match spawn::reap() {
+                Reaped::Child(pid, exit) => (pid, exit),
+                Reaped::Nothing => return false,
+                Reaped::NoChildren => return true,
+            };
+            // The answer to its start comes before the report of its end.
+            if let Some(index) = self.starting.iter().position(|s| s.forked.pid == pid) {
+                let starting = self.starting.swap_remove(index);
+                self.started(&starting);
+            }
+            if let Some(process) = self.children.remove(&pid) {
+                self.report(&Report::Exited { process, exit }, vec![]);
+            }
+        }
+    }
+
+    fn go_on_killing(&mut self) {
+        let mut kills = std::mem::take(&mut self.kills);
+        kills.retain_mut(|job| {
+            let done = tree::end(job.process, job.leader.as_raw(), &mut job.members);
+            if done {
+                self.reap();
+                self.report(&Report::Done { id: job.id }, vec![]);
+            }
+            !done
+        });
+        self.kills = kills;
+    }
+
+    /// Begins the end of the session, or brings it nearer.
+    fn end(&mut self, grace: Duration) {
+        let deadline = Instant::now() + grace.min(MAX_GRACE);
+        match &mut self.ending {
+            Some(ending) => ending.deadline = ending.deadline.min(deadline),
+            None => {
+                signal_all(Signal::SIGTERM);
+                // A stopped process cannot handle it otherwise.
+                signal_all(Signal::SIGCONT);
+                self.ending = Some(Ending { deadline });
+            }
+        }
+    }
+
+    /// True when nothing is left but this process.
+    fn go_on_ending(&mut self) -> bool {
+        // Every process of the namespace descends from this one, and comes to it when its parent ends.
+        if self.reap() {
+            return true;
+        }
+        if self.ending.as_ref().is_some_and(|e| e.deadline <= Instant::now()) {
+            signal_all(Signal::SIGKILL);
+        }
+        false
+    }
+
+    fn report(&mut self, report: &Report, fds: Vec<OwnedFd>) {
+        // Reports are small and serialize always; one that did not would show as a request without answer.
+        let _ = self.outbox.push(report, fds);
+    }
+
+    /// Sends what can be sent. False when the link is of no more use.
+    fn flush(&mut self) -> bool {
+        self.outbox.flush(&self.socket).is_ok() && self.outbox.unsent_bytes() <= MAX_UNSENT_BYTES
+    }
+
+    /// Sends what is left to say, for a bounded time.
+    fn last_words(&mut self, linked: bool) {
+        let deadline = Instant::now() + LAST_WORDS;
+        while linked && matches!(self.outbox.flush(&self.socket), Ok(false)) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::POLLOUT)];
+            let _ = poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO));
+        }
+    }
+}
+
+struct Events {
+    children: bool,
+    starting: Vec<usize>,
+    connecting: Vec<usize>,
+    draining: Vec<usize>,
+    socket: bool,
+}
+
+/// Every process of the PID namespace but this one, which as its first process is spared.
+fn signal_all(signal: Signal) {
+    let _ = kill(Pid::from_raw(-1), signal);
+}
+
+/// Reads once and forgets. False when the output has ended.
+fn drain(output: &OwnedFd) -> bool {
+    let mut nowhere = [0u8; 16 * 1024];
+    match nix::unistd::read(output, &mut nowhere) {
+        Ok(count) => count > 0,
+        Err(errno) => matches!(errno, Errno::EAGAIN | Errno::EINTR),
+    }
+}
+
+/// A socket on its way to the port, and whether it has arrived.
+fn open_connection(port: u16) -> Result<(OwnedFd, bool), Errno> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let stream = socket(AddressFamily::Inet, SockType::Stream, flags, SockProtocol::Tcp)?;
+    setsockopt(&stream, sockopt::TcpNoDelay, &true)?;
+    let address = SockaddrIn::from(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port));
+    match connect(stream.as_raw_fd(), &address) {
+        Ok(()) => Ok((stream, true)),
+        Err(Errno::EINPROGRESS) => Ok((stream, false)),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn connect_failure(id: u64, errno: Errno) -> Report {
+    let failure = match errno {
+        Errno::ECONNREFUSED => Failure::Refused,
+        other => Failure::System { step: Step::Connect, errno: other as i32 },
+    };
+    Report::Failed { id, failure }
+}

@@ -1,0 +1,218 @@
+//! The admin plane: handlers of the requests that `wire/admin.rs` lists.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Query, State};
+use axum::response::Response;
+use axum::routing::{get, post};
+use futures_util::StreamExt;
+use http::StatusCode;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use serde::Deserialize;
+use tokio::sync::watch;
+
+use crate::emulator::Emulator;
+use crate::emulator::sessions::{LogEntry, LogFilter, SessionError, SessionView};
+use crate::model::{EndpointName, RuntimeId, SessionId, SessionKey, SessionState};
+use crate::wire::admin::{Advance, ClockState, LogLine, Pruned, Session, SessionStorage, Status};
+
+struct Admin {
+    emulator: Arc<Emulator>,
+    endpoint: String,
+    stop: watch::Sender<bool>,
+}
+
+type Shared = State<Arc<Admin>>;
+
+/// The admin plane of `emulator`, which serves AWS at `endpoint`; `stop` ends the server.
+pub(super) fn router(emulator: Arc<Emulator>, endpoint: String, stop: watch::Sender<bool>) -> Router {
+    Router::new()
+        .route("/status", get(status))
+        .route("/sessions", get(sessions))
+        .route("/sessions/prune", post(prune))
+        .route("/sessions/{runtime}/{endpoint}/{session}", get(session).delete(remove))
+        .route("/clock", get(clock))
+        .route("/clock/advance", post(advance))
+        .route("/clock/reset", post(reset))
+        .route("/logs", get(logs))
+        .route("/shutdown", post(shutdown))
+        .with_state(Arc::new(Admin { emulator, endpoint, stop }))
+}
+
+async fn status(State(admin): Shared) -> Response {
+    let emulator = &admin.emulator;
+    let sessions = emulator.sessions.list();
+    let live = sessions.iter().filter(|s| !matches!(s.state, SessionState::Stopped | SessionState::Expired));
+    json(&Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        endpoint: admin.endpoint.clone(),
+        home: emulator.config.home.display().to_string(),
+        engine: emulator.engine.to_owned(),
+        region: emulator.config.region.to_string(),
+        account: emulator.config.account.to_string(),
+        started_at: emulator.started_at.to_rfc3339(),
+        runtimes: emulator.registry.runtime_count(),
+        live_sessions: live.count(),
+        sessions: sessions.len(),
+        clock_offset_seconds: emulator.clock.offset().as_secs(),
+    })
+}
+
+async fn sessions(State(admin): Shared) -> Response {
+    let views = admin.emulator.sessions.list();
+    json(&views.into_iter().map(|view| shown(&admin, view)).collect::<Vec<_>>())
+}
+
+async fn session(State(admin): Shared, Path(path): Path<(String, String, String)>) -> Response {
+    let Some(key) = key(path) else { return error(&SessionError::Unknown) };
+    match admin.emulator.sessions.show(&key).await {
+        Ok(view) => json(&shown(&admin, view)),
+        Err(e) => error(&e),
+    }
+}
+
+async fn remove(State(admin): Shared, Path(path): Path<(String, String, String)>) -> Response {
+    let Some(key) = key(path) else { return error(&SessionError::Unknown) };
+    match admin.emulator.sessions.remove(&key).await {
+        Ok(()) => empty(StatusCode::NO_CONTENT),
+        Err(e) => error(&e),
+    }
+}
+
+async fn prune(State(admin): Shared) -> Response {
+    match admin.emulator.sessions.prune().await {
+        Ok(pruned) => {
+            json(&Pruned { sessions: pruned.sessions, storages: pruned.storages, bytes: pruned.bytes })
+        }
+        Err(e) => error(&e),
+    }
+}
+
+async fn clock(State(admin): Shared) -> Response {
+    clock_state(&admin.emulator)
+}
+
+async fn advance(State(admin): Shared, body: Bytes) -> Response {
+    match serde_json::from_slice::<Advance>(&body) {
+        Ok(by) => match admin.emulator.advance_clock(Duration::from_secs(by.seconds)).await {
+            Ok(()) => clock_state(&admin.emulator),
+            Err(e) => failure(StatusCode::INTERNAL_SERVER_ERROR, &e.to_string()),
+        },
+        Err(e) => failure(StatusCode::BAD_REQUEST, &e.to_string()),
+    }
+}
+
+async fn reset(State(admin): Shared) -> Response {
+    match admin.emulator.reset_clock().await {
+        Ok(()) => clock_state(&admin.emulator),
+        Err(e) => failure(StatusCode::INTERNAL_SERVER_ERROR, &e.to_string()),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct LogQuery {
+    runtime_id: Option<RuntimeId>,
+    session_id: Option<SessionId>,
+    #[serde(default)]
+    follow: bool,
+}
+
+async fn logs(State(admin): Shared, Query(query): Query<LogQuery>) -> Response {
+    let filter = LogFilter { runtime: query.runtime_id, session: query.session_id, follow: query.follow };
+    let lines = admin.emulator.sessions.logs(filter).map(|entry| {
+        let mut line = serde_json::to_vec(&log_line(entry))?;
+        line.push(b'\n');
+        Ok::<_, serde_json::Error>(line)
+    });
+    let mut response = Response::new(Body::from_stream(lines));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+    response
+}
+
+async fn shutdown(State(admin): Shared) -> Response {
+    admin.stop.send_replace(true);
+    empty(StatusCode::ACCEPTED)
+}
+
+fn key((runtime, endpoint, session): (String, String, String)) -> Option<SessionKey> {
+    Some(SessionKey {
+        runtime: runtime.parse().ok()?,
+        endpoint: endpoint.parse::<EndpointName>().ok()?,
+        session: session.parse().ok()?,
+    })
+}
+
+fn shown(admin: &Admin, view: SessionView) -> Session {
+    Session {
+        session_id: view.key.session,
+        name: None,
+        runtime_arn: view.arn.to_string(),
+        runtime_id: view.key.runtime,
+        qualifier: view.key.endpoint,
+        version: view.version,
+        state: view.state,
+        engine: admin.emulator.engine.to_owned(),
+        created_at: view.created_at.to_rfc3339(),
+        last_activity_at: view.last_activity_at.to_rfc3339(),
+        last_end: view.last_end.map(|reason| reason.as_str().to_owned()),
+        storage: view.storage.map(|storage| SessionStorage {
+            mount_path: storage.mount_path,
+            bytes: storage.usage.map(|(bytes, _)| bytes),
+            files: storage.usage.map(|(_, files)| files),
+        }),
+    }
+}
+
+fn log_line(entry: LogEntry) -> LogLine {
+    LogLine {
+        timestamp: entry.at.to_rfc3339(),
+        runtime_id: entry.runtime,
+        session_id: entry.session,
+        stream: entry.stream.to_owned(),
+        message: entry.message,
+    }
+}
+
+fn clock_state(emulator: &Emulator) -> Response {
+    json(&ClockState {
+        now: emulator.clock.now().to_rfc3339(),
+        offset_seconds: emulator.clock.offset().as_secs(),
+    })
+}
+
+fn json(value: &impl serde::Serialize) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(body) => {
+            let mut response = Response::new(Body::from(body));
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            response
+        }
+        Err(e) => failure(StatusCode::INTERNAL_SERVER_ERROR, &e.to_string()),
+    }
+}
+
+fn empty(status: StatusCode) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
+
+fn error(error: &SessionError) -> Response {
+    let status = match error {
+        SessionError::Unknown => StatusCode::NOT_FOUND,
+        SessionError::Busy => StatusCode::CONFLICT,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    failure(status, &error.to_string())
+}
+
+fn failure(status: StatusCode, message: &str) -> Response {
+    let mut response = json(&serde_json::json!({ "message": message }));
+    *response.status_mut() = status;
+    response
+}

@@ -1,0 +1,314 @@
+//! The data plane's operations: InvokeAgentRuntime, InvokeAgentRuntimeCommand, StopRuntimeSession.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, Query, Request, State};
+use axum::response::Response;
+use axum::routing::post;
+use bytes::Bytes;
+use futures_util::{FutureExt, Stream, StreamExt};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
+use http_body::Frame;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::Deserialize;
+
+use super::errors::{agent_status, bad_field, invalid, respond_error};
+use super::headers::{self, REQUEST_ID, SESSION_ID};
+use crate::emulator::Emulator;
+use crate::emulator::command::{CommandFailure, run_command};
+use crate::emulator::registry::{RuntimeRef, Target};
+use crate::emulator::sessions::{Cut, Lease, Need};
+use crate::engine::agent_http::{AgentBody, AgentRequest, BodyError};
+use crate::model::{CommandLine, CommandTimeout, EndpointName, RuntimeId, SessionId, SessionKey, limits};
+use crate::wire::error::{AwsError, ErrorKind, ValidationReason};
+use crate::wire::eventstream;
+
+/// Largest JSON body of a command or a stop: the longest command with every byte escaped, and room. [ours]
+const MAX_JSON_BYTES: usize = 1024 * 1024;
+
+/// The routes of the data plane.
+pub fn routes() -> Router<Arc<Emulator>> {
+    Router::new()
+        .route("/runtimes/{arn}/invocations", post(invoke_agent_runtime))
+        .route("/runtimes/{arn}/commands", post(invoke_agent_runtime_command))
+        .route("/runtimes/{arn}/stopruntimesession", post(stop_runtime_session))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Aim {
+    qualifier: Option<String>,
+    account_id: Option<String>,
+}
+
+async fn invoke_agent_runtime(
+    State(emulator): State<Arc<Emulator>>,
+    Path(arn): Path<String>,
+    Query(aim): Query<Aim>,
+    request: Request,
+) -> Response {
+    invoke(&emulator, &arn, &aim, request).await.unwrap_or_else(|e| respond_error(&e))
+}
+
+async fn invoke(emulator: &Emulator, arn: &str, aim: &Aim, request: Request) -> Result<Response, AwsError> {
+    let (head, body) = request.into_parts();
+    if let Some((name, limit)) = headers::too_long(&head.headers) {
+        return Err(invalid(name.as_str(), &format!("it must have at most {limit} characters")));
+    }
+    let declared = head.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    if declared.is_some_and(|bytes| bytes > limits::MAX_PAYLOAD_BYTES) {
+        return Err(payload_too_large());
+    }
+    let target = resolve(emulator, arn, aim).await?;
+    let session = session_of(&head.headers)?.unwrap_or_else(SessionId::random);
+    let lease = emulator.sessions.acquire(&target, &session, Need::Agent).await?;
+    let request_id = request_id(&head.headers);
+
+    let (body, overflow) = bounded(body, declared.is_some());
+    let payload = AgentRequest {
+        headers: headers::to_agent(&head.headers, &target.spec.header_allowlist, &session, &request_id),
+        body,
+    };
+    let answer = match lease.invoke(payload).await {
+        Ok(answer) => answer,
+        Err(_) if overflow.load(Ordering::Relaxed) => return Err(payload_too_large()),
+        Err(error) => return Err(error.into()),
+    };
+    if !answer.status.is_success() {
+        return Err(agent_status(answer.status.as_u16()));
+    }
+
+    let content_type = answer.headers.get(CONTENT_TYPE).cloned();
+    let mut response = Response::new(Body::new(LeasedBody::new(answer.body, lease)));
+    *response.status_mut() = answer.status;
+    let out = response.headers_mut();
+    // `contentType` is a required member of the answer. [model]
+    out.insert(CONTENT_TYPE, content_type.unwrap_or(HeaderValue::from_static("application/octet-stream")));
+    insert_session(out, &session);
+    headers::to_caller(&head.headers, out, &request_id);
+    Ok(response)
+}
+
+#[derive(Deserialize)]
+struct CommandBody {
+    command: Option<serde_json::Value>,
+    timeout: Option<serde_json::Value>,
+}
+
+async fn invoke_agent_runtime_command(
+    State(emulator): State<Arc<Emulator>>,
+    Path(arn): Path<String>,
+    Query(aim): Query<Aim>,
+    request: Request,
+) -> Response {
+    command(&emulator, &arn, &aim, request).await.unwrap_or_else(|e| respond_error(&e))
+}
+
+async fn command(emulator: &Emulator, arn: &str, aim: &Aim, request: Request) -> Result<Response, AwsError> {
+    let (head, body) = request.into_parts();
+    let target = resolve(emulator, arn, aim).await?;
+    let session = session_of(&head.headers)?.unwrap_or_else(SessionId::random);
+    let CommandBody { command, timeout } = json(body).await?;
+    let command = command.as_ref().and_then(|c| c.as_str()).and_then(|c| CommandLine::new(c.to_owned()));
+    let command = command.ok_or_else(|| {
+        let bytes = limits::COMMAND_BYTES;
+        let (min, max) = (bytes.start(), bytes.end());
+        invalid("command", &format!("it must be a text of {min} to {max} bytes without NUL"))
+    })?;
+    let timeout = match timeout {
+        None | Some(serde_json::Value::Null) => CommandTimeout::default(),
+        Some(value) => {
+            let seconds = value.as_u64().and_then(|s| u32::try_from(s).ok());
+            seconds.and_then(CommandTimeout::new).ok_or_else(|| {
+                let seconds = limits::COMMAND_TIMEOUT_SECONDS;
+                let (min, max) = (seconds.start(), seconds.end());
+                invalid("timeout", &format!("it must be a whole number of seconds from {min} to {max}"))
+            })?
+        }
+    };
+    let lease = emulator.sessions.acquire(&target, &session, Need::Command).await?;
+    let events = run_command(lease, &command, timeout).await?;
+
+    let mut response = Response::new(Body::from_stream(frames(events)));
+    let out = response.headers_mut();
+    out.insert(CONTENT_TYPE, HeaderValue::from_static(eventstream::CONTENT_TYPE));
+    insert_session(out, &session);
+    headers::to_caller(&head.headers, out, &request_id(&head.headers));
+    Ok(response)
+}
+
+/// Events as frames; a failure is an exception frame and the end.
+fn frames(
+    events: impl Stream<Item = Result<crate::model::CommandEvent, CommandFailure>> + Send,
+) -> impl Stream<Item = Result<Bytes, eventstream::FrameError>> + Send {
+    events.map(|event| match event {
+        Ok(event) => eventstream::event(&event),
+        Err(failure) => {
+            let kind = match failure {
+                CommandFailure::Cut | CommandFailure::Engine(_) => ErrorKind::RuntimeClient,
+                CommandFailure::TooMuchOutput => ErrorKind::ServiceQuotaExceeded,
+            };
+            eventstream::exception(kind, &failure.to_string())
+        }
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct StopBody {
+    client_token: Option<String>,
+}
+
+async fn stop_runtime_session(
+    State(emulator): State<Arc<Emulator>>,
+    Path(arn): Path<String>,
+    Query(aim): Query<Aim>,
+    request: Request,
+) -> Response {
+    stop(&emulator, &arn, &aim, request).await.unwrap_or_else(|e| respond_error(&e))
+}
+
+async fn stop(emulator: &Emulator, arn: &str, aim: &Aim, request: Request) -> Result<Response, AwsError> {
+    let (head, body) = request.into_parts();
+    let target = resolve(emulator, arn, aim).await?;
+    let session = session_of(&head.headers)?.ok_or_else(|| {
+        invalid("runtimeSessionId", &format!("the header `{SESSION_ID}` must name the session to stop"))
+    })?;
+    let StopBody { client_token } = json(body).await?;
+    if client_token.as_ref().is_some_and(|token| !(33..=256).contains(&token.len())) {
+        return Err(invalid("clientToken", "it must have 33 to 256 characters"));
+    }
+    let key = SessionKey {
+        runtime: target.arn.id.clone(),
+        endpoint: target.endpoint.clone(),
+        session: session.clone(),
+    };
+    emulator.stop_session(&key, client_token.as_deref()).await?;
+    let mut response = Response::new(Body::from("{}"));
+    let out = response.headers_mut();
+    out.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    insert_session(out, &session);
+    Ok(response)
+}
+
+async fn resolve(emulator: &Emulator, arn: &str, aim: &Aim) -> Result<Arc<Target>, AwsError> {
+    let endpoint = match &aim.qualifier {
+        None => EndpointName::default_endpoint(),
+        Some(name) => name.parse().map_err(|e| bad_field("qualifier", &e))?,
+    };
+    let runtime = if arn.starts_with("arn:") {
+        RuntimeRef::Arn(arn.parse().map_err(|e| bad_field("agentRuntimeArn", &e))?)
+    } else {
+        let id: RuntimeId = arn.parse().map_err(|e| bad_field("agentRuntimeArn", &e))?;
+        let account = aim.account_id.as_deref();
+        let account = account.ok_or_else(|| {
+            invalid("accountId", "it is required when the runtime is named by its id instead of its ARN")
+        })?;
+        RuntimeRef::Id(id, account.parse().map_err(|e| bad_field("accountId", &e))?)
+    };
+    match emulator.registry.resolve(&runtime, &endpoint) {
+        Some(target) => Ok(target),
+        None => Ok(emulator.registry.resolve_when_ready(&runtime, &endpoint).await?),
+    }
+}
+
+/// The session id of the request, when it names one.
+fn session_of(headers: &HeaderMap) -> Result<Option<SessionId>, AwsError> {
+    let Some(value) = headers.get(SESSION_ID) else { return Ok(None) };
+    let text = value.to_str().unwrap_or_default();
+    text.parse().map(Some).map_err(|e| bad_field("runtimeSessionId", &e))
+}
+
+fn insert_session(headers: &mut HeaderMap, session: &SessionId) {
+    // Session ids are ASCII, so this always succeeds.
+    if let Ok(value) = HeaderValue::from_str(session.as_str()) {
+        headers.insert(SESSION_ID, value);
+    }
+}
+
+/// The request id that the server's outermost layer has put on the request.
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    headers.get(REQUEST_ID).cloned().unwrap_or_else(|| HeaderValue::from_static("-"))
+}
+
+async fn json<T: for<'de> Deserialize<'de>>(body: Body) -> Result<T, AwsError> {
+    let unreadable = |message: String| AwsError {
+        reason: Some(ValidationReason::CannotParse),
+        ..AwsError::new(ErrorKind::Validation, message)
+    };
+    let bytes = Limited::new(body, MAX_JSON_BYTES).collect().await;
+    let bytes = bytes.map_err(|e| unreadable(format!("the request body could not be read: {e}")))?.to_bytes();
+    let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
+    serde_json::from_slice(text).map_err(|e| unreadable(format!("the request body is not valid JSON: {e}")))
+}
+
+/// The payload for the agent, and whether it has turned out too long. A declared length has been checked
+/// already, and the HTTP layer takes no more than was declared.
+fn bounded(body: Body, declared: bool) -> (UnsyncBoxBody<Bytes, BodyError>, Arc<AtomicBool>) {
+    let overflow = Arc::new(AtomicBool::new(false));
+    if declared {
+        return (body.map_err(Into::into).boxed_unsync(), overflow);
+    }
+    let limit = usize::try_from(limits::MAX_PAYLOAD_BYTES).unwrap_or(usize::MAX);
+    let seen = overflow.clone();
+    let body = Limited::new(body, limit).map_err(move |error| {
+        if error.is::<LengthLimitError>() {
+            seen.store(true, Ordering::Relaxed);
+        }
+        error
+    });
+    (body.boxed_unsync(), overflow)
+}
+
+fn payload_too_large() -> AwsError {
+    invalid("payload", &format!("it must have at most {} bytes", limits::MAX_PAYLOAD_BYTES))
+}
+
+/// An agent's body on its way to the caller. It holds the lease, so the session stays active until the
+/// last byte, and it fails when the session is stopped: the connection then ends without the end of its
+/// body, which every HTTP client reports as an error.
+struct LeasedBody {
+    inner: AgentBody,
+    cut: Pin<Box<dyn Future<Output = ()> + Send>>,
+    _lease: Lease,
+}
+
+impl LeasedBody {
+    fn new(inner: AgentBody, lease: Lease) -> Self {
+        let mut cut: Cut = lease.cut();
+        Self { inner, cut: Box::pin(async move { cut.wait().await }), _lease: lease }
+    }
+}
+
+impl http_body::Body for LeasedBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        if let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(cx) {
+            return Poll::Ready(frame.map(|f| f.map_err(Into::into)));
+        }
+        if this.cut.poll_unpin(cx).is_ready() {
+            return Poll::Ready(Some(Err("the session was stopped".into())));
+        }
+        Poll::Pending
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.inner.size_hint()
+    }
+}

@@ -1,0 +1,236 @@
+//! The plain carrier: directories of the host.
+//!
+//! `<home>/storage/<runtime>/<endpoint>/<session>/<number>/data`, every part a validated identifier,
+//! so no text of a caller ever becomes a path. Only `data` belongs to the session; what stands above
+//! is ours, which is what lets an ordinary user move a storage whose files belong to mapped ids.
+//!
+//! Enforces none of the service's limits on size, count, depth or kinds of files.
+
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+
+use futures_util::future::BoxFuture;
+
+use super::{Storage, StorageError, StorageId, Usage};
+use crate::model::{RuntimeId, SessionKey};
+
+const DATA: &str = "data";
+/// Discarded trees wait here; no runtime id begins with a dot.
+const TRASH: &str = ".discarded";
+
+/// Storages below one emulator home.
+#[derive(Debug, Clone)]
+pub struct PlainStorage {
+    root: PathBuf,
+}
+
+impl PlainStorage {
+    /// The storages below the emulator home `home`.
+    pub fn below(home: &Path) -> Self {
+        Self { root: home.join("storage") }
+    }
+
+    fn session(&self, key: &SessionKey) -> PathBuf {
+        self.root.join(key.runtime.as_str()).join(key.endpoint.as_str()).join(key.session.as_str())
+    }
+
+    fn storage(&self, key: &SessionKey, id: StorageId) -> PathBuf {
+        self.session(key).join(id.0.to_string())
+    }
+
+    fn discard_tree(&self, path: PathBuf) -> BoxFuture<'static, Result<Option<PathBuf>, StorageError>> {
+        let root = self.root.clone();
+        blocking("discarding a session's storage", move || discard(&root, &path))
+    }
+}
+
+impl Storage for PlainStorage {
+    fn create(
+        &self,
+        key: &SessionKey,
+        owner: Option<(u32, u32)>,
+    ) -> BoxFuture<'static, Result<StorageId, StorageError>> {
+        let (root, session) = (self.root.clone(), self.session(key));
+        blocking("making a session's storage", move || create(&root, &session, owner))
+    }
+
+    fn directory(&self, key: &SessionKey, id: StorageId) -> PathBuf {
+        self.storage(key, id).join(DATA)
+    }
+
+    fn flush(&self, key: &SessionKey, id: StorageId) -> BoxFuture<'static, Result<(), StorageError>> {
+        let data = self.directory(key, id);
+        // The whole file system at once: a walk could not open files that the session made unreadable.
+        blocking("making a session's storage durable", move || sync_file_system(&data))
+    }
+
+    fn usage(&self, key: &SessionKey, id: StorageId) -> BoxFuture<'static, Result<Usage, StorageError>> {
+        let data = self.directory(key, id);
+        blocking("counting a session's storage", move || Ok(count(&data)))
+    }
+
+    fn discard(
+        &self,
+        key: &SessionKey,
+        id: StorageId,
+    ) -> BoxFuture<'static, Result<Option<PathBuf>, StorageError>> {
+        self.discard_tree(self.storage(key, id))
+    }
+
+    fn discard_session(&self, key: &SessionKey) -> BoxFuture<'static, Result<Option<PathBuf>, StorageError>> {
+        self.discard_tree(self.session(key))
+    }
+
+    fn discard_runtime(
+        &self,
+        runtime: &RuntimeId,
+    ) -> BoxFuture<'static, Result<Option<PathBuf>, StorageError>> {
+        self.discard_tree(self.root.join(runtime.as_str()))
+    }
+
+    fn discarded(&self) -> BoxFuture<'static, Result<Vec<PathBuf>, StorageError>> {
+        let trash = self.root.join(TRASH);
+        blocking("looking for discarded storage", move || match fs::read_dir(&trash) {
+            Ok(entries) => entries.map(|e| Ok(e?.path())).collect(),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+            Err(e) => Err(e),
+        })
+    }
+}
+
+/// File system calls block, some for long; they never run on a thread that serves calls.
+fn blocking<T: Send + 'static>(
+    context: &'static str,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> BoxFuture<'static, Result<T, StorageError>> {
+    Box::pin(async move {
+        let done = tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(io::Error::other(e)));
+        done.map_err(|source| StorageError { context: context.to_owned(), source })
+    })
+}
+
+#[cfg(target_os = "linux")]
+fn sync_file_system(data: &Path) -> io::Result<()> {
+    Ok(nix::unistd::syncfs(File::open(data)?)?)
+}
+
+/// Without a call for one file system, all of them.
+#[cfg(not(target_os = "linux"))]
+fn sync_file_system(_data: &Path) -> io::Result<()> {
+    nix::unistd::sync();
+    Ok(())
+}
+
+fn create(root: &Path, session: &Path, owner: Option<(u32, u32)>) -> io::Result<StorageId> {
+    let private = |path: &Path| DirBuilder::new().recursive(true).mode(0o700).create(path);
+    private(session)?;
+    let taken = fs::read_dir(session)?.filter_map(|e| e.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    let mut number = taken.max().unwrap_or(0);
+    let storage = loop {
+        number = number.checked_add(1).ok_or(ErrorKind::StorageFull)?;
+        let storage = session.join(number.to_string());
+        match DirBuilder::new().mode(0o700).create(&storage) {
+            Ok(()) => break storage,
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(e),
+        }
+    };
+    let data = storage.join(DATA);
+    DirBuilder::new().mode(0o755).create(&data)?;
+    // The process's umask may have taken bits away.
+    fs::set_permissions(&data, Permissions::from_mode(0o755))?;
+    if let Some((user, group)) = owner {
+        chown(&data, Some(user), Some(group))?;
+    }
+    // Each directory entry is durable once its directory is: from the leaf up to the root's own entry.
+    let above = root.parent().unwrap_or(root);
+    for directory in data.ancestors() {
+        File::open(directory)?.sync_all()?;
+        if directory == above {
+            break;
+        }
+    }
+    Ok(StorageId(number))
+}
+
+/// Moves a tree away in one step, so that a crash leaves it either whole or gone.
+fn discard(root: &Path, path: &Path) -> io::Result<Option<PathBuf>> {
+    let trash = root.join(TRASH);
+    DirBuilder::new().recursive(true).mode(0o700).create(&trash)?;
+    let target = trash.join(uuid::Uuid::new_v4().to_string());
+    match fs::rename(path, &target) {
+        Ok(()) => {}
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(e),
+    }
+    File::open(&trash)?.sync_all()?;
+    if let Some(parent) = path.parent() {
+        File::open(parent)?.sync_all()?;
+    }
+    Ok(Some(target))
+}
+
+/// Counts a tree. What vanishes or cannot be read meanwhile is left out: a session may be writing.
+fn count(data: &Path) -> Usage {
+    let mut usage = Usage::default();
+    let mut open = vec![data.to_owned()];
+    while let Some(directory) = open.pop() {
+        let Ok(entries) = fs::read_dir(&directory) else { continue };
+        for entry in entries.flatten() {
+            // Of the entry itself: a symbolic link is never followed.
+            let Ok(about) = entry.metadata() else { continue };
+            if about.is_dir() {
+                open.push(entry.path());
+            } else {
+                usage.files += 1;
+                usage.bytes += if about.is_file() { about.len() } else { 0 };
+            }
+        }
+    }
+    usage
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key() -> SessionKey {
+        SessionKey {
+            runtime: "coder-AbCdEf0123".parse().unwrap(),
+            endpoint: "DEFAULT".parse().unwrap(),
+            session: "s".repeat(40).parse().unwrap(),
+        }
+    }
+
+    #[tokio::test]
+    async fn storages_are_numbered_counted_and_discarded_whole() {
+        let home = tempfile::tempdir().unwrap();
+        let storage = PlainStorage::below(home.path());
+        let first = storage.create(&key(), None).await.unwrap();
+        let second = storage.create(&key(), None).await.unwrap();
+        assert_ne!(first, second);
+        let data = storage.directory(&key(), first);
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&data), 0o755);
+        assert_eq!(mode(data.parent().unwrap()), 0o700);
+
+        fs::create_dir(data.join("d")).unwrap();
+        fs::write(data.join("d/f"), b"12345").unwrap();
+        std::os::unix::fs::symlink("/etc", data.join("link")).unwrap();
+        storage.flush(&key(), first).await.unwrap();
+        assert_eq!(storage.usage(&key(), first).await.unwrap(), Usage { bytes: 5, files: 2 });
+
+        let tree = storage.discard(&key(), first).await.unwrap().unwrap();
+        assert!(!data.exists());
+        assert_eq!(fs::read(tree.join("data/d/f")).unwrap(), b"12345");
+        assert_eq!(storage.discarded().await.unwrap(), vec![tree]);
+        assert_eq!(storage.discard(&key(), first).await.unwrap(), None);
+        assert!(storage.directory(&key(), second).exists());
+        // A number is not given again while a higher one is in use.
+        assert_eq!(storage.create(&key(), None).await.unwrap(), StorageId(3));
+        assert!(storage.discard_session(&key()).await.unwrap().is_some());
+        assert!(!storage.directory(&key(), second).exists());
+    }
+}

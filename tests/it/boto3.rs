@@ -1,0 +1,116 @@
+//! The suite of `tests/python`: unmodified boto3, AWS CLI v1 and the official agent package against
+//! the emulator. Each Python test case is a test here, with an emulator of its own.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::time::Duration;
+
+use crate::support::{self, Emulator};
+
+/// A Python test case: its module, its class and the flags of its emulator.
+struct Case {
+    module: &'static str,
+    class: &'static str,
+}
+
+macro_rules! cases {
+    ($($name:ident = $module:literal $class:literal [$($flag:literal)*];)*) => {
+        const CASES: &[Case] = &[$(Case { module: $module, class: $class }),*];
+
+        $(#[test]
+        fn $name() {
+            run(stringify!($name), &Case { module: $module, class: $class }, &[$($flag),*]);
+        })*
+    };
+}
+
+cases! {
+    cli_v1 = "test_cli_v1" "AwsCli" [];
+    clock = "test_lifecycle" "Clock" [];
+    commands = "test_commands" "Commands" [];
+    conflict = "test_errors" "Conflict" [];
+    deaf_agent = "test_commands" "DeafAgent" [];
+    endpoints = "test_control" "Endpoints" [];
+    fields = "test_control" "Fields" [];
+    headers = "test_streaming" "Headers" [];
+    invoke_bodies = "test_streaming" "Bodies" [];
+    not_found = "test_errors" "NotFound" [];
+    official_package = "test_official" "Official" [];
+    on_the_wire = "test_errors" "OnTheWire" [];
+    pages = "test_control" "Pages" [];
+    response_limit = "test_commands" "ResponseLimit" [];
+    retryable_conflict = "test_conflicts" "RetryableConflict" ["--conflicts" "aws"];
+    runtime_client_error = "test_errors" "RuntimeClient" [];
+    sessions = "test_lifecycle" "Sessions" [];
+    silent_agent = "test_streaming" "SilentAgent" [];
+    story = "test_lifecycle" "Story" [];
+    tags = "test_control" "Tags" [];
+    termination = "test_lifecycle" "Termination" [];
+    tokens = "test_control" "Tokens" [];
+    validation = "test_errors" "Validation" [];
+}
+
+fn run(name: &str, case: &Case, flags: &[&str]) {
+    let Some(python) = support::python(&format!("boto3::{name}")) else { return };
+    let emulator = Emulator::start(flags);
+    let mut command = support::clean(python);
+    command
+        .current_dir(support::repository().join("tests/python"))
+        .env("AGENTCORE_BIN", support::BIN)
+        .env("AGENTCORE_HOME", emulator.home())
+        .env("AGENTCORE_ENDPOINT", emulator.endpoint())
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env("AWS_CONFIG_FILE", "/dev/null")
+        .env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        .args(["-W", "ignore::ResourceWarning", "-m", "unittest", "--verbose"])
+        .arg(format!("{}.{}", case.module, case.class));
+    let output = support::succeed(&mut command);
+    let report = String::from_utf8_lossy(&output.stderr);
+    println!("{report}");
+    let passed = report.lines().filter(|line| line.ends_with("... ok")).count();
+    assert!(passed > 0, "no test ran:\n{report}");
+    assert!(!report.contains("skipped"), "skipped inside the suite:\n{report}");
+}
+
+/// A Python test case that nobody runs would prove nothing.
+#[test]
+fn every_python_case_is_run() {
+    let mut written = BTreeSet::new();
+    for entry in fs::read_dir(support::repository().join("tests/python")).unwrap() {
+        let path = entry.unwrap().path();
+        let module = path.file_stem().unwrap().to_string_lossy().into_owned();
+        if !module.starts_with("test_") {
+            continue;
+        }
+        for line in fs::read_to_string(&path).unwrap().lines() {
+            if let Some(class) = line.strip_prefix("class ").and_then(|l| l.strip_suffix("(Suite):")) {
+                written.insert(format!("{module}.{class}"));
+            }
+        }
+    }
+    let run: BTreeSet<_> = CASES.iter().map(|c| format!("{}.{}", c.module, c.class)).collect();
+    assert_eq!(written, run);
+}
+
+/// The decoder that judges our frames is itself tried on frames with known checksums and on damage.
+#[test]
+fn the_independent_frame_decoder_finds_damage() {
+    let Some(python) = support::which("python3") else {
+        return support::skip("boto3::frames", "no `python3` in PATH");
+    };
+    let script = support::repository().join("tests/python/check_frames.py");
+    let output = support::succeed(support::clean(python).arg(script).env("PYTHONDONTWRITEBYTECODE", "1"));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "17 damaged frames refused\n");
+}
+
+/// The harness must not wait for ever for something that never comes.
+#[test]
+fn a_crashed_emulator_leaves_no_endpoint_behind() {
+    let mut emulator = Emulator::start(&[]);
+    emulator.crash();
+    let address = emulator.endpoint().trim_start_matches("http://").to_owned();
+    support::eventually(Duration::from_secs(5), "the port is closed", || {
+        std::net::TcpStream::connect(&address).is_err().then_some(())
+    });
+}

@@ -1,0 +1,736 @@
+//! The embedded engine with real namespaces and processes.
+//!
+//! Run by root, every test runs twice: as root, and again as an ordinary user with one id, in a process of
+//! its own. A machine whose user namespaces are closed fails these tests with what to enable.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail")]
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use agentcore::engine::embedded::{EmbeddedConfig, EmbeddedEngine};
+use agentcore::engine::{
+    Compute, ComputeRecord, ComputeSpec, Engine, EngineError, Process, ProcessExit, ProcessSpec, StorageMount,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// Set in the second run: the directory that both runs of a test can reach, with the binaries in it.
+const AS_USER: &str = "AGENTCORE_TEST_AS_USER";
+/// An id that no account of a usual machine has.
+const TEST_USER: u32 = 64_123;
+const SOON: Duration = Duration::from_secs(20);
+
+struct Room {
+    directory: tempfile::TempDir,
+    engine: EmbeddedEngine,
+}
+
+fn is_root() -> bool {
+    nix::unistd::Uid::effective().is_root()
+}
+
+#[allow(clippy::disallowed_methods, reason = "tells the second run of a test what it is")]
+fn user_room() -> Option<PathBuf> {
+    std::env::var_os(AS_USER).map(PathBuf::from)
+}
+
+fn program() -> PathBuf {
+    user_room().map_or_else(|| env!("CARGO_BIN_EXE_agentcore").into(), |room| room.join("agentcore"))
+}
+
+/// Runs a scenario as whoever runs the tests and, for root, as a user.
+fn both<F>(name: &str, scenario: impl FnOnce(Room) -> F)
+where
+    F: Future<Output = ()>,
+{
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(scenario(Room::new()));
+    drop(runtime);
+    if !is_root() {
+        return;
+    }
+    let room = tempfile::Builder::new().prefix("agentcore-user-").tempdir_in("/tmp").unwrap();
+    std::fs::set_permissions(room.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let own = room.path().join("own");
+    std::fs::create_dir(&own).unwrap();
+    std::os::unix::fs::chown(&own, Some(TEST_USER), Some(TEST_USER)).unwrap();
+    let this = std::env::current_exe().unwrap();
+    for (from, to) in [(this.as_path(), "tests"), (Path::new(env!("CARGO_BIN_EXE_agentcore")), "agentcore")] {
+        let to = room.path().join(to);
+        std::fs::hard_link(from, &to).or_else(|_| std::fs::copy(from, &to).map(drop)).unwrap();
+    }
+    let output = Command::new("setpriv")
+        .args([format!("--reuid={TEST_USER}"), format!("--regid={TEST_USER}"), "--clear-groups".into()])
+        .arg(room.path().join("tests"))
+        .args(["--exact", &format!("engine::{name}"), "--nocapture", "--test-threads=1"])
+        .env(AS_USER, room.path())
+        .env("TMPDIR", &own)
+        .current_dir(&own)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "as a user:\n{said}\n{errors}");
+    assert!(said.contains("1 passed"), "the test did not run as a user:\n{said}");
+}
+
+impl Room {
+    fn new() -> Self {
+        let directory = match user_room() {
+            Some(room) => tempfile::tempdir_in(room.join("own")).unwrap(),
+            None => tempfile::tempdir().unwrap(),
+        };
+        std::fs::create_dir(directory.path().join("code")).unwrap();
+        let config = EmbeddedConfig { helper_exe: program(), runtime_dir: directory.path().join("runtime") };
+        let engine = EmbeddedEngine::new(config).unwrap();
+        let storage = directory.path().join("storage");
+        std::fs::create_dir(&storage).unwrap();
+        if let Some((uid, gid)) = engine.storage_owner() {
+            std::os::unix::fs::chown(&storage, Some(uid), Some(gid)).unwrap();
+        }
+        Self { directory, engine }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn spec(&self) -> ComputeSpec {
+        ComputeSpec {
+            label: "test-session".to_owned(),
+            code: self.path("code"),
+            read_only: vec![],
+            environment: vec![("SPEC".to_owned(), "of the compute".to_owned())],
+            storage: Some(StorageMount {
+                source: self.path("storage"),
+                target: "/mnt/workspace".parse().unwrap(),
+            }),
+            early_mount: false,
+        }
+    }
+
+    async fn compute(&self) -> Box<dyn Compute> {
+        self.engine.start(self.spec()).await.unwrap()
+    }
+
+    /// Nothing of the engine is left in its directory, in this mount namespace or in the process table.
+    async fn assert_nothing_left(&self) {
+        let runtime = self.path("runtime");
+        let files: Vec<_> = std::fs::read_dir(&runtime).unwrap().collect();
+        assert!(files.is_empty(), "left behind: {files:?}");
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert!(!mounts.contains(runtime.to_str().unwrap()), "left mounted:\n{mounts}");
+    }
+}
+
+fn sh(script: &str) -> ProcessSpec {
+    argv(&["sh", "-c", script])
+}
+
+fn argv(argv: &[&str]) -> ProcessSpec {
+    ProcessSpec {
+        argv: argv.iter().map(|a| (*a).to_owned()).collect(),
+        environment: vec![],
+        working_directory: None,
+    }
+}
+
+async fn text(pipe: &mut Pin<Box<dyn tokio::io::AsyncRead + Send>>) -> String {
+    let mut text = String::new();
+    tokio::time::timeout(SOON, pipe.read_to_string(&mut text)).await.expect("output ends").unwrap();
+    text
+}
+
+/// Runs a script to its end: output, errors, exit.
+async fn run(compute: &dyn Compute, script: &str) -> (String, String, ProcessExit) {
+    finish(compute.spawn(sh(script)).await.unwrap()).await
+}
+
+async fn finish(mut process: Process) -> (String, String, ProcessExit) {
+    let (output, errors) = tokio::join!(text(&mut process.stdout), text(&mut process.stderr));
+    let exit = tokio::time::timeout(SOON, process.control.wait()).await.expect("it ends").unwrap();
+    (output, errors, exit)
+}
+
+async fn line(process: &mut Process) -> String {
+    let mut line = Vec::new();
+    while line.last() != Some(&b'\n') {
+        let byte = tokio::time::timeout(SOON, process.stdout.read_u8()).await.expect("a line comes").unwrap();
+        line.push(byte);
+    }
+    String::from_utf8(line).unwrap().trim().to_owned()
+}
+
+async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
+    let start = Instant::now();
+    while !done().await {
+        assert!(start.elapsed() < SOON, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn first_process(record: &ComputeRecord) -> i32 {
+    let record: serde_json::Value = serde_json::from_str(&record.0).unwrap();
+    i32::try_from(record["pid"].as_i64().unwrap()).unwrap()
+}
+
+fn alive(pid: i32) -> bool {
+    Path::new(&format!("/proc/{pid}")).exists()
+}
+
+/// Host processes whose parent is `pid`.
+fn children(pid: i32) -> Vec<i32> {
+    let list = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    list.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
+}
+
+#[test]
+fn output_is_split_and_the_exit_code_told() {
+    both("output_is_split_and_the_exit_code_told", async |room| {
+        room.engine.probe().await.unwrap();
+        let compute = room.compute().await;
+        let script = "echo to output; echo to errors >&2; echo again > /dev/stdout; exit 7";
+        let (output, errors, exit) = run(&*compute, script).await;
+        assert_eq!((output.as_str(), errors.as_str()), ("to output\nagain\n", "to errors\n"));
+        assert_eq!(exit, ProcessExit::Code(7));
+        let (_, _, exit) = run(&*compute, "kill -9 $$").await;
+        assert_eq!(exit, ProcessExit::Signal(9));
+        let (_, _, exit) = run(&*compute, "kill -40 $$").await;
+        assert_eq!(exit, ProcessExit::Signal(40), "a real-time signal");
+        compute.terminate(Duration::ZERO).await.unwrap();
+        room.assert_nothing_left().await;
+    });
+}
+
+#[test]
+fn a_process_has_the_environment_of_its_compute_and_its_own_and_no_other() {
+    both("a_process_has_the_environment_of_its_compute_and_its_own_and_no_other", async |room| {
+        let compute = room.compute().await;
+        let mut spec = argv(&["/usr/bin/env"]);
+        spec.environment = vec![("OWN".into(), "a=b c".into()), ("HOME".into(), "/mnt".into())];
+        let (output, _, _) = finish(compute.spawn(spec).await.unwrap()).await;
+        let mut lines: Vec<_> = output.lines().filter(|l| !l.starts_with("AGENTCORE_PROCESS=")).collect();
+        lines.sort_unstable();
+        let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+        assert_eq!(lines, ["HOME=/mnt", "OWN=a=b c", path, "SPEC=of the compute"]);
+        let (output, _, _) =
+            run(&*compute, "pwd; hostname; ls -l /proc/self/fd | grep -c ' [0-9]* -> '").await;
+        let lines: Vec<_> = output.lines().collect();
+        assert_eq!(lines[..2], ["/var/task", "test-session"], "{output}");
+        assert_eq!(lines[2], "4", "0 to 2 and the directory that ls reads: {output}");
+    });
+}
+
+#[test]
+fn commands_run_in_parallel() {
+    both("commands_run_in_parallel", async |room| {
+        let compute = room.compute().await;
+        let start = Instant::now();
+        let commands = (0..40).map(|n| {
+            let compute = &compute;
+            async move {
+                let (output, _, exit) = run(&**compute, &format!("sleep 0.5; echo {n}; exit {n}")).await;
+                assert_eq!((output, exit), (format!("{n}\n"), ProcessExit::Code(n)));
+            }
+        });
+        futures_util::future::join_all(commands).await;
+        assert!(start.elapsed() < Duration::from_secs(10), "one after the other: {:?}", start.elapsed());
+    });
+}
+
+#[test]
+fn root_inside_is_not_root_outside() {
+    both("root_inside_is_not_root_outside", async |room| {
+        let compute = room.compute().await;
+        let (output, _, _) = run(&*compute, "id -u; id -un; touch /tmp/x && stat -c %u:%g /tmp/x").await;
+        assert_eq!(output, "0\nroot\n0:0\n");
+        let mut process = compute.spawn(sh("echo here; sleep 60")).await.unwrap();
+        assert_eq!(line(&mut process).await, "here");
+        let first = first_process(&compute.record());
+        let mut all = vec![first];
+        all.extend(children(first));
+        assert!(all.len() > 1, "the process is not the first process's child");
+        let own = nix::unistd::Uid::effective().as_raw();
+        for pid in all {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+            for key in ["Uid:", "Gid:"] {
+                let ids = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+                let ids: Vec<u32> = ids.split_whitespace().map(|id| id.parse().unwrap()).collect();
+                let expected = if is_root() { room.engine.storage_owner().unwrap().0 } else { own };
+                assert_eq!(ids, [expected; 4], "{key} of {pid}");
+                assert!(ids.iter().all(|id| *id != 0), "root of the host: {status}");
+            }
+        }
+        process.control.kill().await.unwrap();
+    });
+}
+
+#[test]
+fn storage_persists_and_nothing_else() {
+    both("storage_persists_and_nothing_else", async |room| {
+        std::fs::write(room.path("code/main.py"), "print('bundle')\n").unwrap();
+        let first = room.compute().await;
+        first.mount_storage().await.unwrap();
+        let places = ["/tmp", "/var/tmp", "/var/task", "/root", "/run", "/mnt/workspace"];
+        for place in places {
+            let (_, errors, exit) = run(&*first, &format!("echo {place} > {place}/kept")).await;
+            assert_eq!(exit, ProcessExit::Code(0), "{errors}");
+        }
+        let (_, errors, exit) =
+            run(&*first, "echo changed >> /var/task/main.py && mkdir /var/task/new && rm /var/task/kept")
+                .await;
+        assert_eq!((errors.as_str(), exit), ("", ProcessExit::Code(0)));
+        first.terminate(Duration::ZERO).await.unwrap();
+        let second = room.compute().await;
+        second.mount_storage().await.unwrap();
+        let (output, _, _) = run(&*second, "cat /*/kept /*/*/kept; cat main.py; ls").await;
+        assert_eq!(output, "/mnt/workspace\nprint('bundle')\nmain.py\n");
+        assert_eq!(std::fs::read_to_string(room.path("code/main.py")).unwrap(), "print('bundle')\n");
+        let owner = std::fs::metadata(room.path("storage/kept")).unwrap();
+        let user = nix::unistd::Uid::effective().as_raw();
+        let expected = room.engine.storage_owner().map_or(user, |(uid, _)| uid);
+        assert_eq!(owner.uid(), expected);
+    });
+}
+
+#[test]
+fn storage_appears_when_it_is_mounted() {
+    both("storage_appears_when_it_is_mounted", async |room| {
+        std::fs::write(room.path("storage/file"), "stored").unwrap();
+        let compute = room.compute().await;
+        let look = "cat /mnt/workspace/file 2>&1 || ls -A /mnt";
+        let (output, _, _) = run(&*compute, look).await;
+        assert!(output.contains("No such file"), "{output}");
+        assert!(!output.contains("stored"), "{output}");
+        compute.mount_storage().await.unwrap();
+        compute.mount_storage().await.unwrap();
+        assert_eq!(run(&*compute, look).await.0, "stored");
+        let (mounts, _, _) = run(&*compute, "grep -c ' /mnt/workspace ' /proc/self/mountinfo").await;
+        assert_eq!(mounts, "1\n", "a second call does nothing");
+        let (flags, _, _) = run(&*compute, "grep ' /mnt/workspace ' /proc/self/mounts").await;
+        assert!(flags.contains("nosuid") && flags.contains("nodev"), "{flags}");
+        let early = ComputeSpec { early_mount: true, ..room.spec() };
+        let compute = room.engine.start(early).await.unwrap();
+        assert_eq!(run(&*compute, look).await.0, "stored");
+        compute.mount_storage().await.unwrap();
+        assert_eq!(run(&*compute, look).await.0, "stored");
+        let without = ComputeSpec { storage: None, ..room.spec() };
+        let compute = room.engine.start(without).await.unwrap();
+        compute.mount_storage().await.unwrap();
+        assert!(run(&*compute, look).await.0.contains("No such file"));
+    });
+}
+
+#[test]
+fn the_host_is_out_of_sight_and_out_of_reach() {
+    both("the_host_is_out_of_sight_and_out_of_reach", async |room| {
+        let secret = room.path("secret");
+        std::fs::write(&secret, "secret").unwrap();
+        std::fs::set_permissions(&secret, PermissionsExt::from_mode(0o644)).unwrap();
+        let compute = room.compute().await;
+        let hidden = [
+            "/etc/shadow",
+            "/var/run/docker.sock",
+            "/run/docker.sock",
+            "/sys/kernel",
+            secret.to_str().unwrap(),
+        ];
+        for path in hidden {
+            let (output, _, exit) = run(&*compute, &format!("ls -d {path}")).await;
+            assert_ne!(exit, ProcessExit::Code(0), "{path} is visible: {output}");
+        }
+        let (output, _, _) = run(&*compute, "ls -A /home /root /run /tmp /mnt /opt/agentcore/bin").await;
+        let empty = "/home:\n\n/mnt:\n\n/opt/agentcore/bin:\nagentcore\n\n/root:\n\n/run:\n\n/tmp:\n";
+        assert_eq!(output, empty);
+        let (output, _, _) = run(&*compute, "ls -A /").await;
+        assert!(
+            !output.contains("work") && !output.contains(".scratch") && !output.contains("sys"),
+            "{output}"
+        );
+        let own_processes = "ls /proc | grep -c '^[0-9]'";
+        let count: u32 = run(&*compute, own_processes).await.0.trim().parse().unwrap();
+        assert!(count < 10, "processes of the host are visible: {count}");
+        let forbidden = [
+            "touch /usr/x",
+            "touch /etc/ssl/certs/x",
+            "mount -o remount,bind,rw /usr",
+            "umount /proc",
+            "mount -t tmpfs t /mnt",
+            "echo x > /opt/agentcore/bin/agentcore",
+            "mknod /tmp/sda b 8 0 && cat /tmp/sda",
+            "echo 1 > /proc/sys/kernel/panic",
+            "cat /proc/1/environ",
+            "ls /proc/1/root/",
+            "kill -9 1 && kill -0 1 && false",
+        ];
+        for attempt in forbidden {
+            let (output, _, exit) = run(&*compute, attempt).await;
+            assert_ne!(exit, ProcessExit::Code(0), "`{attempt}` worked: {output}");
+        }
+        let nested = "unshare -Urm sh -c 'mount -o remount,bind,rw /usr && touch /usr/agentcore-test'";
+        let (output, _, exit) = run(&*compute, nested).await;
+        assert_ne!(exit, ProcessExit::Code(0), "a nested namespace undid read-only: {output}");
+        let (output, _, exit) =
+            run(&*compute, "/opt/agentcore/bin/agentcore; ip -o link 2>/dev/null | grep -vc ' lo:'").await;
+        assert!(output == "0\n" || output.is_empty(), "an interface besides loopback: {output} {exit:?}");
+    });
+}
+
+#[test]
+fn a_prefix_below_a_private_home_works_read_only() {
+    both("a_prefix_below_a_private_home_works_read_only", async |room| {
+        let home = room.path("home");
+        let prefix = home.join(".local/share/tool");
+        std::fs::create_dir_all(prefix.join("bin")).unwrap();
+        let tool = prefix.join("bin/tool");
+        std::fs::write(&tool, "#!/bin/sh\necho \"tool at $0\"\ncat \"${0%/*}/../private\"\n").unwrap();
+        std::fs::write(prefix.join("private"), "private part\n").unwrap();
+        // As `umask 077` leaves it: only its owner can read it.
+        for (path, mode) in [(tool.clone(), 0o700), (prefix.join("private"), 0o600), (home.clone(), 0o700)] {
+            std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+        }
+        std::fs::write(home.join("secret"), "secret").unwrap();
+        let link = room.path("linked");
+        std::os::unix::fs::symlink(&prefix, &link).unwrap();
+        let spec = ComputeSpec { read_only: vec![prefix.clone(), tool.clone()], ..room.spec() };
+        let compute = room.engine.start(spec).await.unwrap();
+        let tool = tool.to_str().unwrap();
+        let (output, errors, _) = run(&*compute, tool).await;
+        assert_eq!((output, errors.as_str()), (format!("tool at {tool}\nprivate part\n"), ""));
+        let prefix = prefix.to_str().unwrap();
+        let write = format!("touch {prefix}/x || echo x > {tool} || mount -o remount,bind,rw {prefix}");
+        assert_ne!(run(&*compute, &write).await.2, ProcessExit::Code(0));
+        let (output, _, _) = run(&*compute, &format!("ls {}", home.display())).await;
+        assert_eq!(output, "", "something beside the prefix is visible");
+
+        let spec = ComputeSpec { read_only: vec![link.clone()], ..room.spec() };
+        let compute = room.engine.start(spec).await.unwrap();
+        let (output, _, _) = run(&*compute, &format!("{}/bin/tool; {tool}", link.display())).await;
+        assert_eq!(output.matches("private part").count(), 2, "by its link and by its real path: {output}");
+
+        for (path, part) in [("/", "has this place for itself"), ("/no/such/prefix", "No such file")] {
+            let spec = ComputeSpec { read_only: vec![path.into()], ..room.spec() };
+            let error = room.engine.start(spec).await.err().unwrap();
+            let said = error.to_string();
+            assert!(
+                matches!(error, EngineError::Start(_)) && said.contains(part) && said.contains(path),
+                "{said}"
+            );
+        }
+        room.assert_nothing_left().await;
+    });
+}
+
+#[test]
+fn a_python_agent_runs_from_a_private_bundle() {
+    both("a_python_agent_runs_from_a_private_bundle", async |room| {
+        let code = room.path("code");
+        std::fs::create_dir(code.join("package")).unwrap();
+        std::fs::write(code.join("package/__init__.py"), "NAME = 'package'\n").unwrap();
+        std::fs::write(
+            code.join("main.py"),
+            "import ssl, package; print(package.NAME, ssl.OPENSSL_VERSION[:7])\n",
+        )
+        .unwrap();
+        std::fs::set_permissions(code.join("main.py"), PermissionsExt::from_mode(0o600)).unwrap();
+        std::fs::set_permissions(&code, PermissionsExt::from_mode(0o700)).unwrap();
+        let compute = room.compute().await;
+        let (output, errors, _) = run(&*compute, "python3 main.py && ls -d package/__pycache__").await;
+        assert_eq!((output.as_str(), errors.as_str()), ("package OpenSSL\npackage/__pycache__\n", ""));
+        assert!(!code.join("package/__pycache__").exists(), "the bundle was written to");
+        let (output, _, _) = run(&*compute, "stat -c %u:%a . main.py; chmod 644 main.py && echo done").await;
+        assert_eq!(output, "0:755\n0:600\ndone\n");
+    });
+}
+
+#[test]
+fn kill_ends_the_whole_tree() {
+    both("kill_ends_the_whole_tree", async |room| {
+        let compute = room.compute().await;
+        let bystander = compute.spawn(sh("echo up; sleep 300")).await;
+        let mut bystander = bystander.unwrap();
+        line(&mut bystander).await;
+        // In a session of its own; with its parent gone; with a cleared environment below a living parent;
+        // stopped; and one that ignores SIGTERM.
+        let script = "setsid sleep 301 & (setsid sh -c 'sleep 302; :' &) ; \
+                      sh -c 'env -i setsid sleep 303; :' & sleep 304 & s=$!; sleep 0.1; kill -STOP $s; \
+                      (trap '' TERM; sleep 305; :) & sleep 0.2; echo started; wait";
+        let mut process = compute.spawn(sh(script)).await.unwrap();
+        assert_eq!(line(&mut process).await, "started");
+        // The commands' own text names them too; so look for what they are, not for what was said.
+        let sleepers = "for d in /proc/[0-9]*; do tr '\\0' ' ' < $d/cmdline | grep -x 'sleep 30[1-5] '; done 2>/dev/null | wc -l";
+        until("five sleepers", async || run(&*compute, sleepers).await.0.trim() == "5").await;
+        tokio::time::timeout(SOON, process.control.kill()).await.unwrap().unwrap();
+        assert_eq!(run(&*compute, sleepers).await.0.trim(), "0");
+        assert_eq!(process.control.wait().await.unwrap(), ProcessExit::Signal(9));
+        assert_eq!(process.control.wait().await.unwrap(), ProcessExit::Signal(9));
+        process.control.kill().await.unwrap();
+        assert!(tokio::time::timeout(Duration::from_millis(50), bystander.control.wait()).await.is_err());
+
+        // Dropping kills as well, detaching does not.
+        let mut dropped =
+            compute.spawn(sh("setsid sleep 301 & sleep 0.1; echo started; wait")).await.unwrap();
+        line(&mut dropped).await;
+        drop(dropped);
+        until("the dropped tree ends", async || run(&*compute, sleepers).await.0.trim() == "0").await;
+        // Its output goes nowhere then, but is not the end of it, and not a wait either.
+        let noise = "(while [ ! -e /tmp/enough ]; do head -c 100000 /dev/zero; done; exec sleep 302) & echo started; exit 3";
+        let mut kept = compute.spawn(sh(noise)).await.unwrap();
+        line(&mut kept).await;
+        assert_eq!(kept.control.wait().await.unwrap(), ProcessExit::Code(3));
+        kept.control.detach();
+        drop(kept);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        run(&*compute, "touch /tmp/enough").await;
+        until("the detached child goes on", async || run(&*compute, sleepers).await.0.trim() == "1").await;
+    });
+}
+
+#[test]
+fn terminate_asks_first_and_kills_then() {
+    both("terminate_asks_first_and_kills_then", async |room| {
+        let compute = room.compute().await;
+        compute.mount_storage().await.unwrap();
+        let graceful =
+            "trap 'echo seen > /mnt/workspace/term; exit 5' TERM; echo up; while :; do sleep 0.05; done";
+        let mut process = compute.spawn(sh(graceful)).await.unwrap();
+        line(&mut process).await;
+        let start = Instant::now();
+        compute.terminate(Duration::from_secs(15)).await.unwrap();
+        assert!(start.elapsed() < Duration::from_secs(5), "the whole grace was waited for");
+        assert_eq!(process.control.wait().await.unwrap(), ProcessExit::Code(5));
+        assert_eq!(std::fs::read_to_string(room.path("storage/term")).unwrap(), "seen\n");
+        assert!(*compute.gone().borrow());
+        compute.terminate(Duration::ZERO).await.unwrap();
+        assert!(matches!(compute.spawn(sh("true")).await, Err(EngineError::Gone)));
+        assert!(matches!(compute.connect(8080).await, Err(EngineError::Gone)));
+
+        let compute = room.compute().await;
+        let mut stubborn =
+            compute.spawn(sh("trap '' TERM; echo up; while :; do sleep 0.05; done")).await.unwrap();
+        line(&mut stubborn).await;
+        let start = Instant::now();
+        compute.terminate(Duration::from_millis(300)).await.unwrap();
+        let took = start.elapsed();
+        assert!(took >= Duration::from_millis(300) && took < Duration::from_secs(4), "{took:?}");
+        assert_eq!(stubborn.control.wait().await.unwrap(), ProcessExit::Signal(9));
+        room.assert_nothing_left().await;
+    });
+}
+
+#[test]
+fn connections_reach_listeners_inside_only() {
+    both("connections_reach_listeners_inside_only", async |room| {
+        let compute = room.compute().await;
+        // A listener on the host's loopback must not be what is reached.
+        let outside = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = outside.local_addr().unwrap().port();
+        let refused = compute.connect(port).await;
+        assert!(matches!(refused, Err(EngineError::Refused { port: p }) if p == port));
+        let server = format!(
+            "import socket\ns = socket.socket()\ns.bind(('0.0.0.0', {port}))\ns.listen()\nprint('up', flush=True)\n\
+             while True:\n c, _ = s.accept()\n c.sendall(c.recv(100).upper())\n c.close()\n"
+        );
+        let mut process = compute.spawn(argv(&["python3", "-c", &server])).await.unwrap();
+        line(&mut process).await;
+        for _ in 0..3 {
+            let mut stream = compute.connect(port).await.unwrap();
+            let agentcore::engine::SessionStream::Tcp(tcp) = &stream;
+            assert!(tcp.nodelay().unwrap());
+            stream.write_all(b"hello").await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            assert_eq!(answer, "HELLO");
+        }
+        process.control.kill().await.unwrap();
+        assert!(matches!(compute.connect(port).await, Err(EngineError::Refused { .. })));
+    });
+}
+
+#[test]
+fn a_dropped_compute_leaves_nothing() {
+    both("a_dropped_compute_leaves_nothing", async |room| {
+        let compute = room.compute().await;
+        let mut gone = compute.gone();
+        let mut process = compute.spawn(sh("trap '' TERM; setsid sleep 300 & echo up; wait")).await.unwrap();
+        line(&mut process).await;
+        let first = first_process(&compute.record());
+        let inside = children(first);
+        assert!(!inside.is_empty());
+        drop(compute);
+        tokio::time::timeout(SOON, gone.wait_for(|gone| *gone)).await.unwrap().unwrap();
+        until("every process ends", async || !alive(first) && inside.iter().all(|pid| !alive(*pid))).await;
+        assert!(matches!(process.control.wait().await, Err(EngineError::Gone)));
+        process.control.kill().await.unwrap();
+        room.assert_nothing_left().await;
+    });
+}
+
+#[test]
+fn a_compute_whose_first_process_dies_is_gone() {
+    both("a_compute_whose_first_process_dies_is_gone", async |room| {
+        let compute = room.compute().await;
+        let mut process = compute.spawn(sh("echo up; sleep 300")).await.unwrap();
+        line(&mut process).await;
+        let first = first_process(&compute.record());
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(first), nix::sys::signal::Signal::SIGKILL).unwrap();
+        let mut gone = compute.gone();
+        tokio::time::timeout(SOON, gone.wait_for(|gone| *gone)).await.unwrap().unwrap();
+        assert!(matches!(compute.spawn(sh("true")).await, Err(EngineError::Gone)));
+        assert_eq!(text(&mut process.stdout).await, "");
+        compute.terminate(Duration::from_secs(10)).await.unwrap();
+
+        // Killing the launcher kills the session.
+        let compute = room.compute().await;
+        let first = first_process(&compute.record());
+        let status = std::fs::read_to_string(format!("/proc/{first}/status")).unwrap();
+        let launcher =
+            status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().parse().unwrap();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(launcher), nix::sys::signal::Signal::SIGKILL)
+            .unwrap();
+        until("the first process ends", async || !alive(first)).await;
+        compute.terminate(Duration::from_secs(10)).await.unwrap();
+    });
+}
+
+/// Not a test of its own: an emulator that another test kills. It starts a compute, tells its record and waits.
+#[test]
+fn emulator_to_be_killed() {
+    #[allow(clippy::disallowed_methods, reason = "set by the test that starts this one")]
+    let Some(directory) = std::env::var_os("AGENTCORE_TEST_VICTIM") else { return };
+    let directory = PathBuf::from(directory);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let config = EmbeddedConfig { helper_exe: program(), runtime_dir: directory.join("runtime") };
+        let engine = EmbeddedEngine::new(config).unwrap();
+        let spec = ComputeSpec {
+            label: "victim".into(),
+            code: directory.join("code"),
+            read_only: vec![],
+            environment: vec![],
+            storage: Some(StorageMount {
+                source: directory.join("storage"),
+                target: "/mnt/workspace".parse().unwrap(),
+            }),
+            early_mount: true,
+        };
+        let compute = engine.start(spec).await.unwrap();
+        let script = "trap 'sleep 0.3; echo bye; echo bye >&2; echo saved > /mnt/workspace/saved; exit' TERM; echo up; while :; do sleep 0.05; done";
+        let mut process = compute.spawn(sh(script)).await.unwrap();
+        line(&mut process).await;
+        std::fs::write(directory.join("record.new"), &compute.record().0).unwrap();
+        std::fs::rename(directory.join("record.new"), directory.join("record")).unwrap();
+        tokio::time::sleep(Duration::from_secs(60)).await;
+    });
+}
+
+#[test]
+fn a_session_outlives_its_emulator_for_its_grace_only() {
+    both("a_session_outlives_its_emulator_for_its_grace_only", async |room| {
+        let this = std::env::current_exe().unwrap();
+        let mut emulator = Command::new(this)
+            .args(["--exact", "engine::emulator_to_be_killed", "--nocapture"])
+            .env("AGENTCORE_TEST_VICTIM", room.directory.path())
+            .spawn()
+            .unwrap();
+        until("the compute starts", async || room.path("record").exists()).await;
+        let record = ComputeRecord(std::fs::read_to_string(room.path("record")).unwrap());
+        let first = first_process(&record);
+        assert!(alive(first));
+        emulator.kill().unwrap();
+        emulator.wait().unwrap();
+        room.engine.end_leftover(record.clone(), Duration::from_secs(10)).await.unwrap();
+        until("the session is reaped", async || !alive(first)).await;
+        let saved = std::fs::read_to_string(room.path("storage/saved")).unwrap();
+        assert_eq!(saved, "saved\n", "the agent had no grace");
+        room.engine.end_leftover(record, Duration::ZERO).await.unwrap();
+        room.assert_nothing_left().await;
+    });
+}
+
+#[test]
+fn what_cannot_start_is_told() {
+    both("what_cannot_start_is_told", async |room| {
+        let compute = room.compute().await;
+        let cases = [
+            (argv(&["no-such-program"]), "no-such-program", "No such file"),
+            (argv(&["/etc/passwd"]), "/etc/passwd", "Permission denied"),
+            (ProcessSpec { working_directory: Some("/nowhere".into()), ..sh("true") }, "sh", "`/nowhere`"),
+            (argv(&["a\0b"]), "a\0b", "zero byte"),
+            (argv(&["sh", &"x".repeat(3 << 20)]), "sh", "too large"),
+        ];
+        for (spec, name, part) in cases {
+            match compute.spawn(spec).await {
+                Err(EngineError::Spawn { program, reason }) => {
+                    assert_eq!(program, name);
+                    assert!(reason.contains(part), "{reason}");
+                }
+                Err(other) => panic!("{name}: {other}"),
+                Ok(_) => panic!("{name} started"),
+            }
+        }
+        let large = "y".repeat(65_536);
+        let (output, _, _) = run(&*compute, &format!("printf %s {large} | wc -c")).await;
+        assert_eq!(output.trim(), "65536");
+        let spec = ComputeSpec { code: room.path("no-code"), ..room.spec() };
+        let error = room.engine.start(spec).await.err().unwrap();
+        assert!(matches!(&error, EngineError::Start(said) if said.contains("no-code")), "{error}");
+    });
+}
+
+/// Not a test of its own: the next one runs it where user namespaces are closed.
+#[test]
+fn probe_where_namespaces_are_closed() {
+    #[allow(clippy::disallowed_methods, reason = "set by the test that starts this one")]
+    let closed = std::env::var_os("AGENTCORE_TEST_CLOSED").is_some();
+    if !closed {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let config = EmbeddedConfig { helper_exe: program(), runtime_dir: directory.path().join("runtime") };
+    let engine = EmbeddedEngine::new(config).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    match runtime.block_on(engine.probe()) {
+        Err(EngineError::Unavailable { reason, hint }) => {
+            assert!(reason.contains("namespaces"), "{reason}");
+            assert!(hint.contains("user.max_user_namespaces"), "{hint}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(std::fs::read_dir(directory.path().join("runtime")).unwrap().next().is_none());
+}
+
+#[test]
+fn a_host_that_cannot_make_sessions_is_told_what_to_enable() {
+    // The limit of namespaces below a user namespace of our own is ours to set.
+    let script = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$@\"";
+    let output = Command::new("unshare")
+        .args(["--user", "--map-root-user", "sh", "-c", script, "sh"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "engine::probe_where_namespaces_are_closed", "--nocapture"])
+        .env("AGENTCORE_TEST_CLOSED", "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("1 passed"), "{said}");
+}
+
+#[test]
+fn trees_that_sessions_wrote_can_be_deleted() {
+    both("trees_that_sessions_wrote_can_be_deleted", async |room| {
+        let compute = room.compute().await;
+        compute.mount_storage().await.unwrap();
+        let script = "cd /mnt/workspace && mkdir -p a/b && touch a/b/c && chmod 000 a/b && chmod 555 a && \
+                      touch owned && chown 1000:1000 owned && echo done";
+        let (output, errors, _) = run(&*compute, script).await;
+        assert_eq!((output.as_str(), errors.as_str()), ("done\n", ""));
+        compute.terminate(Duration::ZERO).await.unwrap();
+        room.engine.remove_tree(room.path("storage")).await.unwrap();
+        assert!(!room.path("storage").exists());
+        room.engine.remove_tree(room.path("storage")).await.unwrap();
+    });
+}
