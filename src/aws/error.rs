@@ -1,6 +1,7 @@
 //! SDK errors as one enum that keeps what AWS said.
 
 use std::error::Error;
+use std::io;
 
 use aws_sdk_bedrockagentcore::types::error::InvokeAgentRuntimeCommandStreamOutputError as StreamError;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
@@ -105,9 +106,7 @@ where
         }
         SdkError::TimeoutError(_) => AwsError::Timeout { operation },
         SdkError::DispatchFailure(failure) => match failure.as_connector_error() {
-            Some(connector) if connector.is_timeout() && !never_connected(connector) => {
-                AwsError::Timeout { operation }
-            }
+            Some(connector) if connector.is_timeout() => AwsError::Timeout { operation },
             Some(connector) if never_connected(connector) => {
                 AwsError::Connect { operation, reason: deepest(connector) }
             }
@@ -154,13 +153,17 @@ fn stream_name(error: &StreamError) -> Option<String> {
     Some(name.to_owned())
 }
 
-/// True when the request cannot have left this machine.
+/// True when the request cannot have left this machine: the system refused to connect. A broken
+/// connection is another matter, and so is one that timed out, by which time it may have been made.
 pub(super) fn never_connected(error: &(dyn Error + 'static)) -> bool {
-    chain(error).any(|cause| {
-        cause.downcast_ref::<hyper_util::client::legacy::Error>().is_some_and(|e| e.is_connect())
-            || cause
-                .downcast_ref::<std::io::Error>()
-                .is_some_and(|e| e.kind() == std::io::ErrorKind::ConnectionRefused)
+    chain(error).filter_map(|cause| cause.downcast_ref::<io::Error>()).any(|e| {
+        matches!(
+            e.kind(),
+            io::ErrorKind::ConnectionRefused
+                | io::ErrorKind::HostUnreachable
+                | io::ErrorKind::NetworkUnreachable
+                | io::ErrorKind::AddrNotAvailable
+        )
     })
 }
 
