@@ -14,6 +14,7 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
+use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep, timeout};
@@ -102,10 +104,63 @@ pub struct Ping {
 }
 
 type RequestBody = UnsyncBoxBody<Bytes, BodyError>;
-type Driver = Pin<Box<http1::Connection<TokioIo<SessionStream>, RequestBody>>>;
+type Driver = Pin<Box<http1::Connection<Io, RequestBody>>>;
+
+/// The stream below a connection.
+///
+/// An agent that writes head and body apart and leaves Nagle's algorithm on (Python's own server does)
+/// holds the body back until the head is acknowledged, which the kernel puts off for 40 ms. So when a
+/// body is awaited and nothing is there to read, what came so far is acknowledged at once.
+struct Io {
+    stream: TokioIo<SessionStream>,
+    awaited: Arc<AtomicBool>,
+}
+
+impl Read for Io {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let this = self.get_mut();
+        let read = Pin::new(&mut this.stream).poll_read(cx, buffer);
+        if read.is_pending() && this.awaited.swap(false, Ordering::Relaxed) {
+            this.stream.inner().acknowledge();
+        }
+        read
+    }
+}
+
+impl Write for Io {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
 
 /// One connection and its driver. The driver is gone once the connection has ended.
 struct Connection {
+    /// Told to [`Io`]: the body of an answer is waited for.
+    awaited: Arc<AtomicBool>,
     sender: http1::SendRequest<RequestBody>,
     driver: Option<Driver>,
     last_used: Instant,
@@ -251,9 +306,11 @@ impl AgentClient {
         let stream = compute.connect(self.port).await.map_err(failed)?;
         // Without it, Nagle and delayed acknowledgements together add 40 ms to a two-part request.
         stream.set_nodelay().map_err(|e| AgentError::Connection(e.to_string()))?;
-        let handshake = http1::handshake(TokioIo::new(stream)).await;
+        let awaited = Arc::new(AtomicBool::new(false));
+        let io = Io { stream: TokioIo::new(stream), awaited: awaited.clone() };
+        let handshake = http1::handshake(io).await;
         let (sender, driver) = handshake.map_err(|e| AgentError::Connection(e.to_string()))?;
-        Ok(Connection { sender, driver: Some(Box::pin(driver)), last_used: Instant::now() })
+        Ok(Connection { awaited, sender, driver: Some(Box::pin(driver)), last_used: Instant::now() })
     }
 }
 
@@ -330,6 +387,7 @@ impl Body for AgentBody {
         if polled.is_pending()
             && let Some(connection) = &mut this.connection
         {
+            connection.awaited.store(true, Ordering::Relaxed);
             connection.drive(cx);
             polled = Pin::new(&mut this.incoming).poll_frame(cx);
         }
@@ -471,6 +529,31 @@ mod tests {
         let compute = PeerCompute::new(peer);
         let answer = AgentClient::new(8080).invoke(&compute, request("x")).await.unwrap();
         assert!(matches!(text(answer).await, Err(AgentBodyError::Broken(_))));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn an_agent_that_writes_head_and_body_apart_is_not_held_up() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        const CALLS: u32 = 40;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let compute = PeerCompute::at(listener.local_addr().unwrap());
+        // Nagle's algorithm stays on, as in Python's own server.
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 4096];
+            while let Ok(1..) = stream.read(&mut request).await {
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n").await.unwrap();
+                stream.write_all(b"ok").await.unwrap();
+            }
+        });
+        let client = AgentClient::new(8080);
+        let begun = std::time::Instant::now();
+        for _ in 0..CALLS {
+            assert_eq!(text(client.invoke(&compute, request("x")).await.unwrap()).await.unwrap(), "ok");
+        }
+        // A put-off acknowledgement is 40 ms for nearly each of them.
+        assert!(begun.elapsed() < CALLS * Duration::from_millis(20), "{:?}", begun.elapsed());
     }
 
     #[tokio::test]

@@ -1,5 +1,6 @@
 //! A compute whose only content is a scripted HTTP peer, for tests of the client.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use super::{Compute, ComputeRecord, EngineError, Process, ProcessSpec, SessionStream};
@@ -80,11 +82,19 @@ impl Peer {
 }
 
 /// A compute with the peer on port 8080.
-pub(crate) struct PeerCompute(Peer);
+pub(crate) struct PeerCompute {
+    peer: Peer,
+    address: Option<SocketAddr>,
+}
 
 impl PeerCompute {
     pub(crate) fn new(peer: Peer) -> Self {
-        Self(peer)
+        Self { peer, address: None }
+    }
+
+    /// Whose agent is a real socket.
+    pub(crate) fn at(address: SocketAddr) -> Self {
+        Self { peer: Peer::answering(""), address: Some(address) }
     }
 }
 
@@ -102,8 +112,11 @@ impl Compute for PeerCompute {
             if port != 8080 {
                 return Err(EngineError::Refused { port });
             }
+            if let Some(address) = self.address {
+                return Ok(SessionStream::Tcp(TcpStream::connect(address).await.unwrap()));
+            }
             let (ours, theirs) = tokio::io::duplex(64 * 1024);
-            tokio::spawn(self.0.clone().serve(theirs));
+            tokio::spawn(self.peer.clone().serve(theirs));
             Ok(SessionStream::Memory(ours))
         })
     }
