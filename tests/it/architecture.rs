@@ -91,6 +91,7 @@ const OWNERS: &[Owner] = &[
             ("src/server/", "the listeners"),
             ("src/engine/agent_http.rs", "the client of the agent's protocol"),
             ("src/cli/", "the client of the admin socket, and the agent of `local demo`"),
+            ("src/aws/error.rs", "asks the connector's error whether a connection was ever made"),
         ],
         in_tests: false,
     },

@@ -48,8 +48,7 @@ class AwsCli(Suite):
 
         answer = self.aws(
             "bedrock-agentcore", "invoke-agent-runtime", "--agent-runtime-arn", arn,
-            "--runtime-session-id", session, "--cli-binary-format", "raw-in-base64-out",
-            "--payload", '{"do": "write", "path": "/mnt/workspace/f", "text": "by the CLI"}', out)
+            "--runtime-session-id", session, "--payload", '{"do": "write", "path": "/mnt/workspace/f", "text": "by the CLI"}', out)
         self.assertEqual((answer["statusCode"], answer["runtimeSessionId"]), (200, session))
         with open(out, encoding="utf-8") as file:
             self.assertEqual(json.load(file)["bytes"], 10)

@@ -139,7 +139,7 @@ class Pages(Suite):
             runtime.delete()
 
     def test_a_token_that_is_none_of_ours(self):
-        self.error("ValidationException", control().list_agent_runtimes, client=control(), nextToken="nonsense")
+        self.error("ValidationException", control().list_agent_runtimes, nextToken="nonsense")
 
 
 class Tags(Suite):
@@ -147,11 +147,11 @@ class Tags(Suite):
         runtime = create(tags={"team": "a", "stage": "dev"})
         client = runtime.control
         self.assertEqual(client.list_tags_for_resource(resourceArn=runtime.arn)["tags"], {"team": "a", "stage": "dev"})
-        client.tag_resource(resourceArn=runtime.arn, tags={"team": "b", "x y": "ü"})
+        client.tag_resource(resourceArn=runtime.arn, tags={"team": "b", "x y": "1 2"})
         client.untag_resource(resourceArn=runtime.arn, tagKeys=["stage"])
-        self.assertEqual(client.list_tags_for_resource(resourceArn=runtime.arn)["tags"], {"team": "b", "x y": "ü"})
+        self.assertEqual(client.list_tags_for_resource(resourceArn=runtime.arn)["tags"], {"team": "b", "x y": "1 2"})
         unknown = runtime.arn[:-10] + "0000000000"
-        self.error("ResourceNotFoundException", client.list_tags_for_resource, client=client, resourceArn=unknown)
+        self.error("ResourceNotFoundException", client.list_tags_for_resource, resourceArn=unknown)
         runtime.delete()
 
 

@@ -17,7 +17,7 @@ class Validation(Suite):
         return control(**UNCHECKED).create_agent_runtime(**settings)
 
     def refused(self, *fields, message=None, **changes):
-        answer = self.error("ValidationException", self.create, client=control(), **changes)
+        answer = self.error("ValidationException", self.create, **changes)
         self.assertEqual(answer["ResponseMetadata"]["HTTPStatusCode"], 400)
         self.assertIn(answer.get("reason"), ("FieldValidationFailed", "CannotParse"))
         names = [field["name"] for field in answer.get("fieldList", [])]
@@ -33,7 +33,7 @@ class Validation(Suite):
                      lifecycleConfiguration={"idleRuntimeSessionTimeout": 30})
 
     def test_required_members(self):
-        answer = self.error("ValidationException", control(**UNCHECKED).create_agent_runtime, client=control(),
+        answer = self.error("ValidationException", control(**UNCHECKED).create_agent_runtime,
                             agentRuntimeName=new_name())
         names = json.dumps(answer.get("fieldList"))
         self.assertIn("agentRuntimeArtifact", names)
@@ -82,13 +82,13 @@ class Validation(Suite):
         bundle["codeConfiguration"]["code"]["s3"]["bucket"] = "somebody-elses-bucket"
         for name, change in {
             "containerConfiguration": {"agentRuntimeArtifact": {"containerConfiguration": image}},
-            "somebody-elses-bucket": {"agentRuntimeArtifact": bundle},
+            "agentcore-local-artifacts": {"agentRuntimeArtifact": bundle},
             "VPC": {"networkConfiguration": {"networkMode": "VPC", "networkModeConfig": {
                 "securityGroups": ["sg-0123456789abcdef0"], "subnets": ["subnet-0123456789abcdef0"]}}},
             "efsAccessPoint": {"filesystemConfigurations": [efs]},
             "customJWTAuthorizer": {"authorizerConfiguration": {"customJWTAuthorizer": {
                 "discoveryUrl": "https://idp.example/.well-known/openid-configuration"}}},
-            "MCP": {"protocolConfiguration": {"serverProtocol": "MCP"}},
+            "serverProtocol": {"protocolConfiguration": {"serverProtocol": "MCP"}},
         }.items():
             with self.subTest(name):
                 self.refused(message=name, **change)
@@ -150,7 +150,7 @@ class NotFound(Suite):
                 agentRuntimeId=unknown, agentRuntimeArtifact=artifact(), roleArn=ROLE),
             lambda: control().get_agent_runtime_endpoint(agentRuntimeId=self.runtime.id, endpointName="nowhere"),
         ):
-            self.error("ResourceNotFoundException", call, client=control())
+            self.error("ResourceNotFoundException", call)
 
     def test_bare_id_with_account(self):
         account = self.runtime.arn.split(":")[4]
@@ -169,7 +169,7 @@ class Conflict(Suite):
 
     def test_a_taken_name(self):
         name = self.runtime.get()["agentRuntimeName"]
-        answer = self.error("ConflictException", create, client=control(), agentRuntimeName=name)
+        answer = self.error("ConflictException", create, agentRuntimeName=name)
         self.assertEqual(answer["ResponseMetadata"]["HTTPStatusCode"], 409)
 
     def test_a_runtime_in_transition(self):

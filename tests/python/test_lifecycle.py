@@ -203,6 +203,11 @@ class Clock(Suite):
     def setUp(self):
         self.addCleanup(cli, "local", "clock", "reset")
 
+    def ping(self, runtime, session, **answer):
+        """Sets what the agent says to pings, and lets the emulator hear it before the clock moves."""
+        runtime.invoke({"do": "ping"} | answer, session)
+        time.sleep(6)
+
     def boots(self, runtime, session, advance):
         before = runtime.invoke({"do": "who"}, session)["boot"]
         cli("local", "clock", "advance", advance)
@@ -222,17 +227,17 @@ class Clock(Suite):
 
     def test_a_busy_agent_is_not_idle(self):
         runtime, session = create(), new_session()
-        runtime.invoke({"do": "ping", "status": "HealthyBusy"}, session)
+        self.ping(runtime, session, status="HealthyBusy")
         before, after = self.boots(runtime, session, "16m")
         self.assertEqual(before, after)
-        runtime.invoke({"do": "ping", "status": "Healthy"}, session)
+        self.ping(runtime, session, status="Healthy")
         before, after = self.boots(runtime, session, "16m")
         self.assertNotEqual(before, after)
         runtime.delete()
 
     def test_an_update_time_that_moves_on_keeps_the_session(self):
         runtime, session = create(), new_session()
-        runtime.invoke({"do": "ping", "status": "Healthy", "advance": True}, session)
+        self.ping(runtime, session, status="Healthy", advance=True)
         before, after = self.boots(runtime, session, "16m")
         self.assertEqual(before, after)
         runtime.delete()
@@ -251,7 +256,7 @@ class Clock(Suite):
     def test_max_lifetime_ends_even_a_busy_session(self):
         runtime, session = create(lifecycleConfiguration={
             "idleRuntimeSessionTimeout": 600, "maxLifetime": 1200}), new_session()
-        runtime.invoke({"do": "ping", "status": "HealthyBusy"}, session)
+        self.ping(runtime, session, status="HealthyBusy")
         before, after = self.boots(runtime, session, "21m")
         self.assertNotEqual(before, after)
         runtime.delete()

@@ -44,7 +44,7 @@ class Bodies(Suite):
 
     def test_100_mb_request(self):
         body = b"\x00\x01\x02\x03" * 25_000_000
-        answer = self.runtime.invoke(body, new_session(), contentType="application/octet-stream")
+        answer = self.runtime.invoke(body, new_session(), contentType="application/x-digest")
         self.assertEqual(answer, {"bytes": 100_000_000, "sha256": hashlib.sha256(body).hexdigest()})
 
     def test_more_than_100_mb_is_refused(self):
@@ -53,13 +53,13 @@ class Bodies(Suite):
         self.addCleanup(connection.close)
         connection.putrequest("POST", path_of(self.runtime.arn, "invocations"))
         connection.putheader("Content-Length", "100000001")
-        connection.putheader("Content-Type", "application/octet-stream")
+        connection.putheader("Content-Type", "application/x-digest")
         connection.endheaders()
         answer = connection.getresponse()
         self.assertEqual((answer.status, answer.getheader("x-amzn-errortype")), (400, "ValidationException"))
 
     def test_an_empty_and_a_plain_body(self):
-        answer = self.runtime.invoke(b"", new_session(), contentType="application/octet-stream")
+        answer = self.runtime.invoke(b"", new_session(), contentType="application/x-digest")
         self.assertEqual(answer["bytes"], 0)
 
 

@@ -1,6 +1,7 @@
 """The agent that most tests run: plain standard library, told by its JSON payload what to do.
 
-A payload is an object with a key `do`; any other content type than JSON is treated as data (see `binary`).
+A payload is an object with a key `do`; the content types `application/x-echo` and `application/x-digest`
+mean that the body is data (see `binary`).
 """
 
 import hashlib
@@ -41,7 +42,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.path != "/invocations":
             return self.answer(404, {"error": "not here"})
         kind = self.headers.get("content-type") or ""
-        if kind == "application/x-echo" or kind == "application/octet-stream":
+        if kind == "application/x-echo" or kind == "application/x-digest":
             return self.binary(kind)
         body = b"".join(self.pieces())
         request = json.loads(body)
