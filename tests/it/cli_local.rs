@@ -219,6 +219,42 @@ fn up_is_once_and_down_leaves_nothing() {
     assert!(!home.join("emulator.sock").exists() && !home.join("emulator.json").exists());
 }
 
+/// Sends Ctrl-C to `child` once its standard error shows that it waits; gives its end.
+fn interrupt(mut command: Command) -> Run {
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(1500));
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+    child.wait_with_output().unwrap().into()
+}
+
+#[test]
+fn ctrl_c_ends_the_waiting_and_the_command_but_not_the_session() {
+    let Some(world) = World::new() else { return };
+    let main = std::fs::read_to_string(world.place.path().join("coder/main.py")).unwrap();
+    let slow = "        if prompt == \"slow\":\n            __import__(\"time\").sleep(60)\n        notes = remember(prompt)\n";
+    world.place.write("coder/main.py", &main.replace("        notes = remember(prompt)\n", slow));
+    world.ok(&["invoke", "first", "--session", "s"]);
+    let local = |args: &[&str]| {
+        let mut command = world.place.command();
+        command.current_dir(world.place.path().join("coder")).arg("local").args(args);
+        command
+    };
+    let run = interrupt(local(&["invoke", "slow"]));
+    assert_eq!((run.status, run.stdout.as_str()), (130, ""), "{}", run.stderr);
+    assert!(run.stderr.contains("stopped waiting; session s ("), "{}", run.stderr);
+    assert_eq!(world.json(&["session", "show", "s"])["state"], "ready");
+
+    let run = interrupt(local(&["exec", "--", "sh", "-c", "echo begun; sleep 4242"]));
+    assert_eq!((run.status, run.stdout.as_str()), (130, "begun\n"), "{}", run.stderr);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    // The pattern in brackets does not find itself.
+    while world.local(&["exec", "--", "sh", "-c", "grep -l 424[2] /proc/[0-9]*/cmdline"]).status == 0 {
+        assert!(Instant::now() < deadline, "the command lives on");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
 #[test]
 fn the_demo_is_true() {
     let place = Place::new();

@@ -62,7 +62,13 @@ impl Local<'_> {
         let mut ended = None;
         loop {
             match self.admin().status().await {
-                Ok(status) => return Ok(status),
+                Ok(status) => {
+                    // The emulator said it to its log, where nobody looks.
+                    if settings.port.is_none() && !status.endpoint.ends_with(&format!(":{DEFAULT_PORT}")) {
+                        self.context.ui.note(format!("port {DEFAULT_PORT} is taken, so a free one is used"));
+                    }
+                    return Ok(status);
+                }
                 Err(AdminError::Down(_)) => {}
                 // It listens and is not ready to speak.
                 Err(AdminError::Broken(_)) if Instant::now() < deadline => {}
