@@ -17,6 +17,7 @@ use crate::model::{ArtifactRef, MountPath};
 const CREATE: &str = "CreateAgentRuntime";
 const UPDATE: &str = "UpdateAgentRuntime";
 const GET: &str = "GetAgentRuntime";
+const DELETE: &str = "DeleteAgentRuntime";
 const LIST: &str = "ListAgentRuntimes";
 
 /// Time between two looks at a runtime that is becoming READY, growing to the second. [ours]
@@ -178,6 +179,31 @@ impl ControlClient {
             id: output.agent_runtime_id,
             version: output.agent_runtime_version,
         })
+    }
+
+    /// DeleteAgentRuntime, with its sessions and their storage.
+    pub async fn delete(&self, id: &str) -> Result<(), AwsError> {
+        let call = self.client.delete_agent_runtime().agent_runtime_id(id);
+        call.send().await.map(drop).map_err(|e| error::from_sdk(DELETE, e))
+    }
+
+    /// Waits until a deleted runtime is gone.
+    pub async fn wait_gone(&self, id: &str) -> Result<(), AwsError> {
+        let deadline = tokio::time::Instant::now() + READY_TIMEOUT;
+        let (mut pause, longest) = POLL;
+        loop {
+            let now = self.client.get_agent_runtime().agent_runtime_id(id).send().await;
+            match now.map_err(|e| error::from_sdk(GET, e)) {
+                Err(e) if e.name() == Some("ResourceNotFoundException") => return Ok(()),
+                Err(e) => return Err(e),
+                Ok(_) if tokio::time::Instant::now() >= deadline => {
+                    return Err(AwsError::Timeout { operation: DELETE });
+                }
+                Ok(_) => {}
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(longest);
+        }
     }
 
     /// Waits until the runtime is READY.

@@ -1,7 +1,9 @@
 //! SDK errors as one enum that keeps what AWS said.
 
 use std::error::Error;
+use std::io;
 
+use aws_sdk_bedrockagentcore::types::error::InvokeAgentRuntimeCommandStreamOutputError as StreamError;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
@@ -104,9 +106,7 @@ where
         }
         SdkError::TimeoutError(_) => AwsError::Timeout { operation },
         SdkError::DispatchFailure(failure) => match failure.as_connector_error() {
-            Some(connector) if connector.is_timeout() && !never_connected(connector) => {
-                AwsError::Timeout { operation }
-            }
+            Some(connector) if connector.is_timeout() => AwsError::Timeout { operation },
             Some(connector) if never_connected(connector) => {
                 AwsError::Connect { operation, reason: deepest(connector) }
             }
@@ -117,10 +117,9 @@ where
     }
 }
 
-/// Maps an error inside an event stream.
-pub(super) fn from_stream<E, R>(operation: &'static str, error: SdkError<E, R>) -> AwsError
+/// Maps an error inside a command's event stream.
+pub(super) fn from_stream<R>(operation: &'static str, error: SdkError<StreamError, R>) -> AwsError
 where
-    E: ProvideErrorMetadata + Error + Send + Sync + 'static,
     R: std::fmt::Debug + Send + Sync + 'static,
 {
     match &error {
@@ -128,7 +127,7 @@ where
             let meta = context.err().meta();
             AwsError::Service {
                 operation,
-                name: meta.code().map_or_else(|| deepest(context.err()), stream_name),
+                name: stream_name(context.err()).unwrap_or_else(|| deepest(context.err())),
                 message: meta.message().unwrap_or("the service gave no message").to_owned(),
                 status: None,
                 request_id: None,
@@ -139,19 +138,32 @@ where
     }
 }
 
-/// In a stream the model's names begin with a small letter.
-fn stream_name(code: &str) -> String {
-    let mut letters = code.chars();
-    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+/// The error's name in the model. The SDK leaves the code of a modelled stream error empty.
+fn stream_name(error: &StreamError) -> Option<String> {
+    let name = match error {
+        StreamError::AccessDeniedException(_) => "AccessDeniedException",
+        StreamError::InternalServerException(_) => "InternalServerException",
+        StreamError::ResourceNotFoundException(_) => "ResourceNotFoundException",
+        StreamError::ServiceQuotaExceededException(_) => "ServiceQuotaExceededException",
+        StreamError::ThrottlingException(_) => "ThrottlingException",
+        StreamError::ValidationException(_) => "ValidationException",
+        StreamError::RuntimeClientError(_) => "RuntimeClientError",
+        other => return other.meta().code().map(str::to_owned),
+    };
+    Some(name.to_owned())
 }
 
-/// True when the request cannot have left this machine.
+/// True when the request cannot have left this machine: the system refused to connect. A broken
+/// connection is another matter, and so is one that timed out, by which time it may have been made.
 pub(super) fn never_connected(error: &(dyn Error + 'static)) -> bool {
-    chain(error).any(|cause| {
-        cause.downcast_ref::<hyper_util::client::legacy::Error>().is_some_and(|e| e.is_connect())
-            || cause
-                .downcast_ref::<std::io::Error>()
-                .is_some_and(|e| e.kind() == std::io::ErrorKind::ConnectionRefused)
+    chain(error).filter_map(|cause| cause.downcast_ref::<io::Error>()).any(|e| {
+        matches!(
+            e.kind(),
+            io::ErrorKind::ConnectionRefused
+                | io::ErrorKind::HostUnreachable
+                | io::ErrorKind::NetworkUnreachable
+                | io::ErrorKind::AddrNotAvailable
+        )
     })
 }
 

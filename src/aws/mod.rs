@@ -137,20 +137,4 @@ fn placeholder_credentials() -> Credentials {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bundled_roots_are_certificates_that_the_connector_takes() {
-        let first = &webpki_root_certs::TLS_SERVER_ROOT_CERTS[0];
-        let text = pem(first);
-        assert!(text.lines().all(|l| l.len() <= 64));
-        // Loading happens when the connector is built, so this fails on a bad certificate.
-        let mut builder = Connector::builder();
-        builder.set_connector_settings(None);
-        let _ = builder
-            .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
-            .tls_context(tls_context())
-            .build();
-    }
-}
+mod tests;

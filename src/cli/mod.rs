@@ -27,6 +27,7 @@ use ui::Ui;
 /// Runs one command line.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
+    // Before anything else: a launcher of sessions must do nothing that starts a thread.
     if let Some(code) = crate::engine::embedded::hidden_entry(&args) {
         return code;
     }

@@ -55,6 +55,10 @@ pub struct Session {
 /// Serves a session until it ends. The caller is the first process of a PID namespace, has one thread, and
 /// has `/dev/null` as its descriptors 0 to 2.
 pub fn serve(session: Session) -> ExitCode {
+    // Anywhere else the signals to every process of the session would go to every process of the machine.
+    if nix::unistd::getpid().as_raw() != 1 {
+        return ExitCode::FAILURE;
+    }
     match Init::new(session).and_then(Init::run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
@@ -487,4 +491,27 @@ fn connect_failure(id: u64, errno: Errno) -> Report {
         other => Failure::System { step: Step::Connect, errno: other as i32 },
     };
     Report::Failed { id, failure }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_first_process_of_a_namespace_serves() {
+        let (socket, emulator) = std::os::unix::net::UnixStream::pair().unwrap();
+        drop(emulator);
+        let code = serve(Session { socket: socket.into(), environment: vec![], mounter: None });
+        assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::FAILURE));
+    }
+
+    #[test]
+    fn an_output_is_emptied_until_its_last_writer_has_gone() {
+        let (read, mut write) = io::pipe().unwrap();
+        let read = OwnedFd::from(read);
+        io::Write::write_all(&mut write, &[1; 20_000]).unwrap();
+        assert!(drain(&read) && drain(&read));
+        drop(write);
+        assert!(!drain(&read));
+    }
 }

@@ -6,12 +6,15 @@
 //!
 //! Enforces none of the service's limits on size, count, depth or kinds of files.
 
+use std::collections::HashSet;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 
 use super::{Storage, StorageError, StorageId, Usage};
 use crate::model::{RuntimeId, SessionKey};
@@ -24,12 +27,15 @@ const TRASH: &str = ".discarded";
 #[derive(Debug, Clone)]
 pub struct PlainStorage {
     root: PathBuf,
+    /// Directories above sessions whose own entries are known to be durable: each costs a flush of the
+    /// disk, and most sessions share them.
+    durable: Arc<Mutex<HashSet<PathBuf>>>,
 }
 
 impl PlainStorage {
     /// The storages below the emulator home `home`.
     pub fn below(home: &Path) -> Self {
-        Self { root: home.join("storage") }
+        Self { root: home.join("storage"), durable: Arc::default() }
     }
 
     fn session(&self, key: &SessionKey) -> PathBuf {
@@ -41,8 +47,13 @@ impl PlainStorage {
     }
 
     fn discard_tree(&self, path: PathBuf) -> BoxFuture<'static, Result<Option<PathBuf>, StorageError>> {
-        let root = self.root.clone();
-        blocking("discarding a session's storage", move || discard(&root, &path))
+        let (root, durable) = (self.root.clone(), self.durable.clone());
+        blocking("discarding a session's storage", move || {
+            let discarded = discard(&root, &path);
+            // What went may be made again; forgetting too much costs a flush and no more.
+            durable.lock().clear();
+            discarded
+        })
     }
 }
 
@@ -52,8 +63,8 @@ impl Storage for PlainStorage {
         key: &SessionKey,
         owner: Option<(u32, u32)>,
     ) -> BoxFuture<'static, Result<StorageId, StorageError>> {
-        let (root, session) = (self.root.clone(), self.session(key));
-        blocking("making a session's storage", move || create(&root, &session, owner))
+        let (root, session, durable) = (self.root.clone(), self.session(key), self.durable.clone());
+        blocking("making a session's storage", move || create(&root, &session, owner, &durable))
     }
 
     fn directory(&self, key: &SessionKey, id: StorageId) -> PathBuf {
@@ -123,7 +134,12 @@ fn sync_file_system(_data: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn create(root: &Path, session: &Path, owner: Option<(u32, u32)>) -> io::Result<StorageId> {
+fn create(
+    root: &Path,
+    session: &Path,
+    owner: Option<(u32, u32)>,
+    durable: &Mutex<HashSet<PathBuf>>,
+) -> io::Result<StorageId> {
     let private = |path: &Path| DirBuilder::new().recursive(true).mode(0o700).create(path);
     private(session)?;
     let taken = fs::read_dir(session)?.filter_map(|e| e.ok()?.file_name().to_str()?.parse::<u32>().ok());
@@ -144,14 +160,20 @@ fn create(root: &Path, session: &Path, owner: Option<(u32, u32)>) -> io::Result<
     if let Some((user, group)) = owner {
         chown(&data, Some(user), Some(group))?;
     }
-    // Each directory entry is durable once its directory is: from the leaf up to the root's own entry.
+    // A directory's entry is durable once the directory above it is synced: from the leaf up to the home,
+    // or up to a directory whose own entry is known to be durable.
     let above = root.parent().unwrap_or(root);
+    let mut proven = Vec::new();
     for directory in data.ancestors() {
         File::open(directory)?.sync_all()?;
-        if directory == above {
+        if directory == above || durable.lock().contains(directory) {
             break;
         }
+        if !directory.starts_with(session) {
+            proven.push(directory.to_owned());
+        }
     }
+    durable.lock().extend(proven);
     Ok(StorageId(number))
 }
 

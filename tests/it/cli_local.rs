@@ -235,6 +235,7 @@ fn the_demo_is_true() {
     let story: Value = serde_json::from_str(&run.stdout).unwrap();
     let steps: Vec<_> =
         story["steps"].as_array().unwrap().iter().map(|s| s["step"].as_str().unwrap()).collect();
-    let expected = ["start", "deploy", "invoke", "exec", "stop", "resume", "isolate", "update", "end"];
+    let expected =
+        ["start", "deploy", "invoke", "exec", "stop", "resume", "isolate", "update", "delete", "end"];
     assert_eq!(steps, expected);
 }

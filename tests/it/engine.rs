@@ -1,7 +1,7 @@
 //! The embedded engine with real namespaces and processes.
 //!
-//! Run by root, every test runs twice: as root, and again as an ordinary user with one id, in a process of
-//! its own. A machine whose user namespaces are closed fails these tests with what to enable.
+//! Run by root, every test runs as root and again, in processes of their own, as an ordinary user with one id
+//! and as one with a range of subordinate ids. A machine whose user namespaces are closed fails these tests with what to enable.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail")]
 
@@ -17,8 +17,12 @@ use agentcore::engine::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// Set in the second run: the directory that both runs of a test can reach, with the binaries in it.
-const AS_USER: &str = "AGENTCORE_TEST_AS_USER";
+/// Set in the runs as a user: the directory that the user can reach, with the binaries in it.
+const AGAIN: &str = "AGENTCORE_TEST_AGAIN";
+/// Set in the run as a user with subordinate ids.
+const WITH_RANGE: &str = "AGENTCORE_TEST_WITH_RANGE";
+/// First subordinate id of the test's user.
+const RANGE: u32 = 3_000_000;
 /// An id that no account of a usual machine has.
 const TEST_USER: u32 = 64_123;
 const SOON: Duration = Duration::from_secs(20);
@@ -34,14 +38,20 @@ fn is_root() -> bool {
 
 #[allow(clippy::disallowed_methods, reason = "tells the second run of a test what it is")]
 fn user_room() -> Option<PathBuf> {
-    std::env::var_os(AS_USER).map(PathBuf::from)
+    std::env::var_os(AGAIN).map(PathBuf::from)
 }
 
 fn program() -> PathBuf {
     user_room().map_or_else(|| env!("CARGO_BIN_EXE_agentcore").into(), |room| room.join("agentcore"))
 }
 
-/// Runs a scenario as whoever runs the tests and, for root, as a user.
+/// True in the run as a user with subordinate ids.
+#[allow(clippy::disallowed_methods, reason = "tells the third run of a test what it is")]
+fn has_range() -> bool {
+    std::env::var_os(WITH_RANGE).is_some()
+}
+
+/// Runs a scenario as whoever runs the tests and, for root, as a user with one id and with a range.
 fn both<F>(name: &str, scenario: impl FnOnce(Room) -> F)
 where
     F: Future<Output = ()>,
@@ -52,29 +62,49 @@ where
     if !is_root() {
         return;
     }
-    let room = tempfile::Builder::new().prefix("agentcore-user-").tempdir_in("/tmp").unwrap();
+    again(name, "exec \"$@\"", &[], true);
+    let needed = ["/usr/bin/newuidmap", "/usr/bin/newgidmap", "/etc/subuid", "/etc/subgid"];
+    if needed.iter().all(|path| Path::new(path).exists()) {
+        // The tables of ids as the test needs them, for this run alone.
+        let script = format!(
+            "set -e; printf 'agentcore-test:x:{TEST_USER}:{TEST_USER}::/:/bin/sh\\n' > passwd; \
+             printf 'agentcore-test:{RANGE}:65536\\n' > ids; chmod 644 passwd ids; \
+             mount --bind passwd /etc/passwd; mount --bind ids /etc/subuid; mount --bind ids /etc/subgid; exec \"$@\""
+        );
+        again(name, &script, &[(WITH_RANGE, "1")], true);
+    }
+}
+
+/// Runs a test again in a process of its own, behind a shell script in a mount namespace of its own.
+fn again(name: &str, script: &str, environment: &[(&str, &str)], as_user: bool) {
+    let room = tempfile::Builder::new().prefix("agentcore-again-").tempdir_in("/tmp").unwrap();
     std::fs::set_permissions(room.path(), PermissionsExt::from_mode(0o755)).unwrap();
     let own = room.path().join("own");
     std::fs::create_dir(&own).unwrap();
-    std::os::unix::fs::chown(&own, Some(TEST_USER), Some(TEST_USER)).unwrap();
     let this = std::env::current_exe().unwrap();
     for (from, to) in [(this.as_path(), "tests"), (Path::new(env!("CARGO_BIN_EXE_agentcore")), "agentcore")] {
         let to = room.path().join(to);
         std::fs::hard_link(from, &to).or_else(|_| std::fs::copy(from, &to).map(drop)).unwrap();
     }
-    let output = Command::new("setpriv")
-        .args([format!("--reuid={TEST_USER}"), format!("--regid={TEST_USER}"), "--clear-groups".into()])
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", script, "sh"]);
+    if as_user {
+        std::os::unix::fs::chown(&own, Some(TEST_USER), Some(TEST_USER)).unwrap();
+        let ids = [format!("--reuid={TEST_USER}"), format!("--regid={TEST_USER}"), "--clear-groups".into()];
+        command.arg("setpriv").args(ids).env(AGAIN, room.path());
+    }
+    let output = command
         .arg(room.path().join("tests"))
         .args(["--exact", &format!("engine::{name}"), "--nocapture", "--test-threads=1"])
-        .env(AS_USER, room.path())
+        .envs(environment.iter().copied())
         .env("TMPDIR", &own)
         .current_dir(&own)
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "as a user:\n{said}\n{errors}");
-    assert!(said.contains("1 passed"), "the test did not run as a user:\n{said}");
+    assert!(output.status.success(), "again with {environment:?}:\n{said}\n{errors}");
+    assert!(said.contains("1 passed"), "the test did not run again:\n{said}");
 }
 
 impl Room {
@@ -238,6 +268,32 @@ fn commands_run_in_parallel() {
         });
         futures_util::future::join_all(commands).await;
         assert!(start.elapsed() < Duration::from_secs(10), "one after the other: {:?}", start.elapsed());
+    });
+}
+
+#[test]
+fn many_sessions_start_at_once_and_never_mix() {
+    both("many_sessions_start_at_once_and_never_mix", async |room| {
+        let sessions = (0..20).map(|n| {
+            let room = &room;
+            async move {
+                let code = room.path(&format!("code-{n}"));
+                std::fs::create_dir(&code).unwrap();
+                std::fs::write(code.join("mine"), n.to_string()).unwrap();
+                let label = format!("session-{n}");
+                let compute = room.engine.start(ComputeSpec { label, code, ..room.spec() }).await.unwrap();
+                run(&*compute, &format!("echo {n} > /tmp/number; (setsid sleep 300 &) > /dev/null 2>&1"))
+                    .await;
+                let script = "cat mine; echo; cat /tmp/number; hostname; ls /proc | grep -c '^[0-9]'";
+                let (output, _, _) = run(&*compute, script).await;
+                compute.terminate(Duration::from_secs(5)).await.unwrap();
+                let (own, processes) = output.trim().rsplit_once('\n').unwrap();
+                assert_eq!(own, format!("{n}\n{n}\nsession-{n}"));
+                assert!(processes.parse::<u32>().unwrap() < 8, "{output}");
+            }
+        });
+        futures_util::future::join_all(sessions).await;
+        room.assert_nothing_left().await;
     });
 }
 
@@ -425,6 +481,37 @@ fn a_prefix_below_a_private_home_works_read_only() {
 }
 
 #[test]
+fn a_virtual_environment_below_a_private_home_works_at_its_own_place() {
+    both("a_virtual_environment_below_a_private_home_works_at_its_own_place", async |room| {
+        let home = room.path("home");
+        let environment = home.join("project/.venv");
+        std::fs::create_dir_all(home.join("project")).unwrap();
+        let mut make = Command::new("python3");
+        let made = make.args(["-m", "venv", "--without-pip"]).arg(&environment).status().unwrap();
+        assert!(made.success());
+        let packages = std::fs::read_dir(environment.join("lib")).unwrap().next().unwrap().unwrap().path();
+        std::fs::write(packages.join("site-packages/installed.py"), "WHERE = 'in the environment'\n")
+            .unwrap();
+        std::fs::set_permissions(&home, PermissionsExt::from_mode(0o700)).unwrap();
+        // The interpreter may itself be below a private home, as uv and pyenv have it.
+        let ask =
+            Command::new("python3").args(["-c", "import sys; print(sys.base_prefix)"]).output().unwrap();
+        let prefix = PathBuf::from(String::from_utf8(ask.stdout).unwrap().trim());
+        let spec = ComputeSpec { read_only: vec![environment.clone(), prefix], ..room.spec() };
+        let compute = room.engine.start(spec).await.unwrap();
+        let python = environment.join("bin/python3");
+        let code = "import sys, installed; print(sys.prefix, installed.WHERE)";
+        let process = compute.spawn(argv(&[python.to_str().unwrap(), "-c", code])).await.unwrap();
+        let (output, errors, _) = finish(process).await;
+        assert_eq!(
+            (output, errors.as_str()),
+            (format!("{} in the environment\n", environment.display()), "")
+        );
+        assert!(!packages.join("site-packages/__pycache__").exists(), "the environment was written to");
+    });
+}
+
+#[test]
 fn a_python_agent_runs_from_a_private_bundle() {
     both("a_python_agent_runs_from_a_private_bundle", async |room| {
         let code = room.path("code");
@@ -444,6 +531,46 @@ fn a_python_agent_runs_from_a_private_bundle() {
         let (output, _, _) = run(&*compute, "stat -c %u:%a . main.py; chmod 644 main.py && echo done").await;
         assert_eq!(output, "0:755\n0:600\ndone\n");
     });
+}
+
+/// Not a test of its own: the next one runs it on a file system that cannot show owners as others.
+#[test]
+fn code_without_an_overlay() {
+    #[allow(clippy::disallowed_methods, reason = "set by the test that starts this one")]
+    let copies = std::env::var_os("AGENTCORE_TEST_COPIES").is_some();
+    if !copies {
+        return;
+    }
+    let room = Room::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        std::fs::create_dir(room.path("code/sub")).unwrap();
+        std::fs::write(room.path("code/sub/private.py"), "print('copied')\n").unwrap();
+        std::fs::set_permissions(room.path("code/sub/private.py"), PermissionsExt::from_mode(0o600)).unwrap();
+        std::fs::write(room.path("code/large"), vec![7; 3_000_000]).unwrap();
+        let compute = room.compute().await;
+        let script = "grep -c ' /var/task ' /proc/self/mounts; python3 sub/private.py; stat -c %u:%a:%s sub/private.py \
+                      large; cksum < large; echo changed > sub/private.py; cat sub/private.py";
+        let (output, errors, _) = run(&*compute, script).await;
+        let sum = Command::new("sh").args(["-c", "cksum < large"]).current_dir(room.path("code")).output().unwrap();
+        let sum = String::from_utf8(sum.stdout).unwrap();
+        let expected = format!("0\ncopied\n0:600:16\n0:644:3000000\n{sum}changed\n");
+        assert_eq!((output, errors), (expected, String::new()));
+        assert_eq!(std::fs::read_to_string(room.path("code/sub/private.py")).unwrap(), "print('copied')\n");
+    });
+}
+
+#[test]
+fn code_is_copied_where_it_cannot_be_an_overlay() {
+    if !is_root() {
+        // Only root's code needs its owners shown as others, and only root can make such a file system.
+        return;
+    }
+    let script = "set -e; mount -t tmpfs own .; cd \"$PWD\"; mkdir lower layers merged; \
+                  mount -t tmpfs layers layers; mkdir layers/upper layers/work; \
+                  mount -t overlay own -o lowerdir=lower,upperdir=layers/upper,workdir=layers/work merged; \
+                  export TMPDIR=\"$PWD/merged\"; exec \"$@\"";
+    again("code_without_an_overlay", script, &[("AGENTCORE_TEST_COPIES", "1")], false);
 }
 
 #[test]
@@ -728,6 +855,20 @@ fn trees_that_sessions_wrote_can_be_deleted() {
                       touch owned && chown 1000:1000 owned && echo done";
         let (output, errors, _) = run(&*compute, script).await;
         assert_eq!((output.as_str(), errors.as_str()), ("done\n", ""));
+        let owner = std::fs::metadata(room.path("storage/owned")).unwrap().uid();
+        // Where id 1000 of the session lies, as the session's own table says; one id has all files.
+        let (map, _, _) = run(&*compute, "cat /proc/self/uid_map").await;
+        let extents = map.lines().map(|line| {
+            let numbers: Vec<u32> = line.split_whitespace().map(|n| n.parse().unwrap()).collect();
+            (numbers[0], numbers[1], numbers[2])
+        });
+        let extents: Vec<_> = extents.collect();
+        assert!(!has_range() || extents == [(0, TEST_USER, 1), (1, RANGE, 65_535)], "{extents:?}");
+        let holder = extents.iter().find(|(inside, _, count)| (*inside..inside + count).contains(&1000));
+        let own = nix::unistd::Uid::effective().as_raw();
+        let expected = holder.map_or(own, |(inside, outside, _)| outside + 1000 - inside);
+        assert!(!is_root() || expected == room.engine.storage_owner().unwrap().0 + 1000);
+        assert_eq!(owner, expected, "the owner on the host");
         compute.terminate(Duration::ZERO).await.unwrap();
         room.engine.remove_tree(room.path("storage")).await.unwrap();
         assert!(!room.path("storage").exists());

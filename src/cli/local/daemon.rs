@@ -171,9 +171,7 @@ impl Local<'_> {
 
 /// Opens the emulator of `home` on an engine that works here.
 pub(crate) async fn open(home: &Home, settings: &Settings) -> Result<Arc<Emulator>, Failure> {
-    let helper_exe = std::env::current_exe()
-        .map_err(|e| Failure::failed(format!("this program's own file cannot be found: {e}")))?;
-    let engine = EmbeddedEngine::new(EmbeddedConfig { helper_exe, runtime_dir: home.run_directory() })?;
+    let engine = EmbeddedEngine::new(EmbeddedConfig::new(home.run_directory())?)?;
     engine.probe().await?;
     let config =
         settings.apply(EmulatorConfig::new(home.path().to_owned(), settings.region()?, settings.account()?));

@@ -1,6 +1,5 @@
 //! `local demo`: the whole story in one command. Each step is checked; the exit code says whether all held.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -14,11 +13,9 @@ use crate::artifacts::{ArtifactStore, BUCKET, Launch, Manifest};
 use crate::aws::{CommandCall, Connection, DataClient, InvokeCall, RuntimeSettings, SessionCall};
 use crate::cli::Context;
 use crate::cli::exit::{Class, Failure, OK, Outcome};
-use crate::emulator::Emulator;
 use crate::engine::TOOL_PATH;
 use crate::model::{
-    ArtifactRef, CommandEvent, CommandLine, EndpointName, OutputStream, RuntimeId, SessionId,
-    session_id_for_name,
+    ArtifactRef, CommandEvent, CommandLine, EndpointName, OutputStream, SessionId, session_id_for_name,
 };
 
 /// The runtime's name.
@@ -84,11 +81,12 @@ impl DemoArgs {
                 // A sender that is dropped says the same.
                 let _ = ended.await;
             };
-            let server = tokio::spawn(crate::server::serve(emulator.clone(), aws, admin, shutdown));
-            story.step("start", format!("emulator at {endpoint}, engine {}", emulator.engine))?;
+            let engine = emulator.engine;
+            let server = tokio::spawn(crate::server::serve(emulator, aws, admin, shutdown));
+            story.step("start", format!("emulator at {endpoint}, engine {}", engine))?;
             let connection = Connection::local(endpoint, settings.region()?);
             let outcome = tokio::select! {
-                outcome = tell(&mut story, &home, &connection, &emulator) => outcome,
+                outcome = tell(&mut story, &home, &connection) => outcome,
                 _ = tokio::signal::ctrl_c() => Err(Failure::new(Class::Interrupted, "the demo was ended")),
             };
             // Whatever happened, no session is left behind.
@@ -96,7 +94,7 @@ impl DemoArgs {
             let served = server.await.map_err(|e| Failure::failed(format!("the emulator failed: {e}")))?;
             outcome?;
             served.map_err(|e| Failure::failed(format!("the emulator failed: {e}")))?;
-            story.step("end", "every session and every file of the demo is gone")?;
+            story.step("end", "the emulator has ended")?;
             if context.ui.is_json() {
                 context.ui.result(&story.to_json(), "")?;
             }
@@ -105,12 +103,7 @@ impl DemoArgs {
     }
 }
 
-async fn tell(
-    story: &mut Story<'_>,
-    home: &Home,
-    connection: &Connection,
-    emulator: &Arc<Emulator>,
-) -> Result<(), Failure> {
+async fn tell(story: &mut Story<'_>, home: &Home, connection: &Connection) -> Result<(), Failure> {
     let control = connection.control();
     let settings = runtime_settings(home)?;
     let runtime = control.create(NAME, &settings).await?;
@@ -154,9 +147,9 @@ async fn tell(
     story
         .step("update", format!("version {} began with empty storage, as in the service", updated.version))?;
 
-    let id: RuntimeId = runtime.id.parse().map_err(|e| Failure::failed(format!("`{}`: {e}", runtime.id)))?;
-    let deleted = emulator.delete_agent_runtime(&id, None).await;
-    deleted.map(drop).map_err(|e| Failure::failed(format!("the runtime could not be deleted: {e}")))
+    control.delete(&runtime.id).await?;
+    control.wait_gone(&runtime.id).await?;
+    story.step("delete", "the runtime and its sessions' storage are gone")
 }
 
 /// The demo's runtime: this program in the session, as the agent.

@@ -57,6 +57,9 @@ pub(super) enum Message {
     Recover,
     /// Set the storage aside if it was not used for too long.
     Expire,
+    /// End the task without a word.
+    #[cfg(test)]
+    Fail,
 }
 
 struct Waiter {
@@ -188,13 +191,18 @@ impl Actor {
                     drop(reply.send(Err(SessionError::Unknown)));
                 }
                 Message::Recover | Message::Expire => {}
+                #[cfg(test)]
+                Message::Fail => {}
             }
         }
     }
 
     async fn next(&mut self) -> Event {
-        let message = async |inbox: &mut mpsc::UnboundedReceiver<Message>| {
-            inbox.recv().await.map_or(Event::Abandoned, Event::Message)
+        let message = async |inbox: &mut mpsc::UnboundedReceiver<Message>| match inbox.recv().await {
+            #[cfg(test)]
+            Some(Message::Fail) => Event::Abandoned,
+            Some(message) => Event::Message(message),
+            None => Event::Abandoned,
         };
         match &mut self.phase {
             Phase::Down => message(&mut self.inbox).await,
@@ -271,6 +279,8 @@ impl Actor {
                 }
             }
             Message::Expire => self.expire().await,
+            #[cfg(test)]
+            Message::Fail => {}
         }
     }
 

@@ -17,7 +17,7 @@ use crate::emulator::clock::Clock;
 use crate::emulator::store::sessions::SessionRecord;
 use crate::engine::agent_http::{AgentClient, AgentError, AgentRequest, AgentResponse};
 use crate::engine::{Compute, EngineError, Process, ProcessSpec};
-use crate::model::{SessionId, SessionKey, Timestamp};
+use crate::model::{SessionId, SessionKey, SessionState, Timestamp};
 
 /// A running compute.
 pub(super) struct Live {
@@ -118,18 +118,29 @@ impl Entry {
     /// Hands a message to the session's task, making one if there is none. False: the session is gone.
     pub(super) fn send(self: &Arc<Self>, message: Message, shared: &Arc<Shared>) -> bool {
         let mut mailbox = self.mailbox.lock();
+        let mut first = None;
         let message = match &*mailbox {
             Mailbox::Gone => return false,
             Mailbox::Idle => message,
             Mailbox::Running(sender) => match sender.send(message) {
                 Ok(()) => return true,
-                // The task was dropped with its runtime; nothing takes messages any more.
-                Err(_) => return false,
+                Err(mpsc::error::SendError(message)) => {
+                    // The task panicked, and its compute went with it: as after a crash of the emulator.
+                    tracing::error!("the task of session `{}` has failed", self.key.session);
+                    self.publish_live(None);
+                    if let Some(record) = &mut *self.record.write() {
+                        record.state = SessionState::Stopping;
+                        first = Some(Message::Recover);
+                    }
+                    message
+                }
             },
         };
         let (sender, inbox) = mpsc::unbounded_channel();
-        // The channel is open: its other end is in hand.
-        let _ = sender.send(message);
+        for message in first.into_iter().chain([message]) {
+            // The channel is open: its other end is in hand.
+            let _ = sender.send(message);
+        }
         *mailbox = Mailbox::Running(sender);
         shared.spawn(Actor::new(self.clone(), shared.clone(), inbox).run());
         true

@@ -817,6 +817,25 @@ fn after_a_crash_leftovers_are_ended_and_files_are_there() {
 }
 
 #[test]
+fn a_task_that_fails_is_replaced_and_its_compute_ended() {
+    drive(async {
+        let world = World::standing();
+        let (sessions, _store) = world.open().await;
+        let shared = &sessions.shared;
+        drop(world.acquire(&sessions, 1, Need::Agent).await.unwrap());
+        // The nearest thing to a panic: the task is gone and has not retired.
+        shared.entry(&world.key(1)).unwrap().send(Message::Fail, shared);
+        settle().await;
+        assert!(sessions.stop(&world.key(1)).await.is_ok());
+        assert_eq!(world.engines.running(), 0);
+        assert_eq!(world.engines.state.lock().leftovers_ended, ["1"]);
+        let lease = world.acquire(&sessions, 1, Need::Agent).await.unwrap();
+        assert_eq!(report(&lease, Need::Agent).await, (2, "1".into(), "[1]".into()));
+        world.check();
+    });
+}
+
+#[test]
 fn a_thousand_known_sessions_open_quickly_and_have_no_tasks() {
     drive(async {
         let world = World::standing();
@@ -858,12 +877,12 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (0..3u8).prop_map(Step::Stop),
         // Far from the limits of 60 s and 600 s, whatever they add up to, and beyond 14 days.
         4 => prop_oneof![Just(25u32), Just(200), Just(15 * 24 * 3600)].prop_map(Step::Advance),
-        1 => Just(Step::Update),
+        2 => Just(Step::Update),
         1 => Just(Step::EndAgents),
         1 => (0..3u8).prop_map(Step::Remove),
         1 => Just(Step::Crash),
     ];
-    prop::collection::vec(step, 1..16)
+    prop::collection::vec(step, 1..24)
 }
 
 /// What a session should be, without tasks, gates or engines.
@@ -1052,7 +1071,7 @@ fn references_live(references: &[Reference]) -> usize {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, max_shrink_iters: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, max_shrink_iters: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn the_machine_does_what_the_reference_says(steps in steps()) {

@@ -300,13 +300,17 @@ fn from_word<T: serde::de::DeserializeOwned>(word: &str) -> Result<T, StoreError
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[tokio::test]
     async fn sessions_are_read_back_as_they_were_kept() {
         let home = tempfile::tempdir().unwrap();
-        let path = home.path().join("state.db");
+        let path = home.path().join("new/state.db");
         let store = Store::open(&path).await.unwrap();
+        let mode = std::fs::metadata(home.path().join("new")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
         let arn: RuntimeArn =
             "arn:aws:bedrock-agentcore:us-west-2:123456789012:runtime/coder-AbCdEf0123".parse().unwrap();
         let key = SessionKey {

@@ -165,7 +165,6 @@ impl EmbeddedEngine {
             .stdin(Stdio::from(OwnedFd::from(there)))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            .process_group(0)
             .kill_on_drop(true)
             .spawn()
             .map_err(io)?;
@@ -235,12 +234,19 @@ async fn end_leftover(record: ComputeRecord, grace: Duration) -> Result<(), Engi
     let Ok(record) = serde_json::from_str::<Record>(&record.0) else {
         return Err(EngineError::Helper("the record of a compute cannot be read".to_owned()));
     };
-    let Ok(process) = sys::open_process(nix::unistd::Pid::from_raw(record.pid)) else { return Ok(()) };
+    let context = || "waiting for a compute of an earlier emulator".to_owned();
+    let process = match sys::open_process(nix::unistd::Pid::from_raw(record.pid)) {
+        Ok(process) => process,
+        // No process of this number, or only a thread of another.
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ESRCH | libc::EINVAL | libc::ENOENT)) => {
+            return Ok(());
+        }
+        Err(source) => return Err(EngineError::Io { context: context(), source }),
+    };
     // The handle was opened first, so these are the handle's process's.
     if boot_id()? != record.boot_id || start_time(record.pid) != Some(record.start_time) {
         return Ok(());
     }
-    let context = || "waiting for a compute of an earlier emulator".to_owned();
     let process = sys::watch(process, tokio::io::Interest::READABLE)
         .map_err(|source| EngineError::Io { context: context(), source })?;
     // Readable when it has ended; a first process ends after everything else in its namespace.

@@ -186,6 +186,10 @@ fn collect(plan: &Plan, mut mapped: Vec<Option<OwnedFd>>) -> Result<Pieces, Laun
         let metadata =
             path.metadata().during(Paths, format!("looking at the read-only path `{}`", path.display()))?;
         refuse_own(path)?;
+        // There already, and as every user of the host sees it.
+        if SYSTEM.iter().any(|system| path.starts_with(system)) {
+            continue;
+        }
         let (tree, _) = own(FIRST_READ_ONLY + index, path, "the read-only path")?;
         let directory = metadata.is_dir();
         mounts.push(Piece { at: path.clone(), tree, directory });
