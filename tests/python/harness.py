@@ -138,7 +138,13 @@ class Runtime:
         return answer
 
     def delete(self):
-        self.control.delete_agent_runtime(agentRuntimeId=self.id)
+        def accepted():
+            # What was changed a moment ago may still be changing.
+            try:
+                return self.control.delete_agent_runtime(agentRuntimeId=self.id)
+            except self.control.exceptions.ConflictException:
+                return None
+        until(f"{self.id} deletable", accepted)
         until(f"{self.id} gone", self.gone)
 
     def gone(self):
