@@ -259,4 +259,33 @@ mod tests {
         assert!(matches!(outbox.push(&request, vec![]), Err(LinkError::TooLarge(_))));
         assert!(outbox.is_empty());
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_in_any_pieces_are_messages_or_refused(
+            pieces in proptest::collection::vec(proptest::collection::vec(proptest::prelude::any::<u8>(), 0..40), 0..8),
+            whole in 0_usize..3,
+        ) {
+            let (mut here, there) = UnixStream::pair().unwrap();
+            there.set_nonblocking(true).unwrap();
+            let mut good = Outbox::default();
+            for id in 0..whole {
+                good.push(&Request::MountStorage { id: id as u64 }, Vec::new()).unwrap();
+            }
+            good.flush(&here).unwrap();
+            let mut inbox = Inbox::default();
+            let mut taken = 0;
+            for piece in std::iter::once(Vec::new()).chain(pieces) {
+                here.write_all(&piece).unwrap();
+                receive_all(&mut inbox, &there);
+                while let Ok(Some((_, fds))) = inbox.take::<Request>() {
+                    proptest::prop_assert!(fds.is_empty());
+                    taken += 1;
+                }
+            }
+            // What was whole before the garbage was taken; garbage never holds more than one message's bound.
+            proptest::prop_assert!(taken >= whole);
+            proptest::prop_assert!(inbox.bytes.len() <= MAX_MESSAGE_BYTES + HEADER);
+        }
+    }
 }

@@ -400,4 +400,39 @@ mod tests {
         }
         assert_eq!("99999".parse::<Version>().unwrap().next(), None);
     }
+
+    /// What parses shows as it was written, so no text has two meanings; what does not is refused, never a panic.
+    fn shows_as_written<T: FromStr<Err = ParseIdError> + fmt::Display>(text: &str) {
+        if let Ok(value) = text.parse::<T>() {
+            assert_eq!(value.to_string(), text);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_parses_to_itself_or_is_refused(
+            text in proptest::prop_oneof![
+                ".{0,120}",
+                "[a-zA-Z0-9_./:-]{0,120}",
+                "arn:aws(-[a-z]{0,3})?:bedrock-agentcore:[a-z0-9-]{0,9}:[0-9]{11,12}:runtime/[a-z_]{0,5}-[a-zA-Z0-9]{9,11}",
+            ],
+        ) {
+            shows_as_written::<AccountId>(&text);
+            shows_as_written::<Region>(&text);
+            shows_as_written::<Partition>(&text);
+            shows_as_written::<RuntimeName>(&text);
+            shows_as_written::<RuntimeId>(&text);
+            shows_as_written::<EndpointName>(&text);
+            shows_as_written::<SessionId>(&text);
+            shows_as_written::<Version>(&text);
+            shows_as_written::<RuntimeArn>(&text);
+            shows_as_written::<MountPath>(text.strip_suffix('/').unwrap_or(&text));
+            // None of them can leave the directory that it names.
+            for name in [text.parse::<SessionId>().ok().map(|v| v.to_string()),
+                         text.parse::<RuntimeId>().ok().map(|v| v.to_string()),
+                         text.parse::<MountPath>().ok().map(|v| v.name().to_owned())].into_iter().flatten() {
+                proptest::prop_assert!(!name.contains('/') && name != "." && name != ".." && !name.is_empty());
+            }
+        }
+    }
 }
