@@ -97,6 +97,12 @@ class Sessions(Suite):
             f"ls /tmp/x /mnt/workspace/x {before['cwd']}/x /root/x 2>/dev/null", session)
         self.assertEqual(left.stdout, "/mnt/workspace/x\n")
 
+    def test_storage_is_a_directory_with_hard_links_and_fifos(self):
+        session = new_session()
+        done = self.runtime.command(
+            "cd /mnt/workspace && echo x > a && ln a b && mkfifo f && stat -c %h b && test -p f", session)
+        self.assertEqual((done.stdout, done.exit_code), ("2\n", 0), done.stderr)
+
     def test_one_session_is_one_compute_and_its_calls_run_in_parallel(self):
         session = new_session()
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
