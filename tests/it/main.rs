@@ -14,6 +14,7 @@ mod cli;
 mod cli_local;
 mod control;
 mod engine;
+mod escape;
 mod guard;
 mod install;
 mod offline;
