@@ -13,14 +13,18 @@ use axum::extract::Request;
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use http::header::HeaderValue;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
+use self::peer::Peer;
 use crate::emulator::Emulator;
+use crate::model::AccessKey;
 use crate::wire::error::{AwsError, ErrorKind};
 
 pub mod admin;
@@ -29,6 +33,8 @@ pub mod data;
 pub(crate) mod errors;
 mod guard;
 mod headers;
+mod peer;
+mod signature;
 
 /// Longest wait for a request's head on an open connection. [ours]
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -39,12 +45,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Longest wait for open connections after every session has been stopped. [ours]
 const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 
-/// Serves both AWS planes on `aws` and the admin plane on `admin` until `shutdown` resolves or the
+/// Serves both AWS planes on `aws`, other users of the machine by `key` alone, and the admin plane on `admin` until `shutdown` resolves or the
 /// admin plane is told to shut down; then stops every session with grace.
 pub async fn serve(
     emulator: Arc<Emulator>,
     aws: TcpListener,
     admin: UnixListener,
+    key: AccessKey,
     shutdown: impl Future<Output = ()> + Send,
 ) -> io::Result<()> {
     let endpoint = format!("http://{}", aws.local_addr()?);
@@ -53,7 +60,7 @@ pub async fn serve(
     let planes = [
         tokio::spawn(accept(
             Listener::Tcp(aws),
-            aws_router(emulator.clone()),
+            aws_router(emulator.clone(), key),
             stopped.clone(),
             connections.clone(),
         )),
@@ -80,12 +87,13 @@ pub async fn serve(
     Ok(())
 }
 
-/// Both AWS planes.
-pub fn aws_router(emulator: Arc<Emulator>) -> Router {
+/// Both AWS planes, behind the guard.
+fn aws_router(emulator: Arc<Emulator>, key: AccessKey) -> Router {
     control::routes()
         .merge(data::routes())
         .fallback(unknown_operation)
         .method_not_allowed_fallback(unknown_operation)
+        .layer(middleware::from_fn_with_state(Arc::new(key), guard::refuse_strangers))
         .layer(middleware::from_fn(guard::refuse_pages))
         .layer(middleware::from_fn(with_request_id))
         .with_state(emulator)
@@ -128,16 +136,19 @@ async fn accept(
     loop {
         match &listener {
             Listener::Tcp(tcp) => match tcp.accept().await {
-                Ok((stream, _)) => {
+                Ok((stream, client)) => {
                     // Small answers must not wait for the client's acknowledgement of earlier ones.
                     let _ = stream.set_nodelay(true);
-                    connections.spawn(serve_connection(stream, router.clone(), stopped.clone()));
+                    let server = stream.local_addr();
+                    let peer = server.map_or(Peer::Stranger, |server| Peer::of(client, server));
+                    connections.spawn(serve_connection(stream, peer, router.clone(), stopped.clone()));
                 }
                 Err(error) => pause(error).await,
             },
             Listener::Unix(unix) => match unix.accept().await {
                 Ok((stream, _)) => {
-                    connections.spawn(serve_connection(stream, router.clone(), stopped.clone()));
+                    // Only the owner may open the socket's file.
+                    connections.spawn(serve_connection(stream, Peer::Owner, router.clone(), stopped.clone()));
                 }
                 Err(error) => pause(error).await,
             },
@@ -150,11 +161,15 @@ async fn pause(error: io::Error) {
     tokio::time::sleep(ACCEPT_PAUSE).await;
 }
 
-async fn serve_connection<S>(stream: S, router: Router, mut stopped: watch::Receiver<bool>)
+async fn serve_connection<S>(stream: S, peer: Peer, router: Router, mut stopped: watch::Receiver<bool>)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
-    let service = TowerToHyperService::new(router);
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: http::Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        router.call(request)
+    });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_BYTES);
     let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();

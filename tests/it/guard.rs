@@ -4,6 +4,11 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use aws_sdk_bedrockagentcore as data;
+use aws_sdk_bedrockagentcorecontrol as control;
+use data::primitives::Blob;
+use nix::unistd::{Uid, setfsuid};
+
 use crate::support::Emulator;
 
 /// Longest wait for an answer; what takes longer hangs.
@@ -102,4 +107,90 @@ fn a_web_page_is_refused_whatever_it_tries() {
         assert!(answer.body.contains("application/json"), "{}", answer.body);
     }
     assert_eq!(command(&[local, ("Content-Type", "application/json")]).status, 404);
+}
+
+/// Runs `act` so that sockets it makes on this thread are another user's. None where that needs rights that
+/// we do not have; the suite's pass as root has them.
+fn as_another_user<T>(act: impl FnOnce() -> T) -> Option<T> {
+    if !Uid::effective().is_root() {
+        let _ = writeln!(std::io::stderr(), "SKIPPED guard, as another user: needs root");
+        return None;
+    }
+    let before = setfsuid(Uid::from_raw(65_534));
+    let result = act();
+    setfsuid(before);
+    Some(result)
+}
+
+/// The key that `local env` prints.
+fn printed_key(emulator: &Emulator) -> (String, String) {
+    let output = emulator.run(std::env::temp_dir().as_path(), &["local", "env", "--output", "json"]);
+    let variables: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let value = |name: &str| variables[name].as_str().unwrap().to_owned();
+    (value("AWS_ACCESS_KEY_ID"), value("AWS_SECRET_ACCESS_KEY"))
+}
+
+/// The names of the errors of one call of each plane with this key, each with a body of its own.
+fn calls(emulator: &Emulator, id: &str, secret: &str) -> Vec<Option<String>> {
+    let http = aws_smithy_http_client::Builder::new().build_http();
+    let credentials = aws_credential_types::Credentials::new(id, secret, None, None, "agentcore-tests");
+    let data = data::Config::builder()
+        .behavior_version_latest()
+        .region(data::config::Region::new("us-west-2"))
+        .endpoint_url(emulator.endpoint())
+        .credentials_provider(credentials.clone())
+        .http_client(http.clone())
+        .build();
+    let control = control::Config::builder()
+        .behavior_version_latest()
+        .region(control::config::Region::new("us-west-2"))
+        .endpoint_url(emulator.endpoint())
+        .credentials_provider(credentials)
+        .http_client(http)
+        .build();
+    let (data, control) = (data::Client::from_conf(data), control::Client::from_conf(control));
+    let arn = "arn:aws:bedrock-agentcore:us-west-2:000000000000:runtime/x-0123456789";
+    let code = |error: Option<&str>| Some(error.unwrap_or("no code").to_owned());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let list = control.list_agent_runtimes().max_results(7).send().await;
+        let tag = control.tag_resource().resource_arn(arn).tags("a b", "c d+e").send().await;
+        let payload = Blob::new(vec![0u8, 255, 10, 13]);
+        let invoke = data.invoke_agent_runtime().agent_runtime_arn(arn).qualifier("a_b").payload(payload);
+        let invoke = invoke.send().await;
+        vec![
+            list.err().and_then(|e| code(control::error::ProvideErrorMetadata::code(&e))),
+            tag.err().and_then(|e| code(control::error::ProvideErrorMetadata::code(&e))),
+            invoke.err().and_then(|e| code(data::error::ProvideErrorMetadata::code(&e))),
+        ]
+    })
+}
+
+#[test]
+fn another_user_is_served_by_the_access_key_alone() {
+    let emulator = Emulator::start(&[]);
+    let (id, secret) = printed_key(&emulator);
+    let known =
+        [None, Some("ResourceNotFoundException".to_owned()), Some("ResourceNotFoundException".to_owned())];
+    let denied = || vec![Some("AccessDeniedException".to_owned()); 3];
+    // Our own programs need none.
+    assert_eq!(calls(&emulator, "test", "test"), known);
+    let Some(()) = as_another_user(|| {
+        assert_eq!(calls(&emulator, &id, &secret), known);
+        assert_eq!(calls(&emulator, &id, "not the secret"), denied());
+        assert_eq!(calls(&emulator, "test", "test"), denied());
+        let list = request("POST", "/runtimes/", &[("Host", "localhost")], "");
+        let answer = exchange(&emulator, &list).unwrap();
+        assert_eq!(answer.status, 403, "{}", answer.body);
+        assert!(answer.body.contains("agentcore local env"), "{}", answer.body);
+        assert!(!answer.body.contains(&id) && !answer.body.contains(&secret), "{}", answer.body);
+    }) else {
+        return;
+    };
+    // The directory with the key and the admin socket, which needs none, is not for him to see.
+    let seen = as_another_user(|| {
+        let names = ["access-key.json", "emulator.sock", "emulator.json"];
+        names.iter().filter(|name| std::fs::metadata(emulator.home().join(name)).is_ok()).count()
+    });
+    assert!(seen.is_none_or(|seen| seen == 0));
 }

@@ -137,6 +137,7 @@ impl Local<'_> {
             ui.note("an emulator runs already in this state directory");
             return Ok(OK);
         };
+        let key = self.home.access_key()?;
         let emulator = open(&self.home, settings).await?;
         let aws = listen(settings.port, ui).await?;
         let address = aws.local_addr().map_err(self.home.unusable())?;
@@ -155,7 +156,7 @@ impl Local<'_> {
                 _ = terminate.recv() => {}
             }
         };
-        let served = crate::server::serve(emulator, aws, admin, shutdown).await;
+        let served = crate::server::serve(emulator, aws, admin, key, shutdown).await;
         served.map_err(|e| Failure::failed(format!("the emulator could not go on serving: {e}")))?;
         ui.note("the emulator has ended");
         Ok(OK)
