@@ -22,6 +22,8 @@ use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderValue, Method, Uri, Version};
 
+use tokio::time::timeout;
+
 use super::errors::respond_error;
 use super::peer::Peer;
 use super::signature::{Claim, SignatureError};
@@ -81,8 +83,9 @@ async fn verified(key: &AccessKey, request: Request) -> Result<Request, AwsError
     if claim.needs_body() {
         // Only for who names the key, and nobody's payload may be larger anyway.
         let limit = usize::try_from(limits::MAX_PAYLOAD_BYTES).unwrap_or(usize::MAX);
-        content = axum::body::to_bytes(body, limit).await.map_err(|_| {
-            let message = format!("The body could not be read, or has more than {limit} bytes");
+        let whole = timeout(super::BODY_TIMEOUT, axum::body::to_bytes(body, limit)).await;
+        content = whole.map_err(|_| "in time").and_then(|b| b.map_err(|_| "completely")).map_err(|how| {
+            let message = format!("The body, of at most {limit} bytes, was not received {how}");
             AwsError::new(ErrorKind::Validation, message)
         })?;
         body = Body::from(content.clone());
@@ -214,7 +217,7 @@ fn shown(value: &HeaderValue) -> String {
 }
 
 /// A caller's own text, safe to repeat in an answer and in the log.
-fn short(text: &str) -> String {
+pub(super) fn short(text: &str) -> String {
     text.chars().take(SHOWN_CHARS).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 

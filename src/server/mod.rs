@@ -3,6 +3,7 @@
 //! Knows the wire and the emulator's facade; knows nothing of engines or of how storage is kept. The
 //! meaning of every domain error in HTTP stands in [`errors`] alone, and who may speak to us in [`guard`].
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
@@ -18,11 +19,12 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use self::peer::Peer;
+use self::slots::{Slot, Slots};
 use crate::emulator::Emulator;
 use crate::model::AccessKey;
 use crate::wire::error::{AwsError, ErrorKind};
@@ -35,11 +37,18 @@ mod guard;
 mod headers;
 mod peer;
 mod signature;
+mod slots;
 
 /// Longest wait for a request's head on an open connection. [ours]
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// Bytes a connection may buffer for a request's head. [ours: the service's largest header set fits many times]
+/// Longest wait for a whole JSON body: what is sent to the control plane, and commands. Payloads of invocations
+/// are bounded by the time the agent has for its answer. [ours: 1 MiB, even through a slow tunnel]
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes a connection may buffer for a request's head, and of what is on its way. More headers than 100 are
+/// refused by the HTTP library itself. [ours: the service's largest header set fits many times]
 const HEAD_BYTES: usize = 64 * 1024;
+/// Longest wait for a request that is answered with "too many connections". [ours]
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Pause after a failed accept (no more file descriptors): the next try at once would only burn a core. [ours]
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Longest wait for open connections after every session has been stopped. [ours]
@@ -111,7 +120,7 @@ async fn with_request_id(mut request: Request, next: Next) -> Response {
 
 /// An operation that the emulator does not have, named by its method and path.
 async fn unknown_operation(request: Request) -> Response {
-    let path = request.uri().path();
+    let path = guard::short(request.uri().path());
     let operation = match path.rsplit('/').next() {
         Some("ws") => "InvokeAgentRuntimeWithWebSocketStream",
         Some("shells") => "InvokeAgentRuntimeCommandShell",
@@ -133,6 +142,7 @@ async fn accept(
     stopped: watch::Receiver<bool>,
     connections: TaskTracker,
 ) {
+    let slots = Slots::new();
     loop {
         match &listener {
             Listener::Tcp(tcp) => match tcp.accept().await {
@@ -141,7 +151,22 @@ async fn accept(
                     let _ = stream.set_nodelay(true);
                     let server = stream.local_addr();
                     let peer = server.map_or(Peer::Stranger, |server| Peer::of(client, server));
-                    connections.spawn(serve_connection(stream, peer, router.clone(), stopped.clone()));
+                    match slots.take(peer) {
+                        Slot::Served(slot) => {
+                            let served = serve_connection(stream, peer, router.clone(), stopped.clone());
+                            connections.spawn(async move {
+                                served.await;
+                                drop(slot);
+                            });
+                        }
+                        Slot::Refused(slot) => {
+                            connections.spawn(async move {
+                                refuse_connection(stream).await;
+                                drop(slot);
+                            });
+                        }
+                        Slot::Dropped => {}
+                    }
                 }
                 Err(error) => pause(error).await,
             },
@@ -154,6 +179,18 @@ async fn accept(
             },
         }
     }
+}
+
+/// Answers one request with "too many connections".
+async fn refuse_connection(stream: TcpStream) {
+    let service = service_fn(|_: http::Request<Incoming>| async {
+        let message = "Too many connections are open to the emulator: close some, or try again";
+        Ok::<_, Infallible>(errors::respond_error(&AwsError::new(ErrorKind::Throttling, message)))
+    });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(REFUSAL_TIMEOUT).keep_alive(false);
+    let answered = http.serve_connection(TokioIo::new(stream), service);
+    let _ = tokio::time::timeout(REFUSAL_TIMEOUT, answered).await;
 }
 
 async fn pause(error: io::Error) {

@@ -2,14 +2,14 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aws_sdk_bedrockagentcore as data;
 use aws_sdk_bedrockagentcorecontrol as control;
 use data::primitives::Blob;
 use nix::unistd::{Uid, setfsuid};
 
-use crate::support::Emulator;
+use crate::support::{self, Emulator, Project};
 
 /// Longest wait for an answer; what takes longer hangs.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -193,4 +193,206 @@ fn another_user_is_served_by_the_access_key_alone() {
         names.iter().filter(|name| std::fs::metadata(emulator.home().join(name)).is_ok()).count()
     });
     assert!(seen.is_none_or(|seen| seen == 0));
+}
+
+/// The time that a listing of runtimes takes now.
+fn listing(emulator: &Emulator) -> Duration {
+    let begin = Instant::now();
+    assert_eq!(send(emulator, "POST", "/runtimes/", &[("Host", "localhost")], "").status, 200);
+    begin.elapsed()
+}
+
+/// Longest that anybody may have to wait because of what others do here.
+const FAIR: Duration = Duration::from_secs(2);
+
+#[test]
+fn heads_and_bodies_have_limits() {
+    let emulator = Emulator::start(&[]);
+    let status = |bytes: &[u8]| exchange(&emulator, bytes).map(|answer| answer.status);
+    let local = ("Host", "localhost");
+    let large = "x".repeat(200_000);
+    assert_eq!(status(&request("POST", "/runtimes/", &[local, ("X-Large", &large)], "")), Some(431));
+    let path = status(&request("POST", &format!("/runtimes/{large}/commands"), &[local], ""));
+    assert!(matches!(path, Some(414 | 431)), "{path:?}");
+    let many: Vec<(String, String)> = (0..150).map(|n| (format!("X-{n}"), "x".into())).collect();
+    let mut headers: Vec<(&str, &str)> = many.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+    headers.push(local);
+    assert_eq!(status(&request("POST", "/runtimes/", &headers, "")), Some(431));
+    // One byte more than a control-plane body may have, declared and in chunks.
+    let body = "x".repeat(1024 * 1024 + 1);
+    assert_eq!(status(&request("PUT", "/runtimes/", &[local], &body)), Some(400));
+    let chunked = format!(
+        "PUT /runtimes/ HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+        body.len()
+    );
+    assert_eq!(status(chunked.as_bytes()), Some(400));
+    assert!(listing(&emulator) < FAIR);
+}
+
+#[test]
+fn ids_do_not_escape_from_their_place() {
+    let emulator = Emulator::start(&[]);
+    let home = || {
+        let mut found = Vec::new();
+        let mut left = vec![emulator.home().to_owned()];
+        while let Some(directory) = left.pop() {
+            for entry in std::fs::read_dir(directory).unwrap() {
+                let path = entry.unwrap().path();
+                left.extend(path.is_dir().then(|| path.clone()));
+                found.push(path);
+            }
+        }
+        found.sort();
+        found
+    };
+    let before = home();
+    let long = "a".repeat(3000);
+    let arn = "arn:aws:bedrock-agentcore:us-west-2:000000000000:runtime%2F";
+    for id in [
+        "%2e%2e",
+        "..%2f..%2fetc%2fpasswd",
+        "%2fetc%2fpasswd",
+        "a%00b",
+        "%00",
+        "..",
+        "%5c..%5c",
+        "a%0d%0aX: y",
+        "%ff%fe",
+        "%",
+        "%zz",
+        &long,
+    ] {
+        for (method, path) in [
+            ("GET", format!("/runtimes/{id}/")),
+            ("PUT", format!("/runtimes/{id}/")),
+            ("DELETE", format!("/runtimes/{id}/")),
+            ("GET", format!("/runtimes/{id}/runtime-endpoints/{id}/")),
+            ("POST", format!("/runtimes/{id}/invocations?accountId=000000000000")),
+            ("POST", format!("/runtimes/{arn}{id}/invocations")),
+            ("POST", format!("/runtimes/{arn}x-0123456789/invocations?qualifier={id}")),
+            ("POST", format!("/runtimes/{arn}{id}/commands")),
+            ("POST", format!("/runtimes/{arn}{id}/stopruntimesession")),
+            ("GET", format!("/tags/{arn}{id}")),
+        ] {
+            let headers = [("Host", "localhost"), ("Content-Type", "application/json")];
+            let answer = send(&emulator, method, &path, &headers, r#"{"command": "true"}"#);
+            assert!(
+                (400..500).contains(&answer.status),
+                "{method} {path}: {} {}",
+                answer.status,
+                answer.body
+            );
+            assert!(!answer.body.contains("root:"), "{}", answer.body);
+        }
+    }
+    let session = "X-Amzn-Bedrock-AgentCore-Runtime-Session-Id";
+    for id in [
+        "../../../../../../../../../../etc/passwd",
+        ".................................",
+        "a/b/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+        &long,
+    ] {
+        let path = format!("/runtimes/{arn}x-0123456789/stopruntimesession");
+        let headers = [("Host", "localhost"), ("Content-Type", "application/json"), (session, id)];
+        let answer = send(&emulator, "POST", &path, &headers, "{}");
+        assert!((400..500).contains(&answer.status), "{id}: {} {}", answer.status, answer.body);
+    }
+    assert_eq!(home(), before, "nothing was made or removed");
+}
+
+#[test]
+fn slow_clients_keep_nobody_waiting_and_are_sent_away() {
+    let emulator = Emulator::start(&[]);
+    listing(&emulator);
+    let before = emulator.memory_kib();
+    // One third each says nothing, half a head, and half a body.
+    let slow: Vec<TcpStream> = (0..support::count(150, 1500))
+        .map(|n| {
+            let mut stream = connect(&emulator);
+            let said: &[u8] = match n % 3 {
+                0 => b"",
+                1 => b"POST /runtimes/ HTTP/1.1\r\nHost: localhost\r\nX-Slow: ",
+                _ => b"PUT /runtimes/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{",
+            };
+            stream.write_all(said).unwrap();
+            stream
+        })
+        .collect();
+    // A byte now and then keeps nobody's place.
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(33) {
+        for (n, mut stream) in slow.iter().enumerate() {
+            if n % 3 != 0 {
+                let _ = stream.write(b"x");
+            }
+        }
+        assert!(listing(&emulator) < FAIR);
+        std::thread::sleep(Duration::from_secs(3));
+    }
+    for mut stream in &slow {
+        let mut rest = Vec::new();
+        // Whether the end comes with an answer or as a reset depends on what was under way.
+        match stream.read_to_end(&mut rest) {
+            Ok(_) => {}
+            Err(e) => {
+                assert_eq!(e.kind(), std::io::ErrorKind::ConnectionReset, "a slow client is still there")
+            }
+        }
+    }
+    let grown = emulator.memory_kib().saturating_sub(before);
+    println!("{} slow clients: {grown} KiB more", slow.len());
+    assert!(grown < 16 * 1024 + 32 * slow.len() as u64, "{grown} KiB more");
+}
+
+#[test]
+fn another_users_connections_are_counted_apart() {
+    let emulator = Emulator::start(&[]);
+    let open = || (0..64).map(|_| connect(&emulator)).collect::<Vec<_>>();
+    let Some(held) = as_another_user(open) else { return };
+    let answer = as_another_user(|| {
+        exchange(&emulator, &request("POST", "/runtimes/", &[("Host", "localhost")], "")).unwrap()
+    })
+    .unwrap();
+    assert_eq!(answer.status, 429, "{}", answer.body);
+    assert!(answer.head.contains("x-amzn-errortype: ThrottlingException"), "{}", answer.head);
+    assert!(listing(&emulator) < FAIR);
+    drop(held);
+    support::eventually(LIMIT, "there is room again", || {
+        let list = request("POST", "/runtimes/", &[("Host", "localhost")], "");
+        (as_another_user(|| exchange(&emulator, &list))??.status == 403).then_some(())
+    });
+}
+
+#[test]
+fn who_does_not_read_his_answer_holds_no_memory() {
+    let emulator = Emulator::start(&[]);
+    let project = Project::new("lab", "lab", serde_json::json!({}));
+    emulator.run(project.path(), &["local", "deploy"]);
+    let list = send(&emulator, "POST", "/runtimes/", &[("Host", "localhost")], "");
+    let list: serde_json::Value = serde_json::from_str(&list.body).unwrap();
+    let arn = list["agentRuntimes"][0]["agentRuntimeArn"].as_str().unwrap().replace('/', "%2F");
+    let command = |text: &str| {
+        let headers = [
+            ("Host", "localhost"),
+            ("Content-Type", "application/json"),
+            ("X-Amzn-Bedrock-AgentCore-Runtime-Session-Id", "a-session-of-somebody-who-does-not-read"),
+        ];
+        let body = serde_json::json!({ "command": text }).to_string();
+        let mut stream = connect(&emulator);
+        stream.write_all(&request("POST", &format!("/runtimes/{arn}/commands"), &headers, &body)).unwrap();
+        stream
+    };
+    let mut first = command("true");
+    let mut answer = Vec::new();
+    first.read_to_end(&mut answer).unwrap();
+    assert_eq!(parse(&answer).unwrap().status, 200);
+    let before = emulator.memory_kib();
+    let deaf: Vec<TcpStream> =
+        (0..support::count(20, 200)).map(|_| command("head -c 90000000 /dev/zero")).collect();
+    // Long enough for gigabytes, if somebody took them.
+    std::thread::sleep(Duration::from_secs(3));
+    let grown = emulator.memory_kib().saturating_sub(before);
+    println!("{} clients that do not read: {grown} KiB more", deaf.len());
+    assert!(grown < 8 * 1024 + 1024 * deaf.len() as u64, "{grown} KiB more");
+    assert!(listing(&emulator) < FAIR);
 }
