@@ -396,3 +396,94 @@ fn who_does_not_read_his_answer_holds_no_memory() {
     assert!(grown < 8 * 1024 + 1024 * deaf.len() as u64, "{grown} KiB more");
     assert!(listing(&emulator) < FAIR);
 }
+
+/// Every process, with what everybody may see of it and what its user may see.
+fn processes() -> Vec<(u32, Vec<u8>, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap() {
+        let Ok(pid) = entry.unwrap().file_name().to_string_lossy().parse::<u32>() else { continue };
+        // Whoever ends meanwhile, or is another user's, shows nothing.
+        let read = |file: &str| std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        found.push((pid, read("cmdline"), read("environ")));
+    }
+    found
+}
+
+fn contains(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|window| window == text.as_bytes())
+}
+
+#[test]
+fn a_secret_is_seen_by_its_agent_alone() {
+    let emulator = Emulator::start(&["-vv"]);
+    let secret = format!("secret-{}", uuid::Uuid::new_v4().simple());
+    let project =
+        Project::new("lab", "lab", serde_json::json!({ "environment_variables": { "TOKEN": secret } }));
+    emulator.run(project.path(), &["local", "deploy"]);
+    let (_, key) = printed_key(&emulator);
+    let run = |args: &[&str]| emulator.run(project.path(), args);
+    run(&["local", "invoke", r#"{"do": "echo"}"#]);
+    let shown = run(&["local", "exec", "--", "sh", "-c", "echo $TOKEN"]);
+    assert_eq!(String::from_utf8_lossy(&shown.stdout).trim(), secret, "the agent's commands have it");
+
+    let all = processes();
+    let naming: Vec<u32> =
+        all.iter().filter(|p| contains(&p.1, &secret) || contains(&p.1, &key)).map(|p| p.0).collect();
+    assert!(naming.is_empty(), "on the command lines of {naming:?}");
+    // The agent has it, in a process namespace of its own; the emulator and what starts sessions have not.
+    let ours = std::fs::read_link("/proc/self/ns/pid").unwrap();
+    let having: Vec<u32> = all.iter().filter(|p| contains(&p.2, &secret)).map(|p| p.0).collect();
+    for pid in &having {
+        let Ok(program) = std::fs::read_link(format!("/proc/{pid}/exe")) else { continue };
+        assert!(!program.ends_with("agentcore"), "{pid} is {program:?}");
+        let Ok(theirs) = std::fs::read_link(format!("/proc/{pid}/ns/pid")) else { continue };
+        assert_ne!(theirs, ours, "{pid} is {program:?}");
+    }
+    assert!(!having.is_empty() || !Uid::effective().is_root(), "the agent was not found");
+    assert!(all.iter().all(|p| !contains(&p.2, &key)), "the access key is in nobody's environment");
+
+    // A refused value is not repeated, to whoever sent it and in the log.
+    let body = serde_json::json!({
+        "agentRuntimeName": "other", "roleArn": "none", "environmentVariables": { "TOKEN": secret.repeat(200), "": secret },
+    });
+    let headers = [("Host", "localhost"), ("Authorization", secret.as_str()), ("X-Secret", &secret)];
+    let answer = send(&emulator, "PUT", "/runtimes/", &headers, &body.to_string());
+    assert_eq!(answer.status, 400);
+    assert!(
+        answer.body.contains("environmentVariables") && !answer.body.contains(&secret),
+        "{}",
+        answer.body
+    );
+
+    // A page is written into the log, but not what its headers said.
+    let page =
+        [("Host", "localhost"), ("Origin", "null"), ("Authorization", secret.as_str()), ("Cookie", &secret)];
+    assert_eq!(send(&emulator, "GET", "/runtimes/", &page, "").status, 403);
+    let output = emulator.output();
+    assert!(output.contains("DEBUG"), "the log is as talkative as it can be made");
+    assert!(!output.contains(&secret) && !output.contains(&key), "in the emulator's log");
+    // In files of the home it is in the registry alone, and the key in its own; nobody else gets that far.
+    let mut left = vec![emulator.home().to_owned()];
+    while let Some(directory) = left.pop() {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            let kind = std::fs::symlink_metadata(&path).unwrap().file_type();
+            if kind.is_dir() {
+                left.push(path);
+                continue;
+            }
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            let bytes = if kind.is_file() { std::fs::read(&path).unwrap_or_default() } else { Vec::new() };
+            let registry = name.contains(".db") || name.contains(".sqlite");
+            assert!(registry || !contains(&bytes, &secret), "{}", path.display());
+            assert!(name == "access-key.json" || !contains(&bytes, &key), "{}", path.display());
+        }
+    }
+    let mode =
+        std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(emulator.home()).unwrap().permissions());
+    assert_eq!(mode & 0o077, 0, "the home is its owner's alone");
+
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", emulator.pid())).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["1", "1"], "core dumps");
+}

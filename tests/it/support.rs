@@ -180,6 +180,16 @@ impl Emulator {
         line.trim().trim_end_matches("kB").trim().parse().unwrap()
     }
 
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What the emulator has written to its terminal.
+    pub fn output(&self) -> String {
+        fs::read_to_string(self.scratch.path().join("test-output.log")).unwrap()
+    }
+
     /// SIGKILL, as a crash.
     pub fn crash(&mut self) {
         let _ = self.child.kill();
