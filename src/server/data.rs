@@ -19,7 +19,9 @@ use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::Deserialize;
+use tokio::time::timeout;
 
+use super::BODY_TIMEOUT;
 use super::errors::{agent_status, bad_field, invalid, respond_error};
 use super::headers::{self, REQUEST_ID, SESSION_ID};
 use crate::emulator::Emulator;
@@ -292,7 +294,8 @@ async fn json<T: for<'de> Deserialize<'de>>(body: Body) -> Result<T, AwsError> {
         reason: Some(ValidationReason::CannotParse),
         ..AwsError::new(ErrorKind::Validation, message)
     };
-    let bytes = Limited::new(body, MAX_JSON_BYTES).collect().await;
+    let bytes = timeout(BODY_TIMEOUT, Limited::new(body, MAX_JSON_BYTES).collect()).await;
+    let bytes = bytes.map_err(|_| unreadable("the request body was not received in time".to_owned()))?;
     let bytes = bytes.map_err(|e| unreadable(format!("the request body could not be read: {e}")))?.to_bytes();
     let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
     serde_json::from_slice(text).map_err(|e| unreadable(format!("the request body is not valid JSON: {e}")))

@@ -108,6 +108,8 @@ const OWNERS: &[Owner] = &[
             ("src/helper/", "reaps, signals and hands out sockets inside a session"),
             ("src/engine/embedded/", "namespaces and mounts"),
             ("src/engine/embedded.rs", "namespaces and mounts"),
+            ("src/server/slots.rs", "asks how many descriptors there are"),
+            ("src/server/peer.rs", "asks the kernel whose connection it is"),
             ("src/storage/", "makes storage durable and gives it to its owner"),
             ("src/artifacts/", "makes bundles durable, and locks an environment while it is made"),
             ("src/emulator/sessions/launch.rs", "knows signals by name for messages; makes no call"),

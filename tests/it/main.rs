@@ -17,6 +17,7 @@ mod engine;
 mod escape;
 mod guard;
 mod install;
+mod malformed;
 mod offline;
 mod project;
 mod sdk;
