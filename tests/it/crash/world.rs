@@ -226,7 +226,8 @@ impl World {
         let mut child = command.spawn().unwrap();
         loop {
             if std::net::TcpStream::connect((std::net::Ipv4Addr::LOCALHOST, self.port)).is_ok()
-                && self.home.join("emulator.sock").exists()
+                // The file of a dead emulator's socket may still be there.
+                && std::os::unix::net::UnixStream::connect(self.home.join("emulator.sock")).is_ok()
             {
                 self.child = Some(child);
                 return Ok(begin.elapsed());
