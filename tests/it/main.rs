@@ -15,6 +15,8 @@ mod cli_local;
 mod control;
 mod crash;
 mod engine;
+mod escape;
+mod guard;
 mod install;
 mod offline;
 mod project;
