@@ -131,6 +131,9 @@ pub enum SessionError {
     /// The code bundle is missing or bad, or storage or the store failed.
     #[error("{0}")]
     Start(String),
+    /// The compute has ended, but that, or what its session wrote, could not be made durable.
+    #[error("the session was ended, but that could not be made durable: {0}")]
+    Stop(String),
     /// The emulator is shutting down.
     #[error("the emulator is shutting down")]
     ShuttingDown,

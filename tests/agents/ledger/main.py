@@ -13,8 +13,8 @@ import threading
 DIRECTORY = "/mnt/workspace"
 
 
-def keep(number, sync):
-    file = os.open(os.path.join(DIRECTORY, "agent"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+def keep(number, sync, name):
+    file = os.open(os.path.join(DIRECTORY, name), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     try:
         os.write(file, b"%d\n" % number)
         if sync:
@@ -49,7 +49,7 @@ def serve(connection):
                 for _ in range(request.get("log", 0)):
                     print("x" * 1000)
                 if "number" in request:
-                    keep(request["number"], request["sync"])
+                    keep(request["number"], request["sync"], request.get("file", "agent"))
                 answer = {"kept": request.get("number")}
             except OSError as error:
                 print("refused:", error, file=sys.stderr, flush=True)

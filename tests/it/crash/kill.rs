@@ -56,7 +56,7 @@ async fn agreement(world: &World, planes: &Planes) -> BTreeMap<String, Value> {
 }
 
 /// The time until no session is anything but stopped.
-async fn all_stopped(planes: &Planes) -> BTreeMap<String, Value> {
+pub(super) async fn all_stopped(planes: &Planes) -> BTreeMap<String, Value> {
     let end = Instant::now() + SETTLE;
     loop {
         let sessions = planes.sessions().await.unwrap();
@@ -69,7 +69,7 @@ async fn all_stopped(planes: &Planes) -> BTreeMap<String, Value> {
 }
 
 /// Waits until nothing is there that belongs to no session.
-async fn nothing_left(world: &World, sessions: &BTreeMap<String, Value>) {
+pub(super) async fn nothing_left(world: &World, sessions: &BTreeMap<String, Value>) {
     let end = Instant::now() + SETTLE;
     loop {
         let left = world.leftovers(sessions);

@@ -41,7 +41,7 @@ impl Book {
     pub fn check(&self, world: &World, power_cut: bool) -> Result<usize, String> {
         let mut count = 0;
         for (file, page) in FILES.iter().zip(&self.pages) {
-            let found = world.ledger(&self.session, file)?;
+            let found = world.ledger(&self.session, file, power_cut)?;
             let there: BTreeSet<u64> = found.iter().copied().collect();
             if there.len() != found.len() {
                 return Err(format!("{}/{file}: something was done twice: {found:?}", self.session));
@@ -55,6 +55,18 @@ impl Book {
             count += promised.len();
         }
         Ok(count)
+    }
+}
+
+impl Book {
+    /// How many acknowledged writes are gone.
+    pub fn missing(&self, world: &World) -> usize {
+        let gone = |(file, page): (&&str, &Page)| {
+            let found: BTreeSet<u64> =
+                world.ledger(&self.session, file, true).unwrap_or_default().into_iter().collect();
+            page.answered.difference(&found).count()
+        };
+        FILES.iter().zip(&self.pages).map(gone).sum()
     }
 }
 

@@ -3,8 +3,12 @@
 //! One harness: [`world`] is an emulator that may be killed, [`load`] uses it and keeps books of what was
 //! acknowledged. `AGENTCORE_TEST_FULL=1` makes many more rounds, as before a release.
 
+mod disk;
+mod homes;
 mod kill;
 mod load;
+mod power;
+mod room;
 mod world;
 
 use std::time::Duration;
