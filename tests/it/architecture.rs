@@ -191,9 +191,15 @@ impl Source {
 }
 
 fn sources() -> Vec<Source> {
+    let found = below("src");
+    assert!(found.len() > 20, "the sources were not found");
+    found
+}
+
+fn below(directory: &str) -> Vec<Source> {
     let root = support::repository();
     let mut found = Vec::new();
-    let mut left = vec![root.join("src")];
+    let mut left = vec![root.join(directory)];
     while let Some(directory) = left.pop() {
         for entry in fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
@@ -205,7 +211,6 @@ fn sources() -> Vec<Source> {
         }
     }
     found.sort_by(|a, b| a.path.cmp(&b.path));
-    assert!(found.len() > 20, "the sources were not found");
     found
 }
 
@@ -401,10 +406,7 @@ fn nothing_is_ignored_or_allowed_without_a_reason() {
     let lint = Regex::new(r"#!?\[(allow|expect)\(").unwrap();
     let mut breaches = Vec::new();
     let mut files = sources();
-    let root = support::repository();
-    for entry in fs::read_dir(root.join("tests/it")).unwrap() {
-        files.push(read(root, &entry.unwrap().path()));
-    }
+    files.extend(below("tests/it"));
     for source in files {
         let raw: Vec<&str> = source.raw.lines().collect();
         for (line, text) in source.lines() {

@@ -13,6 +13,7 @@ mod boto3;
 mod cli;
 mod cli_local;
 mod control;
+mod crash;
 mod engine;
 mod escape;
 mod guard;
