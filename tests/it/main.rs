@@ -16,6 +16,7 @@ mod control;
 mod engine;
 mod escape;
 mod install;
+mod isolation;
 mod offline;
 mod project;
 mod sdk;
