@@ -11,6 +11,7 @@ use agentcore::engine::{Compute, ProcessExit};
 use agentcore::model::limits::{SESSION_CPUS, SESSION_MEMORY_BYTES, SESSION_PROCESSES};
 
 use super::engine::{Room, argv, both, children, finish, first_process, is_root, line, run, sh};
+use super::support;
 
 /// The control groups of a compute, as its record has them, that exist.
 fn groups(compute: &dyn Compute) -> Vec<PathBuf> {
@@ -126,4 +127,86 @@ fn memory_is_bounded_and_its_end_is_the_sessions_alone() {
         assert!(tokio::time::timeout(Duration::from_millis(50), bystander.control.wait()).await.is_err());
         compute.terminate(Duration::ZERO).await.unwrap();
     });
+}
+
+/// Runs real work in the storage; all of it must end well. Nothing is said when a tool is missing on a laptop.
+fn works(name: &'static str, tool: &'static str, script: &'static str, expected: &'static str) {
+    let found =
+        std::process::Command::new("sh").args(["-c", &format!("command -v {tool}")]).output().unwrap();
+    if !found.status.success() {
+        support::skip(name, tool);
+        return;
+    }
+    both(&format!("isolation::{name}"), async |room: Room| {
+        let compute = room.compute().await;
+        compute.mount_storage().await.unwrap();
+        let script = format!("exec 3>&1 > /tmp/log 2>&1; set -ex; cd /mnt/workspace; {script}");
+        let (output, _, exit) = run(&*compute, &script).await;
+        let (log, _, _) = run(&*compute, "tail -c 3000 /tmp/log").await;
+        assert_eq!((output.as_str(), exit), (expected, ProcessExit::Code(0)), "{log}");
+        compute.terminate(Duration::ZERO).await.unwrap();
+    });
+}
+
+#[test]
+fn archives_with_foreign_owners_unpack() {
+    works(
+        "archives_with_foreign_owners_unpack",
+        "tar",
+        "mkdir tree && echo content > tree/file && ln -s file tree/link && mkdir tree/bin && cp /bin/true tree/bin; \
+         tar --owner=someone:1000 --group=staff:1001 -czf archive.tar.gz tree && rm -r tree; \
+         tar -xpzf archive.tar.gz && tar --same-owner --numeric-owner -xpzf archive.tar.gz -C /tmp; \
+         cp -a tree copy && install -o 1000 -g 1000 -m 640 tree/file installed && chown -R 1000:1000 copy; \
+         test \"$(stat -c %a installed)\" = 640; cat copy/link /tmp/tree/file >&3; copy/bin/true",
+        "content\ncontent\n",
+    );
+}
+
+#[test]
+fn npm_installs_a_locked_tree() {
+    works(
+        "npm_installs_a_locked_tree",
+        "npm",
+        "mkdir dependency app; \
+         echo '{\"name\":\"dependency\",\"version\":\"1.0.0\",\"main\":\"i.js\",\"bin\":\"b.js\",\
+               \"scripts\":{\"install\":\"touch built\"}}' > dependency/package.json; \
+         echo 'module.exports = \"required\"' > dependency/i.js; \
+         printf '#!/usr/bin/env node\\nconsole.log(\"run\")\\n' > dependency/b.js; \
+         npm pack ./dependency; cd app; npm init -y; npm install --offline ../dependency-1.0.0.tgz; \
+         rm -r node_modules; npm ci --offline --no-audit; test -e node_modules/dependency/built; \
+         node -p 'require(\"dependency\")' >&3; npx --offline dependency >&3",
+        "required\nrun\n",
+    );
+}
+
+#[test]
+fn pip_installs_into_an_environment() {
+    works(
+        "pip_installs_into_an_environment",
+        "python3",
+        "python3 -m venv environment; \
+         python3 -c \"import zipfile as z; w = z.ZipFile('dependency-1.0-py3-none-any.whl', 'w'); \
+         d = 'dependency-1.0.dist-info/'; w.writestr('dependency.py', 'def main(): print(42)'); \
+         w.writestr(d + 'METADATA', 'Metadata-Version: 2.1\\nName: dependency\\nVersion: 1.0\\n'); \
+         w.writestr(d + 'WHEEL', 'Wheel-Version: 1.0\\nGenerator: x\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n'); \
+         w.writestr(d + 'entry_points.txt', '[console_scripts]\\nanswer = dependency:main\\n'); \
+         w.writestr(d + 'RECORD', ''); w.close()\"; \
+         environment/bin/pip install --no-index --find-links . dependency; environment/bin/answer >&3; \
+         environment/bin/pip uninstall -y dependency",
+        "42\n",
+    );
+}
+
+#[test]
+fn git_clones_and_commits() {
+    works(
+        "git_clones_and_commits",
+        "git",
+        "git config --global user.name n; git config --global user.email e@example.com; \
+         git init -b main origin; cd origin; echo one > file; git add .; git commit -m one; cd ..; \
+         git clone origin linked; git clone file:///mnt/workspace/origin packed; cd packed; echo two > file; \
+         git commit -am two; git push origin HEAD:other; git fsck; git gc; git log --format=%s >&3; \
+         git -C ../linked fetch; git -C ../linked log -1 --format=%s origin/other >&3",
+        "two\none\ntwo\n",
+    );
 }
