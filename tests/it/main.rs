@@ -19,6 +19,7 @@ mod escape;
 mod guard;
 mod install;
 mod malformed;
+mod isolation;
 mod offline;
 mod project;
 mod sdk;
