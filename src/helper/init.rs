@@ -50,6 +50,8 @@ pub struct Session {
     pub environment: Vec<(String, String)>,
     /// Makes the storage appear; nothing when the session has none or it is there already.
     pub mounter: Option<Mounter>,
+    /// A socket for the emulator, handed over with [`Report::Ready`] and not kept.
+    pub listener: Option<OwnedFd>,
 }
 
 /// Serves a session until it ends. The caller is the first process of a PID namespace, has one thread, and
@@ -73,6 +75,7 @@ struct Init {
     outbox: Outbox,
     environment: Vec<(String, String)>,
     mounter: Option<Mounter>,
+    listener: Option<OwnedFd>,
     /// Started processes that have not been reaped.
     children: HashMap<Pid, u64>,
     /// The leader of every tree that may still be asked to end. A tree outlives its leader, so an entry
@@ -133,6 +136,7 @@ impl Init {
             outbox: Outbox::default(),
             environment,
             mounter: session.mounter,
+            listener: session.listener,
             children: HashMap::new(),
             leaders: HashMap::new(),
             outputs: HashMap::new(),
@@ -145,7 +149,8 @@ impl Init {
     }
 
     fn run(mut self) -> io::Result<()> {
-        self.report(&Report::Ready, vec![]);
+        let listener = self.listener.take();
+        self.report(&Report::Ready, listener.into_iter().collect());
         let mut linked = true;
         loop {
             linked = linked && self.flush();
@@ -501,7 +506,8 @@ mod tests {
     fn only_the_first_process_of_a_namespace_serves() {
         let (socket, emulator) = std::os::unix::net::UnixStream::pair().unwrap();
         drop(emulator);
-        let code = serve(Session { socket: socket.into(), environment: vec![], mounter: None });
+        let code =
+            serve(Session { socket: socket.into(), environment: vec![], mounter: None, listener: None });
         assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::FAILURE));
     }
 

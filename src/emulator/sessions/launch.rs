@@ -250,6 +250,7 @@ fn compute_spec(shared: &Shared, record: &SessionRecord, spec: &RuntimeSpec, bun
         environment: environment(shared.config.region.as_str(), &bundle.manifest, spec),
         storage,
         early_mount: shared.config.early_mount,
+        listener: None,
     }
 }
 

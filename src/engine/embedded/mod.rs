@@ -34,7 +34,7 @@ use tokio::process::{Child, Command};
 use super::{Compute, ComputeRecord, ComputeSpec, Engine, EngineError};
 use compute::{EmbeddedCompute, Line};
 use idmap::IdMap;
-use plan::{LaunchFailure, LaunchReport, LaunchRequest, LaunchStep, Plan};
+use plan::{LaunchFailure, LaunchReport, LaunchRequest, LaunchStep, Plan, Secret};
 
 /// Hidden first argument that makes this program a launcher.
 const LAUNCHER_VERB: &str = "__session";
@@ -110,11 +110,14 @@ impl EmbeddedEngine {
             environment: Vec::new(),
             storage: None,
             early_mount: false,
+            listener: None,
         };
         self.start_session(spec).await?.terminate(Duration::ZERO).await
     }
 
     async fn start_session(&self, spec: ComputeSpec) -> Result<EmbeddedCompute, EngineError> {
+        let (listen, files) = spec.listener.map(|l| (l.port, l.files)).unzip();
+        let secrets = files.unwrap_or_default().into_iter().map(|(path, content)| Secret { path, content });
         let plan = Plan {
             ids: self.ids.clone(),
             label: spec.label,
@@ -125,6 +128,8 @@ impl EmbeddedEngine {
             environment: spec.environment,
             storage: spec.storage.map(|s| (s.source, PathBuf::from(s.target.as_str()))),
             early_mount: spec.early_mount,
+            listen,
+            secrets: secrets.collect(),
         };
         let pipe_owner = self.ids.root_owner();
         let request = LaunchRequest::Session { plan: Box::new(plan) };
@@ -139,14 +144,18 @@ impl EmbeddedEngine {
             // While the handle is held the number cannot be another process's.
             let record =
                 Record { pid, start_time: start_time(pid).ok_or_else(unexpected)?, boot_id: boot_id()? };
-            match line.receive::<LaunchReport>().await? {
-                Some((LaunchReport::Ready, _)) => {}
+            let listener = match line.receive::<LaunchReport>().await? {
+                Some((LaunchReport::Ready, fds)) => fds.into_iter().next(),
                 Some((LaunchReport::Failed { failure }, _)) => return Err(classify(&failure)),
                 Some(_) => return Err(unexpected()),
                 None => return Err(EngineError::Start("it ended while its root was being built".to_owned())),
+            };
+            if listen.is_some() != listener.is_some() {
+                return Err(unexpected());
             }
+            let listener = listener.map(compute::listener).transpose()?;
             let record = serde_json::to_string(&record).map_err(|e| EngineError::Start(e.to_string()))?;
-            Ok(EmbeddedCompute::new(line, child, process, ComputeRecord(record), pipe_owner))
+            Ok(EmbeddedCompute::new(line, child, process, ComputeRecord(record), pipe_owner, listener))
         };
         match tokio::time::timeout(START_LIMIT, making).await {
             Ok(made) => made,
