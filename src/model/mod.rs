@@ -4,6 +4,7 @@
 //! inner code takes these types and need not check again.
 
 mod command;
+mod credentials;
 mod ids;
 pub mod limits;
 mod names;
@@ -12,6 +13,7 @@ mod session;
 mod time;
 
 pub use command::{CommandEvent, CommandLine, CommandStatus, CommandTimeout, OutputStream};
+pub use credentials::AwsCredentials;
 pub use ids::{
     AccountId, EndpointName, MountPath, ParseIdError, Partition, Region, RuntimeArn, RuntimeId, RuntimeName,
     SessionId, Version,

@@ -30,6 +30,8 @@ pub struct Status {
     pub engine: String,
     pub region: String,
     pub account: String,
+    /// `on` when sessions reach the network, else `off`.
+    pub network: String,
     pub started_at: String,
     pub runtimes: usize,
     /// Sessions with a compute, and all known ones.

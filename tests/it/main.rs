@@ -15,6 +15,7 @@ mod cli_local;
 mod control;
 mod engine;
 mod install;
+mod network;
 mod offline;
 mod project;
 mod sdk;

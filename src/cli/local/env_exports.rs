@@ -81,6 +81,7 @@ mod tests {
             engine: "embedded".into(),
             region: "us-west-2".into(),
             account: "000000000000".into(),
+            network: "on".to_owned(),
             started_at: "now".into(),
             runtimes: 0,
             live_sessions: 0,

@@ -1,6 +1,7 @@
 //! `local up`: starts the emulator.
 
 use std::ffi::OsString;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -8,6 +9,7 @@ use clap::ValueEnum;
 use super::Local;
 use super::admin::AdminError;
 use crate::cli::exit::{Failure, OK, Outcome};
+use crate::egress::Egress;
 use crate::emulator::{ConflictMode, EmulatorConfig};
 use crate::model::{AccountId, Region, parse_duration};
 
@@ -54,6 +56,9 @@ pub(crate) struct Settings {
     /// Longest time to an agent's first healthy ping [default: 30s]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     init_timeout: Option<Duration>,
+    /// Whether sessions reach the network, through the emulator's proxy [default: on]
+    #[arg(long, value_enum, value_name = "MODE")]
+    network: Option<NetworkChoice>,
     /// Region in ARNs [default: us-west-2]
     #[arg(long, value_name = "REGION")]
     region: Option<Region>,
@@ -66,6 +71,14 @@ pub(crate) struct Settings {
 enum EngineChoice {
     /// Namespaces of this Linux host
     Embedded,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum NetworkChoice {
+    /// All but this machine, through the proxy that the usual variables name
+    On,
+    /// Nothing but their own loopback
+    Off,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -92,6 +105,7 @@ impl Settings {
         add("--engine", self.engine.and_then(|e| word(&|| e.to_possible_value())));
         add("--grace", self.grace.map(millis));
         add("--conflicts", self.conflicts.and_then(|c| word(&|| c.to_possible_value())));
+        add("--network", self.network.and_then(|n| word(&|| n.to_possible_value())));
         add("--ready-delay", self.ready_delay.map(millis));
         add("--init-timeout", self.init_timeout.map(millis));
         add("--region", self.region.as_ref().map(Region::to_string));
@@ -116,9 +130,15 @@ impl Settings {
         }
     }
 
+    /// What sessions reach outside.
+    pub(crate) fn egress(&self) -> Egress {
+        Egress::new(self.network != Some(NetworkChoice::Off), None)
+    }
+
     /// The configuration with these settings in place of its defaults.
     pub(crate) fn apply(&self, mut config: EmulatorConfig) -> EmulatorConfig {
         config.early_mount = self.early_mount;
+        config.egress = Arc::new(self.egress());
         config.stop_grace = self.grace.unwrap_or(config.stop_grace);
         config.ready_delay = self.ready_delay.unwrap_or(config.ready_delay);
         config.init_timeout = self.init_timeout.unwrap_or(config.init_timeout);
@@ -192,7 +212,7 @@ mod tests {
 
     #[test]
     fn settings_survive_the_way_through_a_command_line() {
-        let line = "x --port 9000 --engine embedded --early-mount --grace 250ms --conflicts aws \
+        let line = "x --port 9000 --engine embedded --early-mount --grace 250ms --conflicts aws --network off \
                     --ready-delay 2s --init-timeout 1m --region eu-west-1 --account 123456789012";
         let first = Line::parse_from(line.split_whitespace()).settings;
         let again = std::iter::once(OsString::from("x")).chain(first.to_arguments());
