@@ -38,8 +38,8 @@ pub(super) async fn answer<B>(way: &Way, request: &Request<B>) -> Response<Body>
         return failure(StatusCode::UNAUTHORIZED, "Unauthorized", message);
     }
     // In a task of its own: a client that gives up after a second finds the answer at its next try.
-    let identity = identity.clone();
-    let found = tokio::spawn(async move { identity.credentials().await }).await;
+    let (identity, role) = (identity.clone(), way.role.clone());
+    let found = tokio::spawn(async move { identity.credentials(&role).await }).await;
     match found {
         Ok(Ok(credentials)) => json_response(StatusCode::OK, &body(&credentials)),
         Ok(Err(reason)) => {

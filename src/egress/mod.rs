@@ -59,8 +59,9 @@ pub trait CredentialSource: Send + Sync + 'static {
     /// What it is, for people: `profile dev`.
     fn name(&self) -> String;
 
-    /// Credentials that are good for a while; in words, without secrets, why there are none.
-    fn credentials(&self) -> BoxFuture<'_, Result<AwsCredentials, String>>;
+    /// Credentials for a runtime with this `roleArn` that are good for a while; in words, without secrets, why there
+    /// are none.
+    fn credentials<'a>(&'a self, role: &'a str) -> BoxFuture<'a, Result<AwsCredentials, String>>;
 }
 
 /// What all sessions may reach.
@@ -105,19 +106,20 @@ impl Egress {
         self.shared.identity.as_ref().map(|identity| identity.name())
     }
 
-    /// A way out for one compute; nothing when sessions get neither network nor identity.
-    pub fn open(&self) -> Option<Way> {
+    /// A way out for one compute of a runtime with this role; nothing when sessions get neither network nor identity.
+    pub fn open(&self, role: &str) -> Option<Way> {
         if !self.shared.network && self.shared.identity.is_none() {
             return None;
         }
         let token = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
-        Some(Way { shared: self.shared.clone(), token })
+        Some(Way { shared: self.shared.clone(), role: role.to_owned(), token })
     }
 }
 
 /// The way out of one compute.
 pub struct Way {
     shared: Arc<Shared>,
+    role: String,
     token: String,
 }
 

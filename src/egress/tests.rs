@@ -4,6 +4,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 
+const ROLE: &str = "arn:aws:iam::123456789012:role/agent";
+
 /// Decides that the loopback address is the network, because tests talk to nothing else; 127.0.0.2 is this machine.
 fn open_policy() -> Policy {
     Policy::deciding(|address| match address {
@@ -17,7 +19,7 @@ use std::net::IpAddr;
 async fn way(egress: &Egress) -> (SocketAddr, Serving, String) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let way = egress.open().unwrap();
+    let way = egress.open(ROLE).unwrap();
     let token = way.token.clone();
     (address, way.serve(listener), token)
 }
@@ -205,8 +207,9 @@ impl CredentialSource for Fixed {
         "fixed".to_owned()
     }
 
-    fn credentials(&self) -> BoxFuture<'_, Result<AwsCredentials, String>> {
-        Box::pin(async {
+    fn credentials<'a>(&'a self, role: &'a str) -> BoxFuture<'a, Result<AwsCredentials, String>> {
+        Box::pin(async move {
+            assert_eq!(role, ROLE);
             Ok(AwsCredentials {
                 access_key_id: "AKIAEXAMPLE".to_owned(),
                 secret_access_key: "secret".to_owned(),
@@ -247,15 +250,15 @@ async fn credentials_are_for_the_sessions_own_token_only() {
 #[test]
 fn the_environment_names_what_there_is_and_no_secret() {
     let names = |way: &Way| way.environment().into_iter().map(|(name, _)| name).collect::<Vec<_>>();
-    let network = Egress::new(true, None).open().unwrap();
+    let network = Egress::new(true, None).open(ROLE).unwrap();
     assert!(names(&network).contains(&"https_proxy".to_owned()) && network.files().is_empty());
     assert!(!names(&network).iter().any(|name| name.starts_with("AWS_")));
-    let identity = Egress::new(false, Some(Arc::new(Fixed))).open().unwrap();
+    let identity = Egress::new(false, Some(Arc::new(Fixed))).open(ROLE).unwrap();
     assert_eq!(
         names(&identity),
         ["AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"]
     );
     assert!(identity.environment().iter().all(|(_, value)| !value.contains(&identity.token)));
     assert_eq!(identity.files(), [(TOKEN_FILE.into(), identity.token.clone())]);
-    assert!(Egress::new(false, None).open().is_none());
+    assert!(Egress::new(false, None).open(ROLE).is_none());
 }

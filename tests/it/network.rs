@@ -5,7 +5,10 @@
 
 #![allow(clippy::disallowed_methods, reason = "tells the second run of a test what it is")]
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
@@ -34,9 +37,9 @@ def fetch(url, **options):
     except OSError as e:
         return [0, str(e)]
 
-def tunnel(target):
+def tunnel(target, proxy=None):
     """The status and body of the proxy's answer to CONNECT, whatever the target looks like."""
-    proxy = os.environ["https_proxy"].removeprefix("http://").split(":")
+    proxy = proxy or os.environ["https_proxy"].removeprefix("http://").split(":")
     with socket.create_connection((proxy[0], int(proxy[1])), timeout=20) as s:
         s.sendall(f"CONNECT {target} HTTP/1.1\r\nhost: {target}\r\nconnection: close\r\n\r\n".encode())
         if " 200 " in (head := s.recv(65536).decode()):
@@ -52,6 +55,15 @@ def curl(*args):
 def token():
     with open(os.environ["AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"]) as f:
         return f.read()
+
+def credentials(authorization):
+    headers = {"Authorization": authorization} if authorization else {}
+    return fetch(os.environ["AWS_CONTAINER_CREDENTIALS_FULL_URI"], headers=headers)
+
+def boto():
+    import boto3
+    found = boto3.Session().get_credentials().get_frozen_credentials()
+    return [found.access_key, found.secret_key, found.token]
 
 def proc(what):
     """The environment and command line of every process that is seen here."""
@@ -277,4 +289,176 @@ fn with_a_neighbour() {
     emulator.run(own.path(), &["local", "deploy"]);
     let found = ask(&emulator, &own, "[os.environ.get(n) for n in ('HTTPS_PROXY', 'https_proxy')]");
     assert_eq!(found, json!(["http://127.0.0.1:1", null]));
+}
+
+const SECRET: &str = "Th1sIsNobodysSecretAccessKeyButOurTest00";
+
+/// A file of the user's AWS configuration with profile `dev`.
+fn configuration(directory: &Path) -> String {
+    let file = directory.join("aws-config");
+    let keys = format!("aws_access_key_id = AKIANOBODYSKEY\naws_secret_access_key = {SECRET}\n");
+    std::fs::write(&file, format!("[profile dev]\nregion = eu-west-1\n{keys}")).unwrap();
+    file.display().to_string()
+}
+
+#[test]
+fn an_agent_has_the_credentials_of_a_profile_and_nobody_else_does() {
+    const TEST: &str = "network::an_agent_has_the_credentials_of_a_profile_and_nobody_else_does";
+    let Some(python) = support::python(TEST) else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let file = configuration(directory.path());
+    let environment = [("AWS_CONFIG_FILE", file.as_str()), ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")];
+    let emulator =
+        Emulator::start_with(&["--network", "off", "--aws-identity", "profile", "dev"], &environment);
+    let project = project();
+    std::os::unix::fs::symlink(python.parent().unwrap().parent().unwrap(), project.path().join(".venv"))
+        .unwrap();
+    emulator.run(project.path(), &["local", "deploy"]);
+    let status = emulator.run(project.path(), &["--output", "json", "local", "status"]);
+    assert_eq!(serde_json::from_slice::<Value>(&status.stdout).unwrap()["awsIdentity"], "profile dev");
+
+    let found = ask(&emulator, &project, "boto()");
+    assert_eq!(found, json!(["AKIANOBODYSKEY", SECRET, ""]));
+    let token = ask(&emulator, &project, "token()").as_str().unwrap().to_owned();
+    assert!(token.len() >= 32, "{token}");
+    assert_eq!(ask(&emulator, &project, "oct(os.stat('/run/agentcore/token').st_mode & 0o777)"), "0o600");
+    for (expression, status) in [
+        ("credentials(token())", 200),
+        ("credentials(None)", 401),
+        ("credentials('wrong')", 401),
+        ("fetch(os.environ['AWS_CONTAINER_CREDENTIALS_FULL_URI'] + '/x')", 404),
+        ("tunnel('192.0.2.1:80', ['127.0.0.1', 64642])", 403),
+    ] {
+        let answer = ask(&emulator, &project, expression);
+        assert_eq!(answer[0], status, "{expression}: {answer}");
+        assert_eq!(answer[1].as_str().unwrap().contains(SECRET), status == 200, "{expression}: {answer}");
+    }
+    // The token of one session is none in another.
+    let theirs = ask_as(&emulator, &project, "two", &format!("credentials('{token}')"));
+    assert_eq!(theirs[0], 401, "{theirs}");
+
+    // What listings show, inside and outside, is neither secret.
+    for what in ["environ", "cmdline"] {
+        let inside = ask(&emulator, &project, &format!("proc('{what}')"));
+        let inside = inside.as_str().unwrap();
+        assert!(inside.contains(if what == "environ" { "AWS_CONTAINER" } else { "python3" }), "{inside}");
+        assert!(!inside.contains(SECRET) && !inside.contains(&token), "{what} inside: {inside}");
+        for process in std::fs::read_dir("/proc").unwrap().filter_map(Result::ok) {
+            let text = std::fs::read(process.path().join(what)).unwrap_or_default();
+            let text = String::from_utf8_lossy(&text);
+            // The command above that carried the token as an argument was this test's own.
+            assert!(!text.contains(SECRET) && !text.contains(&token), "{what} of {process:?}");
+        }
+    }
+    let kept =
+        Command::new("grep").args(["-rlae", SECRET, "-e", &token]).arg(emulator.home()).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&kept.stdout), "", "the emulator keeps secrets in files");
+}
+
+#[test]
+fn an_agent_has_the_credentials_of_its_runtimes_role() {
+    const TEST: &str = "network::an_agent_has_the_credentials_of_its_runtimes_role";
+    if !python_is_here(TEST) {
+        return;
+    }
+    let role = "arn:aws:iam::123456789012:role/coder";
+    let (endpoint, asked) = token_service();
+    let environment = [
+        ("AWS_CONFIG_FILE", "/dev/null"),
+        ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
+        ("AWS_ACCESS_KEY_ID", "AKIABASE"),
+        ("AWS_SECRET_ACCESS_KEY", "base"),
+        ("AWS_ENDPOINT_URL_STS", endpoint.as_str()),
+    ];
+    let emulator = Emulator::start_with(&["--aws-identity", "role"], &environment);
+    let project = Project::new("deaf", "traveller", json!({ "aws": { "execution_role": role } }));
+    std::fs::write(project.path().join("probe.py"), PROBE).unwrap();
+    emulator.run(project.path(), &["local", "deploy"]);
+    for session in ["one", "one", "two"] {
+        let answer = ask_as(&emulator, &project, session, "credentials(token())");
+        assert_eq!(answer[0], 200, "{answer}");
+        let found: Value = serde_json::from_str(answer[1].as_str().unwrap()).unwrap();
+        assert_eq!(found["AccessKeyId"], "ASIAROLE");
+        assert_eq!(found["Token"], "role-token");
+        assert_eq!(found["Expiration"], "2099-01-01T00:00:00.000Z");
+    }
+    let asked = asked.lock().unwrap().clone();
+    assert_eq!(asked.len(), 1, "credentials that last are asked for once: {asked:?}");
+    assert!(asked[0].contains("Action=AssumeRole") && asked[0].contains("role%2Fcoder"), "{asked:?}");
+    // A project without a role.
+    let bare = self::project();
+    std::fs::write(
+        bare.path().join(".bedrock_agentcore.yaml"),
+        "agents: {bare: {name: bare, entrypoint: main.py}}",
+    )
+    .unwrap();
+    emulator.run(bare.path(), &["local", "deploy"]);
+    let answer = ask(&emulator, &bare, "credentials(token())");
+    assert_eq!(answer[0], 502, "{answer}");
+    assert!(answer[1].as_str().unwrap().contains("execution_role"), "{answer}");
+}
+
+/// A server that gives everybody the role's credentials, and what it was asked.
+fn token_service() -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let heard = asked.clone();
+    // Ends with the test process.
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut reader = BufReader::new(stream.unwrap());
+            let mut length = 0;
+            let mut line = String::new();
+            while reader.read_line(&mut line).unwrap_or(0) > 2 {
+                let lower = line.to_ascii_lowercase();
+                if let Some(value) = lower.strip_prefix("content-length:") {
+                    length = value.trim().parse().unwrap();
+                }
+                line.clear();
+            }
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body).unwrap();
+            heard.lock().unwrap().push(String::from_utf8(body).unwrap());
+            let answer = "<AssumeRoleResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\">\
+                <AssumeRoleResult><Credentials><AccessKeyId>ASIAROLE</AccessKeyId>\
+                <SecretAccessKey>role-secret</SecretAccessKey><SessionToken>role-token</SessionToken>\
+                <Expiration>2099-01-01T00:00:00Z</Expiration></Credentials></AssumeRoleResult>\
+                </AssumeRoleResponse>";
+            let head = format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: text/xml\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+                answer.len()
+            );
+            let mut stream = reader.into_inner();
+            stream.write_all((head + answer).as_bytes()).unwrap();
+        }
+    });
+    (endpoint, asked)
+}
+
+#[test]
+fn an_identity_that_is_not_set_up_is_refused_at_once() {
+    let home = support::short_temp_dir();
+    let up = |words: &[&str]| {
+        support::clean(support::BIN)
+            .env("AGENTCORE_HOME", home.path())
+            .env("AWS_CONFIG_FILE", "/dev/null")
+            .env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+            .args(["local", "up", "--aws-identity"])
+            .args(words)
+            .output()
+            .unwrap()
+    };
+    for (words, code, said) in [
+        (&["profile", "nobody"][..], 1, "aws configure --profile nobody"),
+        (&["role"], 1, "default credential"),
+        (&["profile"], 2, "--aws-identity profile NAME"),
+        (&["somebody"], 2, "`somebody` is no identity"),
+    ] {
+        let output = up(words);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{words:?}: {errors}");
+        assert!(errors.contains("error: ") && errors.contains(said), "{words:?}: {errors}");
+    }
 }

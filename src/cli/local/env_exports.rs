@@ -82,6 +82,7 @@ mod tests {
             region: "us-west-2".into(),
             account: "000000000000".into(),
             network: "on".to_owned(),
+            aws_identity: "none".to_owned(),
             started_at: "now".into(),
             runtimes: 0,
             live_sessions: 0,

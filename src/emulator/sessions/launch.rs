@@ -103,7 +103,7 @@ async fn try_launch(
     record.last_activity_at = now;
     entry.touch();
 
-    let way = shared.config.egress.open();
+    let way = shared.config.egress.open(&target.spec.role_arn);
     let spec = compute_spec(shared, &record, &target.spec, &bundle, way.as_ref());
     let storage_ready = spec.early_mount || spec.storage.is_none();
     let (saved, made) =
