@@ -141,9 +141,9 @@ impl EmbeddedEngine {
                 Some(_) => return Err(unexpected()),
                 None => return Err(EngineError::Start("the launcher ended without a word".to_owned())),
             };
-            // While the handle is held the number cannot be another process's.
-            let record =
-                Record { pid, start_time: start_time(pid).ok_or_else(unexpected)?, boot_id: boot_id()? };
+            // None of one that has failed already; its reason comes next. One that is there keeps its number while it
+            // has not been waited for, which its launcher does after its end only.
+            let start_time = start_time(pid);
             let listener = match line.receive::<LaunchReport>().await? {
                 Some((LaunchReport::Ready, fds)) => fds.into_iter().next(),
                 Some((LaunchReport::Failed { failure }, _)) => return Err(classify(&failure)),
@@ -154,6 +154,7 @@ impl EmbeddedEngine {
                 return Err(unexpected());
             }
             let listener = listener.map(compute::listener).transpose()?;
+            let record = Record { pid, start_time: start_time.ok_or_else(unexpected)?, boot_id: boot_id()? };
             let record = serde_json::to_string(&record).map_err(|e| EngineError::Start(e.to_string()))?;
             Ok(EmbeddedCompute::new(line, child, process, ComputeRecord(record), pipe_owner, listener))
         };
