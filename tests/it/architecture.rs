@@ -18,8 +18,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("helper", &["model"]),
     ("project", &["model"]),
     ("aws", &["model"]),
+    ("egress", &["model"]),
     ("engine", &["model", "helper"]),
-    ("emulator", &["model", "artifacts", "storage", "engine"]),
+    ("emulator", &["model", "artifacts", "egress", "storage", "engine"]),
     ("server", &["model", "wire", "emulator"]),
     (
         "cli",
@@ -31,6 +32,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "helper",
             "project",
             "aws",
+            "egress",
             "engine",
             "emulator",
             "server",
@@ -89,6 +91,7 @@ const OWNERS: &[Owner] = &[
         pattern: r"\bhyper(_util)?\b",
         places: &[
             ("src/server/", "the listeners"),
+            ("src/egress/", "the proxy of sessions, a server and a client"),
             ("src/engine/agent_http.rs", "the client of the agent's protocol"),
             ("src/cli/", "the client of the admin socket, and the agent of `local demo`"),
             ("src/aws/error.rs", "asks the connector's error whether a connection was ever made"),
@@ -110,6 +113,7 @@ const OWNERS: &[Owner] = &[
             ("src/engine/embedded.rs", "namespaces and mounts"),
             ("src/server/slots.rs", "asks how many descriptors there are"),
             ("src/server/peer.rs", "asks the kernel whose connection it is"),
+            ("src/egress/", "lists this machine's addresses, and keeps connections of the proxy alive"),
             ("src/storage/", "makes storage durable and gives it to its owner"),
             ("src/artifacts/", "makes bundles durable, and locks an environment while it is made"),
             ("src/emulator/sessions/launch.rs", "knows signals by name for messages; makes no call"),
@@ -153,6 +157,7 @@ const OWNERS: &[Owner] = &[
         places: &[
             ("src/engine/", "computes are used by async code"),
             ("src/emulator/", "a task per session"),
+            ("src/egress/", "a task per connection of a session to the network"),
             ("src/server/", "listens and answers"),
             ("src/storage/", "file work off the async threads"),
             ("src/aws/", "the SDK is async"),

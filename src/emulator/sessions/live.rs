@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::actor::{Actor, Message};
 use super::gate::Gate;
 use super::{Need, Shared};
+use crate::egress::Serving;
 use crate::emulator::clock::Clock;
 use crate::emulator::store::sessions::SessionRecord;
 use crate::engine::agent_http::{AgentClient, AgentRequest, AgentResponse, CallError};
@@ -30,6 +31,8 @@ pub(super) struct Live {
     pub(super) storage_ready: AtomicBool,
     /// Cancelled when the compute is being ended.
     pub(super) cut: CancellationToken,
+    /// The compute's way out, served as long as this lives.
+    pub(super) _outside: Option<Serving>,
 }
 
 /// A known session. Only its task writes here, but for the time of last activity.

@@ -330,6 +330,7 @@ impl Targets for DoubleTargets {
                     runtime: "PYTHON_3_13".into(),
                     entry_point: vec!["main.py".into()],
                 },
+                role_arn: "arn:aws:iam::123456789012:role/agent".into(),
                 protocol: ServerProtocol::Http,
                 port: 8080,
                 lifecycle: Lifecycle::new(Some(60), Some(600)).unwrap(),
