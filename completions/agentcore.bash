@@ -928,7 +928,7 @@ _agentcore() {
             return 0
             ;;
         agentcore__subcmd__local__subcmd__up)
-            opts="-q -v -h --port --engine --early-mount --grace --conflicts --ready-delay --init-timeout --region --account --foreground --detached --home --output --color --quiet --verbose --config --agent --help"
+            opts="-q -v -h --port --engine --early-mount --grace --conflicts --ready-delay --init-timeout --region --account --foreground --watch --detached --home --output --color --quiet --verbose --config --agent --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

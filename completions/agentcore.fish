@@ -94,6 +94,7 @@ complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_se
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l agent -d 'Agent of the project' -r
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l early-mount -d 'Show session storage from the start of a compute instead of from its first call'
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l foreground -d 'Stay in the foreground until Ctrl-C'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l watch -d 'Watch the project here, and restart its running sessions as soon as their code changes'
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l detached -d 'Leave the terminal\'s session'
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -s q -l quiet -d 'Say less on standard error'
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -s v -l verbose -d 'Say more on standard error; twice for more'

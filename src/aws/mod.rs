@@ -22,7 +22,7 @@ mod data;
 mod error;
 mod retry;
 
-pub use control::{ControlClient, RuntimeSettings, RuntimeSummary, Written};
+pub use control::{ControlClient, Difference, RuntimeSettings, RuntimeSummary, Written};
 pub use data::{Answer, CommandCall, CommandStream, DataClient, InvokeCall, SessionCall};
 pub use error::AwsError;
 

@@ -63,6 +63,8 @@ pub enum EndReason {
     StartFailed,
     /// The agent or its compute ended by itself.
     Exited,
+    /// Restarted on changed code.
+    SourceChanged,
     /// The runtime or the endpoint was deleted.
     Deleted,
     /// The emulator was shut down.
@@ -80,6 +82,7 @@ impl EndReason {
             Self::MaxLifetime => "maxLifetime",
             Self::StartFailed => "startFailed",
             Self::Exited => "exited",
+            Self::SourceChanged => "sourceChanged",
             Self::Deleted => "deleted",
             Self::Shutdown => "shutdown",
             Self::EmulatorCrashed => "emulatorCrashed",

@@ -7,7 +7,7 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use futures_util::StreamExt;
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderValue};
@@ -15,9 +15,11 @@ use serde::Deserialize;
 use tokio::sync::watch;
 
 use crate::emulator::Emulator;
-use crate::emulator::sessions::{LogEntry, LogFilter, SessionError, SessionView};
+use crate::emulator::sessions::{LogEntry, LogFilter, SessionError, SessionView, SourceError};
 use crate::model::{EndpointName, RuntimeId, SessionId, SessionKey, SessionState};
-use crate::wire::admin::{Advance, ClockState, LogLine, Pruned, Session, SessionStorage, Status};
+use crate::wire::admin::{
+    Advance, ChangeSource, ClockState, LogLine, Pruned, Session, SessionStorage, SourceChanged, Status,
+};
 
 struct Admin {
     emulator: Arc<Emulator>,
@@ -34,6 +36,7 @@ pub(super) fn router(emulator: Arc<Emulator>, endpoint: String, stop: watch::Sen
         .route("/sessions", get(sessions))
         .route("/sessions/prune", post(prune))
         .route("/sessions/{runtime}/{endpoint}/{session}", get(session).delete(remove))
+        .route("/runtimes/{runtime}/source", put(change_source))
         .route("/clock", get(clock))
         .route("/clock/advance", post(advance))
         .route("/clock/reset", post(reset))
@@ -89,6 +92,33 @@ async fn prune(State(admin): Shared) -> Response {
             json(&Pruned { sessions: pruned.sessions, storages: pruned.storages, bytes: pruned.bytes })
         }
         Err(e) => error(&e),
+    }
+}
+
+async fn change_source(State(admin): Shared, Path(runtime): Path<String>, body: Bytes) -> Response {
+    let Ok(runtime) = runtime.parse::<RuntimeId>() else {
+        return failure(StatusCode::NOT_FOUND, &format!("no agent runtime `{runtime}`"));
+    };
+    let wanted: ChangeSource = match serde_json::from_slice(&body) {
+        Ok(wanted) => wanted,
+        Err(e) => return failure(StatusCode::BAD_REQUEST, &e.to_string()),
+    };
+    let sessions = &admin.emulator.sessions;
+    match sessions.change_source(&runtime, wanted.version, wanted.bundle, wanted.restart).await {
+        Ok(change) => json(&SourceChanged {
+            changed: change.changed,
+            outdated: change.outdated,
+            restarted: change.restarted,
+        }),
+        Err(e) => {
+            let status = match &e {
+                SourceError::NoRuntime(_) => StatusCode::NOT_FOUND,
+                SourceError::OtherVersion { .. } => StatusCode::CONFLICT,
+                SourceError::Bundle(_) => StatusCode::BAD_REQUEST,
+                SourceError::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            };
+            failure(status, &e.to_string())
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 //! | `GET /sessions/{runtimeId}/{endpoint}/{sessionId}` | [`Session`] |
 //! | `DELETE /sessions/{runtimeId}/{endpoint}/{sessionId}` | 204; ends the compute, deletes the storage |
 //! | `POST /sessions/prune` | [`Pruned`]; forgets expired sessions and deletes replaced storage |
+//! | `PUT /runtimes/{runtimeId}/source` with [`ChangeSource`] | [`SourceChanged`]; computes of that version run that bundle from now on |
 //! | `GET /clock` · `POST /clock/advance` with [`Advance`] · `POST /clock/reset` | [`ClockState`] |
 //! | `GET /logs?runtimeId=&sessionId=&follow=true` | NDJSON of [`LogLine`] |
 //! | `POST /shutdown` | 202; the emulator stops every session with grace and ends |
@@ -80,6 +81,29 @@ pub struct Pruned {
     pub sessions: usize,
     pub storages: usize,
     pub bytes: u64,
+}
+
+/// Code that computes of a version run from now on.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ChangeSource {
+    pub version: Version,
+    /// Its hash in the artifact store.
+    pub bundle: String,
+    /// Computes that run other code are ended and started again at once.
+    #[serde(default)]
+    pub restart: bool,
+}
+
+/// What became of changed code.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceChanged {
+    /// Computes from now on run other code than computes until now.
+    pub changed: bool,
+    /// Running computes with other code, and those of them that were restarted.
+    pub outdated: usize,
+    pub restarted: usize,
 }
 
 /// The clock.

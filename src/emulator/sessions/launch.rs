@@ -78,7 +78,8 @@ async fn try_launch(
     }
     let key = &entry.key;
     let target = shared.targets.current(&key.runtime, &key.endpoint).ok_or(SessionError::Unknown)?;
-    let bundle = find_bundle(shared, &target.spec).await?;
+    let code = shared.bundle(&target);
+    let bundle = find_bundle(shared, &target.spec, code.clone()).await?;
     let argv = command_line(&bundle.manifest, &target.spec.artifact.entry_point, |p| p.exists());
 
     let now = shared.clock.now();
@@ -128,6 +129,7 @@ async fn try_launch(
     let live = Live {
         compute,
         agent: AgentClient::new(target.spec.port),
+        bundle: code,
         gate: Gate::default(),
         agent_ready: AtomicBool::new(false),
         storage_ready: AtomicBool::new(storage_ready),
@@ -187,15 +189,15 @@ async fn fit_storage(
     Ok(aside)
 }
 
-async fn find_bundle(shared: &Shared, spec: &RuntimeSpec) -> Result<Bundle, SessionError> {
+async fn find_bundle(shared: &Shared, spec: &RuntimeSpec, key: String) -> Result<Bundle, SessionError> {
     if spec.artifact.bucket != BUCKET {
         let bucket = &spec.artifact.bucket;
         return Err(failed(format!(
             "the code of this runtime is in bucket `{bucket}`, not in the emulator's own store"
         )));
     }
-    let (artifacts, prefix) = (shared.artifacts.clone(), spec.artifact.prefix.clone());
-    let found = tokio::task::spawn_blocking(move || artifacts.find(&prefix)).await;
+    let artifacts = shared.artifacts.clone();
+    let found = tokio::task::spawn_blocking(move || artifacts.find(&key)).await;
     found.map_err(failed)?.map_err(failed)
 }
 
@@ -379,6 +381,7 @@ fn words(reason: EndReason) -> &'static str {
         EndReason::MaxLifetime => "longest lifetime reached",
         EndReason::StartFailed => "the start failed",
         EndReason::Exited => "the agent or its compute ended",
+        EndReason::SourceChanged => "restarted on changed code",
         EndReason::Deleted => "deleted",
         EndReason::Shutdown => "the emulator is shut down",
         EndReason::EmulatorCrashed => "the emulator crashed",

@@ -23,6 +23,8 @@ use crate::model::{SessionId, SessionKey, SessionState, Timestamp};
 pub(super) struct Live {
     pub(super) compute: Box<dyn Compute>,
     pub(super) agent: AgentClient,
+    /// The code it runs.
+    pub(super) bundle: String,
     pub(super) gate: Gate,
     /// The agent has answered a ping and has not ended.
     pub(super) agent_ready: AtomicBool,
@@ -83,6 +85,11 @@ impl Entry {
         }
         self.touch();
         Some(Lease { entry: self.clone(), live })
+    }
+
+    /// The compute as calls see it.
+    pub(super) fn live(&self) -> Option<Arc<Live>> {
+        self.live.read().clone()
     }
 
     /// Shows a compute to calls, or withdraws it.

@@ -75,11 +75,13 @@ mod gate;
 mod launch;
 mod lifecycle;
 mod live;
+mod sources;
 #[cfg(test)]
 mod tests;
 
 pub use super::logs::{LogEntry, LogFilter};
 pub use live::{Cut, Lease};
+pub use sources::{SourceChange, SourceError};
 
 /// Time between two looks for storage that has expired, besides every move of the clock. [ours]
 const EXPIRY_LOOK: Duration = Duration::from_secs(3600);
@@ -200,6 +202,8 @@ struct Shared {
     config: EmulatorConfig,
     logs: Logs,
     entries: RwLock<HashMap<SessionKey, Arc<Entry>>>,
+    /// Code that computes of a runtime's version run in place of the version's own.
+    sources: RwLock<HashMap<RuntimeId, (Version, String)>>,
     shutting_down: AtomicBool,
     /// Cancelled when [`Sessions`] is dropped: no task outlives it.
     dropped: CancellationToken,
@@ -285,6 +289,7 @@ impl Sessions {
         let home = |source| StoreError::Home { path: config.home.clone(), source };
         let logs = Logs::below(&config.home, clock.clone()).map_err(home)?;
         let records = store.sessions().await?;
+        let sources = store.changed_sources().await?.into_iter().map(|s| (s.runtime, (s.version, s.bundle)));
         let shared = Arc::new(Shared {
             store,
             targets,
@@ -295,6 +300,7 @@ impl Sessions {
             config,
             logs,
             entries: RwLock::default(),
+            sources: RwLock::new(sources.collect()),
             shutting_down: AtomicBool::new(false),
             dropped: CancellationToken::new(),
             recovery: Semaphore::new(RECOVERIES_AT_A_TIME),
@@ -453,6 +459,7 @@ impl Sessions {
             Ok(tree) => self.shared.delete_tree(tree).await,
             Err(e) => tracing::warn!("storage of `{id}` could not be deleted: {e}"),
         }
+        self.shared.forget_source(id).await;
         self.shared.logs.forget_runtime(id).await;
     }
 

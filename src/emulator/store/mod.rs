@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 pub mod runtimes;
 pub mod sessions;
+pub mod sources;
 
 /// Version of the schema this program writes (`PRAGMA user_version`).
 pub const SCHEMA_VERSION: i64 = 1;
@@ -163,13 +164,14 @@ fn open(path: &Path) -> Result<Connection, StoreError> {
     match found {
         0 => {
             let transaction = connection.transaction()?;
-            for tables in [META_TABLES, runtimes::TABLES, sessions::TABLES] {
+            for tables in [META_TABLES, runtimes::TABLES, sessions::TABLES, sources::TABLES] {
                 transaction.execute_batch(tables)?;
             }
             transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
             transaction.commit()?;
         }
-        SCHEMA_VERSION => {}
+        // Tables that schema 1 got before its first release.
+        SCHEMA_VERSION => connection.execute_batch(sources::TABLES).map_err(fail)?,
         found => return Err(StoreError::Newer { path: path.to_owned(), found }),
     }
     Ok(connection)
