@@ -63,7 +63,7 @@ struct Running {
     phase: Phase,
     cut: Cut,
     /// Held so that the session counts as active while the command runs.
-    _lease: Lease,
+    lease: Lease,
 }
 
 #[derive(Clone, Copy)]
@@ -121,7 +121,7 @@ impl Running {
             sent: 0,
             phase: Phase::Begin,
             cut: lease.cut(),
-            _lease: lease,
+            lease,
         }
     }
 
@@ -160,6 +160,9 @@ impl Running {
                         self.leave_background_children();
                         self.phase = Phase::Done;
                         let status = CommandStatus::Completed;
+                        if exit.shell_code() == 0 {
+                            self.lease.answered();
+                        }
                         return Some(Ok(CommandEvent::Stop { exit_code: exit.shell_code(), status }));
                     }
                 },

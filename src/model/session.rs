@@ -49,8 +49,37 @@ impl SessionState {
         [Self::Provisioning, Self::Ready, Self::Stopping, Self::Stopped, Self::Expired];
 }
 
+/// Why a session lost its storage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ResetReason {
+    /// It started on another version.
+    NewVersion,
+    /// Nobody called it for as long as storage is kept.
+    Expired,
+    /// The storage's directory had gone.
+    Missing,
+    /// Somebody removed the session.
+    Removed,
+}
+
+impl ResetReason {
+    /// The reason's word in JSON and in the store.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NewVersion => "newVersion",
+            Self::Expired => "expired",
+            Self::Missing => "missing",
+            Self::Removed => "removed",
+        }
+    }
+
+    /// Every reason.
+    pub const ALL: [ResetReason; 4] = [Self::NewVersion, Self::Expired, Self::Missing, Self::Removed];
+}
+
 /// Why a compute was ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum EndReason {
     /// StopRuntimeSession.

@@ -18,7 +18,8 @@ use crate::emulator::Emulator;
 use crate::emulator::sessions::{LogEntry, LogFilter, SessionError, SessionView, SourceError};
 use crate::model::{EndpointName, RuntimeId, SessionId, SessionKey, SessionState};
 use crate::wire::admin::{
-    Advance, ChangeSource, ClockState, LogLine, Pruned, Session, SessionStorage, SourceChanged, Status,
+    Advance, ChangeSource, ClockState, FirstAnswers, LogLine, Pruned, RuntimeStats, Session, SessionStats,
+    SessionStorage, SourceChanged, Stats, Status, Totals,
 };
 
 struct Admin {
@@ -37,6 +38,7 @@ pub(super) fn router(emulator: Arc<Emulator>, endpoint: String, stop: watch::Sen
         .route("/sessions/prune", post(prune))
         .route("/sessions/{runtime}/{endpoint}/{session}", get(session).delete(remove))
         .route("/runtimes/{runtime}/source", put(change_source))
+        .route("/stats", get(stats))
         .route("/clock", get(clock))
         .route("/clock/advance", post(advance))
         .route("/clock/reset", post(reset))
@@ -92,6 +94,58 @@ async fn prune(State(admin): Shared) -> Response {
             json(&Pruned { sessions: pruned.sessions, storages: pruned.storages, bytes: pruned.bytes })
         }
         Err(e) => error(&e),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct StatsQuery {
+    runtime_id: Option<RuntimeId>,
+}
+
+async fn stats(State(admin): Shared, Query(query): Query<StatsQuery>) -> Response {
+    match admin.emulator.sessions.stats(query.runtime_id).await {
+        Ok(stats) => json(&Stats {
+            runtimes: stats
+                .runtimes
+                .into_iter()
+                .map(|(runtime_id, (sessions, all))| RuntimeStats {
+                    runtime_id,
+                    sessions,
+                    totals: totals(all),
+                })
+                .collect(),
+            sessions: stats
+                .sessions
+                .into_iter()
+                .map(|(key, all)| SessionStats {
+                    session_id: key.session,
+                    name: None,
+                    runtime_id: key.runtime,
+                    qualifier: key.endpoint,
+                    totals: totals(all),
+                })
+                .collect(),
+        }),
+        Err(e) => failure(StatusCode::INTERNAL_SERVER_ERROR, &e.to_string()),
+    }
+}
+
+fn totals(all: crate::emulator::sessions::Totals) -> Totals {
+    let answers = |answers: crate::emulator::sessions::FirstAnswers| FirstAnswers {
+        count: answers.count,
+        median_millis: answers.median_millis,
+    };
+    Totals {
+        starts: all.starts,
+        resumes: all.resumes,
+        files_found: all.files_found,
+        bytes_found: all.bytes_found,
+        first_answer_after_start: answers(all.fresh),
+        first_answer_after_resume: answers(all.resumed),
+        resets: all.resets.into_iter().map(|(why, n)| (why.as_str().to_owned(), n)).collect(),
+        ends: all.ends.into_iter().map(|(why, n)| (why.as_str().to_owned(), n)).collect(),
+        setup_saved_millis: all.saved_millis,
     }
 }
 

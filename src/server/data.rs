@@ -276,13 +276,16 @@ fn payload_too_large() -> AwsError {
 struct LeasedBody {
     inner: AgentBody,
     cut: Pin<Box<dyn Future<Output = ()> + Send>>,
-    _lease: Lease,
+    lease: Lease,
 }
 
 impl LeasedBody {
     fn new(inner: AgentBody, lease: Lease) -> Self {
         let mut cut: Cut = lease.cut();
-        Self { inner, cut: Box::pin(async move { cut.wait().await }), _lease: lease }
+        if http_body::Body::is_end_stream(&inner) {
+            lease.answered();
+        }
+        Self { inner, cut: Box::pin(async move { cut.wait().await }), lease }
     }
 }
 
@@ -296,6 +299,10 @@ impl http_body::Body for LeasedBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         if let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(cx) {
+            let well = !matches!(frame, Some(Err(_)));
+            if well && (frame.is_none() || this.inner.is_end_stream()) {
+                this.lease.answered();
+            }
             return Poll::Ready(frame.map(|f| f.map_err(Into::into)));
         }
         if this.cut.poll_unpin(cx).is_ready() {

@@ -294,6 +294,51 @@ fn a_watched_project_restarts_its_sessions_and_keeps_their_files() {
 }
 
 #[test]
+fn stats_tell_what_persistence_did() {
+    let Some(world) = World::new() else { return };
+    assert_eq!(world.json(&["session", "stats"]), serde_json::json!({ "runtimes": [], "sessions": [] }));
+    // A set-up of 1 s that is spared where its result is found.
+    let setup = "        if not __import__(\"os\").path.exists(\"/mnt/workspace/set-up\"):\n            \
+                 __import__(\"time\").sleep(1)\n            open(\"/mnt/workspace/set-up\", \"w\").close()\n        \
+                 notes = remember(prompt)\n";
+    edit(&world, "        notes = remember(prompt)\n", setup);
+    for _ in 0..3 {
+        world.ok(&["invoke", "hello", "--session", "s"]);
+        world.ok(&["stop"]);
+    }
+    let stats = world.json(&["session", "stats", "s"]);
+    let number = |value: &Value| value.as_i64().unwrap_or_else(|| panic!("{stats}"));
+    assert_eq!(
+        (stats["name"].as_str(), number(&stats["starts"]), number(&stats["resumes"])),
+        (Some("s"), 1, 2)
+    );
+    // The notes and the mark of the set-up, 6 and 12 bytes of notes.
+    assert_eq!((number(&stats["filesFound"]), number(&stats["bytesFound"])), (4, 18));
+    let (fresh, resumed) = (&stats["firstAnswerAfterStart"], &stats["firstAnswerAfterResume"]);
+    assert_eq!((number(&fresh["count"]), number(&resumed["count"])), (1, 2));
+    assert!(number(&fresh["medianMillis"]) >= 1000, "{stats}");
+    assert!(number(&resumed["medianMillis"]) < number(&fresh["medianMillis"]), "{stats}");
+    assert!(number(&stats["setupSavedMillis"]) > 500, "{stats}");
+    assert_eq!(stats["ends"], serde_json::json!({ "requested": 3 }));
+    assert_eq!(stats["resets"], serde_json::json!({}));
+
+    // A version and a removal reset storage; what happened is known after a restart of the emulator too.
+    world.ok(&["deploy", "--force"]);
+    world.ok(&["exec", "--", "true"]);
+    world.ok(&["session", "rm", "s"]);
+    world.ok(&["down"]);
+    let stats = world.json(&["session", "stats"]);
+    let (session, runtime) = (&stats["sessions"][0], &stats["runtimes"][0]);
+    assert_eq!(session["resets"], serde_json::json!({ "newVersion": 1, "removed": 1 }), "{stats}");
+    // The command was the first answer of its compute.
+    assert_eq!(session["firstAnswerAfterStart"]["count"], 2, "{stats}");
+    assert_eq!((runtime["sessions"].as_i64(), runtime["starts"].as_i64()), (Some(1), Some(2)), "{stats}");
+    let text = world.ok(&["session", "stats"]);
+    assert!(text.contains("2 files, 9 B") && text.contains("(1 session)"), "{text}");
+    assert_eq!(world.local(&["session", "stats", "nobody"]).status, 1);
+}
+
+#[test]
 fn an_agent_that_dies_shows_its_last_words() {
     let Some(world) = World::new() else { return };
     world.place.write("coder/main.py", "import sys\nprint('half way')\nraise SystemExit('no such model')\n");

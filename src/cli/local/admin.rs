@@ -13,7 +13,7 @@ use tokio::net::UnixStream;
 use super::super::exit::{Class, Failure};
 use crate::model::{RuntimeId, SessionId, SessionKey};
 use crate::wire::admin::{
-    Advance, ChangeSource, ClockState, LogLine, Pruned, Session, SourceChanged, Status,
+    Advance, ChangeSource, ClockState, LogLine, Pruned, Session, SourceChanged, Stats, Status,
 };
 
 /// Longest answer that is read as a whole. [ours: a list of 100,000 sessions]
@@ -99,6 +99,10 @@ impl Admin {
 
     pub(crate) async fn remove_session(&self, key: &SessionKey) -> Result<(), AdminError> {
         self.send(Method::DELETE, &session_path(key), None).await.map(drop)
+    }
+
+    pub(crate) async fn stats(&self) -> Result<Stats, AdminError> {
+        self.json(Method::GET, "/stats", None).await
     }
 
     pub(crate) async fn prune(&self) -> Result<Pruned, AdminError> {

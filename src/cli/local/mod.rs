@@ -20,6 +20,7 @@ mod memory;
 mod session;
 mod source;
 mod sse;
+mod stats;
 mod status;
 mod stop;
 mod target;

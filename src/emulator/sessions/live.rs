@@ -12,8 +12,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::actor::{Actor, Message};
 use super::gate::Gate;
+use super::stats::Events;
 use super::{Need, Shared};
 use crate::emulator::clock::Clock;
+use crate::emulator::store::events::Happening;
 use crate::emulator::store::sessions::SessionRecord;
 use crate::engine::agent_http::{AgentClient, AgentError, AgentRequest, AgentResponse};
 use crate::engine::{Compute, EngineError, Process, ProcessSpec};
@@ -25,6 +27,8 @@ pub(super) struct Live {
     pub(super) agent: AgentClient,
     /// The code it runs.
     pub(super) bundle: String,
+    /// What is measured of it.
+    pub(super) measure: Measure,
     pub(super) gate: Gate,
     /// The agent has answered a ping and has not ended.
     pub(super) agent_ready: AtomicBool,
@@ -32,6 +36,17 @@ pub(super) struct Live {
     pub(super) storage_ready: AtomicBool,
     /// Cancelled when the compute is being ended.
     pub(super) cut: CancellationToken,
+}
+
+/// The measure of a compute: the time to its first answer.
+pub(super) struct Measure {
+    pub(super) events: Arc<Events>,
+    /// When its start was begun.
+    pub(super) begun: std::time::Instant,
+    /// It found the storage of an earlier compute.
+    pub(super) resumed: bool,
+    /// It has been taken, or means nothing.
+    pub(super) done: AtomicBool,
 }
 
 /// A known session. Only its task writes here, but for the time of last activity.
@@ -195,6 +210,21 @@ impl Lease {
     /// Starts a process in the session.
     pub async fn spawn(&self, spec: ProcessSpec) -> Result<Process, EngineError> {
         self.live.compute.spawn(spec).await
+    }
+
+    /// Says that the call was answered to its end and well. The first one of a compute is measured.
+    pub fn answered(&self) {
+        let measure = &self.live.measure;
+        if !measure.done.load(Ordering::Relaxed) && !measure.done.swap(true, Ordering::Relaxed) {
+            let millis = u64::try_from(measure.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let what = Happening::Answered { resumed: measure.resumed, millis };
+            measure.events.note(&self.entry.key, self.entry.clock.now(), what);
+        }
+    }
+
+    /// Takes no measure of this compute: it was not started for a call.
+    pub(super) fn unmeasured(&self) {
+        self.live.measure.done.store(true, Ordering::Relaxed);
     }
 
     /// Resolves when the session is being ended: open streams must then end with an error. Cheap to clone futures of.

@@ -76,12 +76,14 @@ mod launch;
 mod lifecycle;
 mod live;
 mod sources;
+mod stats;
 #[cfg(test)]
 mod tests;
 
 pub use super::logs::{LogEntry, LogFilter};
 pub use live::{Cut, Lease};
 pub use sources::{SourceChange, SourceError};
+pub use stats::{FirstAnswers, Stats, Totals};
 
 /// Time between two looks for storage that has expired, besides every move of the clock. [ours]
 const EXPIRY_LOOK: Duration = Duration::from_secs(3600);
@@ -202,6 +204,8 @@ struct Shared {
     config: EmulatorConfig,
     logs: Logs,
     entries: RwLock<HashMap<SessionKey, Arc<Entry>>>,
+    /// What happened and is not kept yet; shared with live computes.
+    events: Arc<stats::Events>,
     /// Code that computes of a runtime's version run in place of the version's own.
     sources: RwLock<HashMap<RuntimeId, (Version, String)>>,
     shutting_down: AtomicBool,
@@ -300,6 +304,7 @@ impl Sessions {
             config,
             logs,
             entries: RwLock::default(),
+            events: Arc::default(),
             sources: RwLock::new(sources.collect()),
             shutting_down: AtomicBool::new(false),
             dropped: CancellationToken::new(),
@@ -325,6 +330,7 @@ impl Sessions {
         shared.spawn(sweep_discarded(shared.clone()));
         shared.spawn(expire_storages(shared.clone()));
         shared.spawn(write_activities(shared.clone()));
+        shared.spawn(stats::keep_at_intervals(shared.clone()));
         Ok(Arc::new(Self { shared }))
     }
 
@@ -460,6 +466,11 @@ impl Sessions {
             Err(e) => tracing::warn!("storage of `{id}` could not be deleted: {e}"),
         }
         self.shared.forget_source(id).await;
+        // Those that wait belong to it too.
+        self.shared.keep_events().await;
+        if let Err(e) = self.shared.store.forget_events(id.clone()).await {
+            tracing::warn!("the statistics of `{id}` could not be forgotten: {e}");
+        }
         self.shared.logs.forget_runtime(id).await;
     }
 
@@ -493,6 +504,7 @@ impl Sessions {
             }
         });
         join_all(stops).await;
+        self.shared.keep_events().await;
         self.shared.logs.flush().await;
     }
 }

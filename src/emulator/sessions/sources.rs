@@ -116,7 +116,10 @@ impl Sessions {
             return false;
         };
         match self.acquire(&target, &entry.key.session, Need::Command).await {
-            Ok(_) => true,
+            Ok(lease) => {
+                lease.unmeasured();
+                true
+            }
             Err(SessionError::ShuttingDown) => false,
             Err(e) => {
                 tracing::warn!("session `{}` could not be restarted: {e}", entry.key.session);

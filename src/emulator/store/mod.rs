@@ -11,6 +11,7 @@ use std::sync::mpsc;
 use rusqlite::{Connection, OptionalExtension, Transaction};
 use tokio::sync::oneshot;
 
+pub mod events;
 pub mod runtimes;
 pub mod sessions;
 pub mod sources;
@@ -164,14 +165,18 @@ fn open(path: &Path) -> Result<Connection, StoreError> {
     match found {
         0 => {
             let transaction = connection.transaction()?;
-            for tables in [META_TABLES, runtimes::TABLES, sessions::TABLES, sources::TABLES] {
+            for tables in [META_TABLES, runtimes::TABLES, sessions::TABLES, sources::TABLES, events::TABLES] {
                 transaction.execute_batch(tables)?;
             }
             transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
             transaction.commit()?;
         }
         // Tables that schema 1 got before its first release.
-        SCHEMA_VERSION => connection.execute_batch(sources::TABLES).map_err(fail)?,
+        SCHEMA_VERSION => {
+            for tables in [sources::TABLES, events::TABLES] {
+                connection.execute_batch(tables).map_err(fail)?;
+            }
+        }
         found => return Err(StoreError::Newer { path: path.to_owned(), found }),
     }
     Ok(connection)
