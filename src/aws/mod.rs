@@ -23,7 +23,7 @@ mod error;
 mod identity;
 mod retry;
 
-pub use control::{ControlClient, RuntimeSettings, RuntimeSummary, Written};
+pub use control::{ControlClient, Difference, RuntimeSettings, RuntimeSummary, Written};
 pub use data::{Answer, CommandCall, CommandStream, DataClient, InvokeCall, SessionCall};
 pub use error::AwsError;
 pub use identity::{Identity, IdentityError, IdentityKind};

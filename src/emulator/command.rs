@@ -265,7 +265,11 @@ impl Running {
             Step::Text(stream, text) => self.delta((stream, text)).transpose(),
             Step::Exit(exit) => {
                 let until = Instant::now() + limits::COMMAND_DRAIN;
-                self.phase = Phase::Drain { exit: exit?, until, left: 2 * PIPE_BYTES };
+                let exit = exit?;
+                if let (0, Some(lease)) = (exit.shell_code(), &self.lease) {
+                    lease.answered();
+                }
+                self.phase = Phase::Drain { exit, until, left: 2 * PIPE_BYTES };
                 self.leave_background_children();
                 Ok(None)
             }

@@ -22,5 +22,7 @@ pub use ids::{
 };
 pub use names::session_id_for_name;
 pub use runtime::{ArtifactRef, HeaderAllowlist, Lifecycle, LifecycleError, RuntimeSpec, ServerProtocol};
-pub use session::{EndReason, SessionEvent, SessionKey, SessionState, TransitionError, transition};
+pub use session::{
+    EndReason, ResetReason, SessionEvent, SessionKey, SessionState, TransitionError, transition,
+};
 pub use time::{ParseDurationError, Timestamp, format_duration, parse_duration};

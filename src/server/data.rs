@@ -331,12 +331,15 @@ struct LeasedBody {
     cut: Cut,
     /// Wakes a body that waits; made when it first has to.
     woken: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
-    _lease: Lease,
+    lease: Lease,
 }
 
 impl LeasedBody {
     fn new(inner: AgentBody, lease: Lease) -> Self {
-        Self { inner, cut: lease.cut(), woken: None, _lease: lease }
+        if http_body::Body::is_end_stream(&inner) {
+            lease.answered();
+        }
+        Self { inner, cut: lease.cut(), woken: None, lease }
     }
 }
 
@@ -363,6 +366,12 @@ impl http_body::Body for LeasedBody {
             if woken.poll_unpin(cx).is_ready() {
                 return Poll::Ready(Some(Err("the session was stopped".into())));
             }
+        }
+        if let Poll::Ready(frame) = &polled
+            && !matches!(frame, Some(Err(_)))
+            && (frame.is_none() || this.inner.is_end_stream())
+        {
+            this.lease.answered();
         }
         polled.map(|frame| frame.map(|f| f.map_err(Into::into)))
     }

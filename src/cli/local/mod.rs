@@ -19,11 +19,14 @@ mod invoke;
 mod logs;
 mod memory;
 mod session;
+mod source;
 mod sse;
+mod stats;
 mod status;
 mod stop;
 mod target;
 mod up;
+mod watch;
 
 /// Run agents offline, in the emulator
 #[derive(clap::Args)]

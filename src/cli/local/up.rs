@@ -26,6 +26,9 @@ pub(crate) struct UpArgs {
     /// Stay in the foreground until Ctrl-C
     #[arg(long)]
     foreground: bool,
+    /// Watch the project here, and restart its running sessions as soon as their code changes
+    #[arg(long, conflicts_with = "foreground")]
+    watch: bool,
     /// Leave the terminal's session
     #[arg(long, hide = true, requires = "foreground")]
     detached: bool,
@@ -189,6 +192,15 @@ impl UpArgs {
                 Err(AdminError::Down(_)) => local.start(&self.settings).await?,
                 Err(e) => return Err(e.into()),
             };
+            if self.watch {
+                // One line for each event, and this is the first.
+                if context.ui.is_json() {
+                    context.ui.event(&status)?;
+                } else {
+                    context.ui.line(&status.endpoint)?;
+                }
+                return local.watch(&status).await;
+            }
             context.ui.result(&status, &status.endpoint)?;
             Ok(OK)
         })

@@ -75,11 +75,15 @@ mod gate;
 mod launch;
 mod lifecycle;
 mod live;
+mod sources;
+mod stats;
 #[cfg(test)]
 mod tests;
 
 pub use super::logs::{LogEntry, LogFilter};
 pub use live::{Cut, Lease};
+pub use sources::{SourceChange, SourceError};
+pub use stats::{FirstAnswers, Stats, Totals};
 
 /// Time between two looks for storage that has expired, besides every move of the clock. [ours]
 const EXPIRY_LOOK: Duration = Duration::from_secs(3600);
@@ -210,6 +214,10 @@ struct Shared {
     config: EmulatorConfig,
     logs: Logs,
     entries: RwLock<HashMap<SessionKey, Arc<Entry>>>,
+    /// What happened and is not kept yet; shared with live computes.
+    events: Arc<stats::Events>,
+    /// Code that computes of a runtime's version run in place of the version's own.
+    sources: RwLock<HashMap<RuntimeId, (Version, String)>>,
     shutting_down: AtomicBool,
     /// Cancelled when [`Sessions`] is dropped: no task outlives it.
     dropped: CancellationToken,
@@ -298,6 +306,7 @@ impl Sessions {
         let aside = store.set_aside().await?.into_iter().map(|aside| (aside.key, aside.id));
         let known = records.iter().filter_map(|r| Some((r.key.clone(), r.storage.as_ref()?.id)));
         let known: HashSet<_> = known.chain(aside).collect();
+        let sources = store.changed_sources().await?.into_iter().map(|s| (s.runtime, (s.version, s.bundle)));
         let shared = Arc::new(Shared {
             store,
             targets,
@@ -308,6 +317,8 @@ impl Sessions {
             config,
             logs,
             entries: RwLock::default(),
+            events: Arc::default(),
+            sources: RwLock::new(sources.collect()),
             shutting_down: AtomicBool::new(false),
             dropped: CancellationToken::new(),
             recovery: Semaphore::new(RECOVERIES_AT_A_TIME),
@@ -332,6 +343,7 @@ impl Sessions {
         shared.spawn(sweep_storage(shared.clone(), known));
         shared.spawn(expire_storages(shared.clone()));
         shared.spawn(write_activities(shared.clone()));
+        shared.spawn(stats::keep_at_intervals(shared.clone()));
         Ok(Arc::new(Self { shared }))
     }
 
@@ -466,6 +478,12 @@ impl Sessions {
             Ok(tree) => self.shared.delete_tree(tree).await,
             Err(e) => tracing::warn!("storage of `{id}` could not be deleted: {e}"),
         }
+        self.shared.forget_source(id).await;
+        // Those that wait belong to it too.
+        self.shared.keep_events().await;
+        if let Err(e) = self.shared.store.forget_events(id.clone()).await {
+            tracing::warn!("the statistics of `{id}` could not be forgotten: {e}");
+        }
         self.shared.logs.forget_runtime(id).await;
     }
 
@@ -499,6 +517,7 @@ impl Sessions {
             }
         });
         join_all(stops).await;
+        self.shared.keep_events().await;
         self.shared.logs.flush().await;
     }
 }
