@@ -142,13 +142,11 @@ fn create(
 ) -> io::Result<StorageId> {
     let private = |path: &Path| DirBuilder::new().recursive(true).mode(0o700).create(path);
     private(session)?;
-    let taken = fs::read_dir(session)?.filter_map(|e| e.ok()?.file_name().to_str()?.parse::<u32>().ok());
-    let mut number = taken.max().unwrap_or(0);
-    let storage = loop {
-        number = number.checked_add(1).ok_or(ErrorKind::StorageFull)?;
+    let (number, storage) = loop {
+        let number = new_number();
         let storage = session.join(number.to_string());
         match DirBuilder::new().mode(0o700).create(&storage) {
-            Ok(()) => break storage,
+            Ok(()) => break (number, storage),
             Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
             Err(e) => return Err(e),
         }
@@ -175,6 +173,13 @@ fn create(
     }
     durable.lock().extend(proven);
     Ok(StorageId(number))
+}
+
+/// Drawn from 63 random bits. Counting on from the directories that are there would give the number of
+/// a storage that has gone to a new one, while a record somewhere may still name it.
+fn new_number() -> i64 {
+    let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
+    ((high ^ low) >> 1).cast_signed()
 }
 
 /// Moves a tree away in one step, so that a crash leaves it either whole or gone.
@@ -250,9 +255,12 @@ mod tests {
         assert_eq!(storage.discarded().await.unwrap(), vec![tree]);
         assert_eq!(storage.discard(&key(), first).await.unwrap(), None);
         assert!(storage.directory(&key(), second).exists());
-        // A number is not given again while a higher one is in use.
-        assert_eq!(storage.create(&key(), None).await.unwrap(), StorageId(3));
+        // A number is not given again, whether or not others are in use.
+        let third = storage.create(&key(), None).await.unwrap();
+        assert!(third != first && third != second && third.0 >= 0, "{first:?} {second:?} {third:?}");
         assert!(storage.discard_session(&key()).await.unwrap().is_some());
         assert!(!storage.directory(&key(), second).exists());
+        let fourth = storage.create(&key(), None).await.unwrap();
+        assert!(![first, second, third].contains(&fourth), "{fourth:?}");
     }
 }

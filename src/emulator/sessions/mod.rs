@@ -42,6 +42,7 @@
 //! days, it is set aside: recorded and kept on disk until [`Sessions::prune`] or the session's removal.
 
 use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -65,7 +66,7 @@ use crate::engine::{Engine, EngineError};
 use crate::model::{
     EndReason, EndpointName, RuntimeArn, RuntimeId, SessionId, SessionKey, SessionState, Timestamp, Version,
 };
-use crate::storage::{PlainStorage, Storage};
+use crate::storage::{PlainStorage, Storage, StorageId};
 
 use actor::{Message, Refused};
 use live::Entry;
@@ -241,7 +242,7 @@ impl Shared {
     }
 
     /// Deletes a discarded tree. One that resists is tried again at the next open.
-    async fn delete_tree(&self, tree: Option<std::path::PathBuf>) {
+    async fn delete_tree(&self, tree: Option<PathBuf>) {
         if let Some(tree) = tree
             && let Err(e) = self.engine.remove_tree(tree.clone()).await
         {
@@ -423,8 +424,11 @@ impl Sessions {
         let mut pruned = Pruned::default();
         for aside in shared.store.set_aside().await.map_err(|e| failed(&e))? {
             let usage = shared.storage.usage(&aside.key, aside.id).await.unwrap_or_default();
-            let tree = shared.storage.discard(&aside.key, aside.id).await.map_err(|e| failed(&e))?;
-            shared.store.forget_set_aside(aside.key, aside.id).await.map_err(|e| failed(&e))?;
+            let tree = match self.discard(&aside.key, aside.id).await {
+                // The session is being started or removed: the next prune finds what is left.
+                Err(SessionError::Busy) => continue,
+                tree => tree?,
+            };
             if tree.is_some() {
                 pruned.storages += 1;
                 pruned.bytes += usage.bytes;
@@ -438,6 +442,15 @@ impl Sessions {
             }
         }
         Ok(pruned)
+    }
+
+    /// Asks the owner of a session, who alone knows which storage is in use, to give one up that was set aside.
+    async fn discard(&self, key: &SessionKey, id: StorageId) -> Result<Option<PathBuf>, SessionError> {
+        let (reply, answer) = oneshot::channel();
+        if !self.shared.entry_or_new(key).send(Message::Discard { id, reply }, &self.shared) {
+            return Err(SessionError::Busy);
+        }
+        answer.await.unwrap_or(Err(SessionError::ShuttingDown))
     }
 
     /// Lines of agents' logs, oldest first.

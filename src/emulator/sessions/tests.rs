@@ -21,6 +21,7 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::artifacts::{Launch, Manifest};
+use crate::emulator::store::sessions::SetAside;
 use crate::engine::agent_http::AgentRequest;
 use crate::engine::{
     Compute, ComputeRecord, ComputeSpec, Process, ProcessControl, ProcessExit, ProcessSpec, SessionStream,
@@ -741,6 +742,51 @@ fn replaced_and_expired_storage_is_set_aside_until_pruned() {
         assert!(
             !world.home.path().join("storage/coder-AbCdEf0123/DEFAULT").join(key.session.as_str()).exists()
         );
+    });
+}
+
+#[test]
+fn pruning_never_deletes_storage_in_use() {
+    drive(async {
+        let world = World::standing();
+        let (sessions, store) = world.open().await;
+        let key = world.key(1);
+        drop(world.acquire(&sessions, 1, Need::Agent).await.unwrap());
+        sessions.stop(&key).await.unwrap();
+        let record = store.sessions().await.unwrap().remove(0);
+        let first = record.storage.clone().unwrap().id;
+        // A line that names the storage in use loses, and not the storage.
+        let line = |id| SetAside { key: key.clone(), id, version: Version::FIRST, at: world.clock.now() };
+        store.save_session(record.clone(), Some(line(first))).await.unwrap();
+        let pruned = sessions.prune().await.unwrap();
+        assert_eq!((pruned.sessions, pruned.storages), (0, 0));
+        assert!(store.set_aside().await.unwrap().is_empty());
+        let lease = world.acquire(&sessions, 1, Need::Agent).await.unwrap();
+        assert_eq!(report(&lease, Need::Agent).await.2, "[1]");
+        drop(lease);
+        // The tree of a storage set aside goes and its line stays, as a crash in the middle of a prune leaves it.
+        world.update();
+        sessions.stop(&key).await.unwrap();
+        drop(world.acquire(&sessions, 1, Need::Agent).await.unwrap());
+        let below = world.home.path().join("storage/coder-AbCdEf0123/DEFAULT").join(key.session.as_str());
+        std::fs::remove_dir_all(below.join(first.0.to_string())).unwrap();
+        drop((sessions, store));
+        settle().await;
+        let (sessions, store) = world.open().await;
+        world.update();
+        let lease = world.acquire(&sessions, 1, Need::Agent).await.unwrap();
+        let (ran, _, files) = report(&lease, Need::Agent).await;
+        assert_eq!(files, "");
+        drop(lease);
+        sessions.stop(&key).await.unwrap();
+        assert_eq!(store.set_aside().await.unwrap().len(), 2);
+        // Two at once: each storage is deleted and counted once, and what names nothing is forgotten.
+        let (one, two) = tokio::join!(sessions.prune(), sessions.prune());
+        assert_eq!(one.unwrap().storages + two.unwrap().storages, 1);
+        assert!(store.set_aside().await.unwrap().is_empty());
+        let lease = world.acquire(&sessions, 1, Need::Agent).await.unwrap();
+        assert_eq!(report(&lease, Need::Agent).await.2, format!("[{ran}]"));
+        world.check();
     });
 }
 

@@ -231,7 +231,7 @@ fn insert_aside(transaction: &Transaction<'_>, a: &SetAside) -> Result<(), Store
 }
 
 fn record(row: &Row<'_>) -> Result<SessionRecord, StoreError> {
-    let storage = match row.get::<_, Option<u32>>("storage")? {
+    let storage = match row.get::<_, Option<i64>>("storage")? {
         Some(id) => Some(StorageStamp {
             id: StorageId(id),
             version: version(row, "storage_version")?,
