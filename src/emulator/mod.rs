@@ -19,6 +19,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+
 use crate::artifacts::ArtifactStore;
 use crate::engine::Engine;
 use crate::model::{AccountId, EndpointName, Region, RuntimeId, SessionKey, Timestamp};
@@ -159,11 +161,19 @@ impl Emulator {
         id: &RuntimeId,
         token: Option<ClientToken>,
     ) -> Result<RuntimeOutcome, RegistryError> {
-        let (outcome, deletion) = self.registry.begin_delete_runtime(id, token).await?;
-        if let Some(deletion) = deletion {
-            tokio::spawn(purge_runtime(self.registry.clone(), self.sessions.clone(), deletion));
-        }
-        Ok(outcome)
+        let (registry, sessions, id) = (self.registry.clone(), self.sessions.clone(), id.clone());
+        carried_out(move |answer| async move {
+            let (outcome, deletion) = match registry.begin_delete_runtime(&id, token).await {
+                Ok((outcome, deletion)) => (Ok(outcome), deletion),
+                Err(e) => (Err(e), None),
+            };
+            let _ = answer.send(outcome);
+            if let Some(deletion) = deletion {
+                purge_runtime(registry, sessions, deletion).await;
+            }
+        })
+        .await
+        .unwrap_or_else(|| Err(StoreError::Closed.into()))
     }
 
     /// DeleteAgentRuntimeEndpoint: the endpoint, its computes and its sessions' storage. As [`Self::delete_agent_runtime`].
@@ -173,11 +183,20 @@ impl Emulator {
         endpoint: &EndpointName,
         token: Option<ClientToken>,
     ) -> Result<EndpointOutcome, RegistryError> {
-        let (outcome, deletion) = self.registry.begin_delete_endpoint(id, endpoint, token).await?;
-        if let Some(deletion) = deletion {
-            tokio::spawn(purge_endpoint(self.registry.clone(), self.sessions.clone(), deletion));
-        }
-        Ok(outcome)
+        let (registry, sessions) = (self.registry.clone(), self.sessions.clone());
+        let (id, endpoint) = (id.clone(), endpoint.clone());
+        carried_out(move |answer| async move {
+            let (outcome, deletion) = match registry.begin_delete_endpoint(&id, &endpoint, token).await {
+                Ok((outcome, deletion)) => (Ok(outcome), deletion),
+                Err(e) => (Err(e), None),
+            };
+            let _ = answer.send(outcome);
+            if let Some(deletion) = deletion {
+                purge_endpoint(registry, sessions, deletion).await;
+            }
+        })
+        .await
+        .unwrap_or_else(|| Err(StoreError::Closed.into()))
     }
 
     /// StopRuntimeSession. The same `token` gets the same answer again: a client that lost the answer of a
@@ -207,6 +226,16 @@ impl Emulator {
     pub async fn shutdown(&self) {
         self.sessions.shutdown().await;
     }
+}
+
+/// Runs work that must go to its end once it has begun: the caller only waits for its answer, and may leave. No
+/// answer comes only from work that failed.
+async fn carried_out<T: Send + 'static, W: Future<Output = ()> + Send + 'static>(
+    work: impl FnOnce(oneshot::Sender<T>) -> W,
+) -> Option<T> {
+    let (answer, answered) = oneshot::channel();
+    tokio::spawn(work(answer));
+    answered.await.ok()
 }
 
 async fn purge_runtime(registry: Arc<Registry>, sessions: Arc<Sessions>, deletion: RuntimeDeletion) {

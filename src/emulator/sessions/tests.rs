@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicUsize;
 
 use bytes::Bytes;
-use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt};
 use http_body_util::{BodyExt, Full};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -21,6 +21,8 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::artifacts::{Launch, Manifest};
+use crate::emulator::Emulator;
+use crate::emulator::registry::{ClientToken, NewEndpoint, NewRuntime, RuntimeRef, RuntimeSettings};
 use crate::emulator::store::sessions::SetAside;
 use crate::engine::agent_http::AgentRequest;
 use crate::engine::{
@@ -899,6 +901,82 @@ fn a_thousand_known_sessions_open_quickly_and_have_no_tasks() {
         assert_eq!(sessions.list().len(), 1001);
         assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
         assert!(!sessions.shared.all().iter().any(|e| e.has_task()));
+    });
+}
+
+// ---------------------------------------------------------------- callers that leave
+
+/// The whole emulator, with one runtime.
+async fn emulator(world: &World) -> (Arc<Emulator>, Arc<Target>) {
+    let engine = Arc::new(DoubleEngine(world.engines.clone()));
+    let emulator = Emulator::open(world.config.clone(), engine, world.clock.clone()).await.unwrap();
+    let input = serde_json::json!({
+        "agentRuntimeArtifact": { "codeConfiguration": {
+            "code": { "s3": { "bucket": crate::artifacts::BUCKET, "prefix": BUNDLE } },
+            "runtime": "PYTHON_3_13",
+            "entryPoint": ["main.py"],
+        } },
+        "roleArn": "arn:aws:iam::123456789012:role/agent",
+        "networkConfiguration": { "networkMode": "PUBLIC" },
+        "filesystemConfigurations": [{ "sessionStorage": { "mountPath": "/mnt/work" } }],
+    });
+    let settings = RuntimeSettings::from_input(input.as_object().unwrap()).unwrap();
+    let new = NewRuntime { name: "coder".parse().unwrap(), settings, tags: Default::default() };
+    let id = emulator.registry.create_runtime(new, None).await.unwrap().id;
+    let target = ready(&emulator, &id, &EndpointName::default_endpoint()).await;
+    (emulator, target)
+}
+
+async fn ready(emulator: &Emulator, id: &RuntimeId, endpoint: &EndpointName) -> Arc<Target> {
+    let runtime = RuntimeRef::Arn(emulator.registry.arn(id));
+    emulator.registry.resolve_when_ready(&runtime, endpoint).await.unwrap()
+}
+
+/// Makes a call far enough to give its order, and leaves.
+fn abandon<T>(call: impl Future<Output = T>) {
+    assert!(call.now_or_never().is_none(), "it was answered at once");
+}
+
+async fn in_time(mut done: impl FnMut() -> bool) {
+    let right = async {
+        while !done() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(30), right).await.is_ok(), "it does not come true");
+}
+
+#[test]
+fn a_deletion_goes_on_when_its_caller_leaves() {
+    drive(async {
+        let world = World::standing();
+        let (emulator, target) = emulator(&world).await;
+        let id = target.arn.id.clone();
+        let session = world.key(1).session;
+        drop(emulator.sessions.acquire(&target, &session, Need::Agent).await.unwrap());
+        let endpoint: EndpointName = "side".parse().unwrap();
+        let made = NewEndpoint {
+            name: endpoint.clone(),
+            version: None,
+            description: None,
+            tags: Default::default(),
+        };
+        emulator.registry.create_endpoint(&id, made, None).await.unwrap();
+        let side = ready(&emulator, &id, &endpoint).await;
+        drop(emulator.sessions.acquire(&side, &session, Need::Command).await.unwrap());
+        assert_eq!(world.engines.running(), 2);
+
+        abandon(emulator.delete_agent_runtime_endpoint(&id, &endpoint, None));
+        in_time(|| emulator.registry.endpoint(&id, &endpoint).is_err()).await;
+        assert_eq!((world.engines.running(), emulator.sessions.list().len()), (1, 1));
+
+        let token = || Some(ClientToken::new("t".repeat(33), &serde_json::Map::new()));
+        abandon(emulator.delete_agent_runtime(&id, token()));
+        // The repetition finds the deletion going on.
+        let again = emulator.delete_agent_runtime(&id, token()).await.unwrap();
+        assert_eq!(again.id, id);
+        in_time(|| emulator.registry.runtime(&id).is_err()).await;
+        assert_eq!((world.engines.running(), emulator.sessions.list().len()), (0, 0));
     });
 }
 
