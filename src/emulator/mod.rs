@@ -100,7 +100,7 @@ pub struct Emulator {
     /// When it was opened.
     pub started_at: Timestamp,
     store: Store,
-    stops: StopTokens,
+    stops: Arc<StopTokens>,
 }
 
 /// Why an emulator could not be opened.
@@ -150,7 +150,7 @@ impl Emulator {
             clock,
             engine: engine_name,
             store,
-            stops: StopTokens::default(),
+            stops: Arc::default(),
         }))
     }
 
@@ -205,11 +205,17 @@ impl Emulator {
         if token.is_some_and(|token| self.stops.knows(key, token)) {
             return Ok(());
         }
-        self.sessions.stop(key).await?;
-        if let Some(token) = token {
-            self.stops.remember(key, token);
-        }
-        Ok(())
+        let (sessions, stops) = (self.sessions.clone(), self.stops.clone());
+        let (key, token) = (key.clone(), token.map(str::to_owned));
+        carried_out(move |answer| async move {
+            let stopped = sessions.stop(&key).await;
+            if let (Ok(()), Some(token)) = (&stopped, &token) {
+                stops.remember(&key, token);
+            }
+            let _ = answer.send(stopped);
+        })
+        .await
+        .unwrap_or(Err(SessionError::ShuttingDown))
     }
 
     /// Moves the clock ahead; every lifecycle decision follows at once.

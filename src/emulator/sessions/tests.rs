@@ -980,6 +980,24 @@ fn a_deletion_goes_on_when_its_caller_leaves() {
     });
 }
 
+#[test]
+fn a_stop_whose_caller_leaves_is_known_by_its_token() {
+    drive(async {
+        let world = World::standing();
+        let (emulator, target) = emulator(&world).await;
+        let key = SessionKey { runtime: target.arn.id.clone(), ..world.key(1) };
+        drop(emulator.sessions.acquire(&target, &key.session, Need::Agent).await.unwrap());
+        let stop = emulator.stop_session(&key, Some("token"));
+        // The client goes in the middle of the stop and repeats it when all is over.
+        assert!(tokio::time::timeout(Duration::from_millis(1), stop).await.is_err());
+        in_time(|| emulator.sessions.list()[0].state == STOPPED).await;
+        settle().await;
+        emulator.stop_session(&key, Some("token")).await.unwrap();
+        assert!(matches!(emulator.stop_session(&key, Some("other")).await, Err(SessionError::Unknown)));
+        assert!(matches!(emulator.stop_session(&key, None).await, Err(SessionError::Unknown)));
+    });
+}
+
 // ---------------------------------------------------------------- the reference model
 
 #[derive(Debug, Clone)]
