@@ -122,9 +122,11 @@ fn blocking<T: Send + 'static>(
     })
 }
 
+/// Through the directory above, which is ours and on the same file system: the session may have taken
+/// everybody's rights to its own.
 #[cfg(target_os = "linux")]
 fn sync_file_system(data: &Path) -> io::Result<()> {
-    Ok(nix::unistd::syncfs(File::open(data)?)?)
+    Ok(nix::unistd::syncfs(File::open(data.parent().unwrap_or(data))?)?)
 }
 
 /// Without a call for one file system, all of them.
@@ -229,6 +231,31 @@ mod tests {
             endpoint: "DEFAULT".parse().unwrap(),
             session: "s".repeat(40).parse().unwrap(),
         }
+    }
+
+    #[test]
+    fn a_storage_without_any_rights_can_be_flushed() {
+        use nix::unistd::{Gid, Uid, geteuid, setfsgid, setfsuid};
+        let home = tempfile::tempdir().unwrap();
+        let storage = home.path().join("1");
+        let data = storage.join(DATA);
+        fs::create_dir_all(&data).unwrap();
+        fs::set_permissions(&data, Permissions::from_mode(0)).unwrap();
+        if geteuid().is_root() {
+            // As the ordinary user whom rights bind.
+            for path in [home.path(), &storage, &data] {
+                chown(path, Some(65534), Some(65534)).unwrap();
+            }
+        }
+        let flushed = std::thread::spawn(move || {
+            if geteuid().is_root() {
+                setfsgid(Gid::from_raw(65534));
+                setfsuid(Uid::from_raw(65534));
+            }
+            assert!(File::open(&data).is_err());
+            sync_file_system(&data)
+        });
+        flushed.join().unwrap().unwrap();
     }
 
     #[tokio::test]
