@@ -339,7 +339,10 @@ impl Actor {
             Phase::Down => {
                 let _ = reply.send(Err(SessionError::Unknown));
             }
-            Phase::Stopping(_) => self.stops.push(reply),
+            Phase::Stopping(_) => {
+                self.fail_waiters(&told);
+                self.stops.push(reply);
+            }
             Phase::Starting(_) => {
                 self.fail_waiters(&told);
                 self.stop_after_start.get_or_insert(reason);

@@ -748,6 +748,26 @@ fn replaced_and_expired_storage_is_set_aside_until_pruned() {
 }
 
 #[test]
+fn calls_that_wait_for_a_stop_fail_with_the_next_one() {
+    drive(async {
+        let world = World::standing();
+        let (sessions, _store) = world.open().await;
+        let key = world.key(1);
+        drop(world.acquire(&sessions, 1, Need::Agent).await.unwrap());
+        let later = async {
+            world.until(&sessions, 1, SessionState::Stopping, None).await;
+            tokio::join!(biased; world.acquire(&sessions, 1, Need::Agent), sessions.stop(&key))
+        };
+        let (first, (waited, second)) = tokio::join!(biased; sessions.stop(&key), later);
+        assert!(first.is_ok() && second.is_ok(), "{first:?} {second:?}");
+        assert!(matches!(waited, Err(SessionError::Busy)));
+        settle().await;
+        // Nothing was started for a call that had been told to go.
+        assert_eq!((world.engines.made(), world.state(&sessions, 1).unwrap().0), (1, STOPPED));
+    });
+}
+
+#[test]
 fn pruning_never_deletes_storage_in_use() {
     drive(async {
         let world = World::standing();
