@@ -244,18 +244,60 @@ async fn carried_out<T: Send + 'static, W: Future<Output = ()> + Send + 'static>
     answered.await.ok()
 }
 
+/// Time before a deletion that failed is tried again, doubled each time up to the second value. [ours]
+const PURGE_PAUSE: Duration = Duration::from_secs(1);
+const PURGE_PAUSE_MOST: Duration = Duration::from_secs(60);
+
+/// Purges until nothing is left, since what is forgotten with files or processes behind it is never found again.
+/// Returns false when the emulator ends before: the next one finds the deletion unfinished.
+async fn purged(
+    sessions: Arc<Sessions>,
+    what: &str,
+    id: &RuntimeId,
+    endpoint: Option<&EndpointName>,
+) -> bool {
+    let mut sessions = sessions;
+    let mut pause = PURGE_PAUSE;
+    loop {
+        let done = match endpoint {
+            Some(endpoint) => sessions.purge_endpoint(id, endpoint).await,
+            None => sessions.purge_runtime(id).await,
+        };
+        match done {
+            Ok(()) => return true,
+            Err(SessionError::ShuttingDown) => return false,
+            Err(e) => tracing::warn!("{what} stays DELETING and is tried again in {}s: {e}", pause.as_secs()),
+        }
+        // Not kept alive by a deletion that does not get on.
+        let waiting = Arc::downgrade(&sessions);
+        drop(sessions);
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(PURGE_PAUSE_MOST);
+        match waiting.upgrade() {
+            Some(still) => sessions = still,
+            None => return false,
+        }
+    }
+}
+
 async fn purge_runtime(registry: Arc<Registry>, sessions: Arc<Sessions>, deletion: RuntimeDeletion) {
     let id = deletion.id().clone();
-    sessions.purge_runtime(&id).await;
+    let what = format!("agent runtime `{id}`");
+    if !purged(sessions, &what, &id, None).await {
+        return;
+    }
     if let Err(e) = registry.finish_delete_runtime(deletion).await {
-        tracing::error!("deleting agent runtime `{id}` will be finished at the next start: {e}");
+        tracing::error!("deleting {what} will be finished at the next start: {e}");
     }
 }
 
 async fn purge_endpoint(registry: Arc<Registry>, sessions: Arc<Sessions>, deletion: EndpointDeletion) {
     let (id, name) = (deletion.runtime().clone(), deletion.name().clone());
-    sessions.purge_endpoint(&id, &name).await;
+    let what = format!("endpoint `{name}` of `{id}`");
+    if !purged(sessions, &what, &id, Some(&name)).await {
+        return;
+    }
     if let Err(e) = registry.finish_delete_endpoint(deletion).await {
-        tracing::error!("deleting endpoint `{name}` of `{id}` will be finished at the next start: {e}");
+        tracing::error!("deleting {what} will be finished at the next start: {e}");
     }
 }

@@ -459,32 +459,36 @@ impl Sessions {
     }
 
     /// Ends every compute of a runtime and deletes its sessions and their storage.
-    pub async fn purge_runtime(&self, id: &RuntimeId) {
-        self.purge(|key| key.runtime == *id).await;
+    /// On an error something is left, and this is to be called again.
+    pub async fn purge_runtime(&self, id: &RuntimeId) -> Result<(), SessionError> {
+        self.purge(|key| key.runtime == *id).await?;
         // What no record tells of: left by a crash in the middle of a creation.
-        match self.shared.storage.discard_runtime(id).await {
-            Ok(tree) => self.shared.delete_tree(tree).await,
-            Err(e) => tracing::warn!("storage of `{id}` could not be deleted: {e}"),
-        }
+        let tree = self.shared.storage.discard_runtime(id).await;
+        self.shared.delete_tree(tree.map_err(|e| SessionError::Start(e.to_string()))?).await;
         self.shared.logs.forget_runtime(id).await;
+        Ok(())
     }
 
     /// Ends every compute of an endpoint and deletes its sessions and their storage.
-    pub async fn purge_endpoint(&self, id: &RuntimeId, endpoint: &EndpointName) {
-        self.purge(|key| key.runtime == *id && key.endpoint == *endpoint).await;
+    /// As [`Self::purge_runtime`].
+    pub async fn purge_endpoint(&self, id: &RuntimeId, endpoint: &EndpointName) -> Result<(), SessionError> {
+        self.purge(|key| key.runtime == *id && key.endpoint == *endpoint).await
     }
 
     /// The registry has stopped to resolve these keys before this is called. An entry stands in the map
     /// before its task asks the registry, so a start either is seen here or finds nothing to start.
-    async fn purge(&self, doomed: impl Fn(&SessionKey) -> bool) {
+    async fn purge(&self, doomed: impl Fn(&SessionKey) -> bool) -> Result<(), SessionError> {
         let entries = self.shared.all().into_iter().filter(|e| doomed(&e.key));
         let removals = entries.map(|entry| async move {
             match self.remove_entry(&entry, false).await {
-                Ok(()) | Err(SessionError::Unknown) => {}
-                Err(e) => tracing::warn!("session `{}` could not be deleted: {e}", entry.key.session),
+                Ok(()) | Err(SessionError::Unknown) => Ok(()),
+                Err(e) => {
+                    tracing::warn!("session `{}` could not be deleted: {e}", entry.key.session);
+                    Err(e)
+                }
             }
         });
-        join_all(removals).await;
+        join_all(removals).await.into_iter().collect()
     }
 
     /// Stops every compute with grace.

@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use super::*;
 use crate::artifacts::{Launch, Manifest};
 use crate::emulator::Emulator;
-use crate::emulator::registry::{ClientToken, NewEndpoint, NewRuntime, RuntimeRef, RuntimeSettings};
+use crate::emulator::registry::{ClientToken, NewEndpoint, NewRuntime, RuntimeRef, RuntimeSettings, Status};
 use crate::emulator::store::sessions::SetAside;
 use crate::engine::agent_http::AgentRequest;
 use crate::engine::{
@@ -47,6 +47,7 @@ enum Conduct {
 struct Engines {
     made: AtomicUsize,
     starts_fail: AtomicBool,
+    ends_fail: AtomicBool,
     state: Mutex<EngineState>,
 }
 
@@ -128,6 +129,9 @@ impl Engine for DoubleEngine {
     fn end_leftover(&self, record: ComputeRecord, _: Duration) -> BoxFuture<'_, Result<(), EngineError>> {
         Box::pin(async move {
             tokio::time::sleep(Duration::from_millis(5)).await;
+            if self.0.ends_fail.load(Ordering::SeqCst) {
+                return Err(EngineError::Helper("as told".into()));
+            }
             self.0.state.lock().leftovers_ended.push(record.0);
             Ok(())
         })
@@ -262,6 +266,9 @@ impl Compute for DoubleCompute {
     fn terminate(&self, _grace: Duration) -> BoxFuture<'_, Result<(), EngineError>> {
         Box::pin(async move {
             tokio::time::sleep(Duration::from_millis(3)).await;
+            if self.engines.ends_fail.load(Ordering::SeqCst) {
+                return Err(EngineError::Helper("as told".into()));
+            }
             self.end();
             Ok(())
         })
@@ -829,7 +836,8 @@ fn deleting_ends_computes_and_leaves_no_files() {
         *world.targets.version.lock() = None;
         let runtime = world.key(0).runtime;
         let purged = sessions.purge_runtime(&runtime);
-        let ((), late) = tokio::join!(purged, world.acquire(&sessions, 3, Need::Agent));
+        let (purged, late) = tokio::join!(purged, world.acquire(&sessions, 3, Need::Agent));
+        purged.unwrap();
         assert!(matches!(late, Err(SessionError::Unknown)));
         assert!(sessions.list().is_empty() && store.sessions().await.unwrap().is_empty());
         assert_eq!(world.engines.running(), 0);
@@ -997,6 +1005,27 @@ fn a_deletion_goes_on_when_its_caller_leaves() {
         assert_eq!(again.id, id);
         in_time(|| emulator.registry.runtime(&id).is_err()).await;
         assert_eq!((world.engines.running(), emulator.sessions.list().len()), (0, 0));
+    });
+}
+
+#[test]
+fn a_deletion_that_cannot_end_a_session_is_tried_again() {
+    drive(async {
+        let world = World::standing();
+        let (emulator, target) = emulator(&world).await;
+        let id = target.arn.id.clone();
+        drop(emulator.sessions.acquire(&target, &world.key(1).session, Need::Agent).await.unwrap());
+        world.engines.ends_fail.store(true, Ordering::SeqCst);
+        emulator.delete_agent_runtime(&id, None).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        // What may still run is not forgotten.
+        assert_eq!(emulator.registry.runtime(&id).unwrap().status, Status::Deleting);
+        assert_eq!(emulator.sessions.list().len(), 1);
+        world.engines.ends_fail.store(false, Ordering::SeqCst);
+        in_time(|| emulator.registry.runtime(&id).is_err()).await;
+        assert!(emulator.sessions.list().is_empty());
+        assert_eq!(world.engines.state.lock().leftovers_ended, ["1"]);
+        assert!(!world.home.path().join("storage").join(id.as_str()).exists());
     });
 }
 
