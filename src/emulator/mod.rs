@@ -25,7 +25,7 @@ use crate::artifacts::ArtifactStore;
 use crate::engine::Engine;
 use crate::model::{AccountId, EndpointName, Region, RuntimeId, SessionKey, Timestamp};
 
-use clock::Clock;
+use clock::{Clock, ClockError};
 use registry::{
     ClientToken, EndpointDeletion, EndpointOutcome, Registry, RegistryError, RuntimeDeletion, RuntimeOutcome,
 };
@@ -219,7 +219,7 @@ impl Emulator {
     }
 
     /// Moves the clock ahead; every lifecycle decision follows at once.
-    pub async fn advance_clock(&self, by: Duration) -> Result<(), StoreError> {
+    pub async fn advance_clock(&self, by: Duration) -> Result<(), ClockError> {
         self.clock.advance(by, &self.store).await
     }
 

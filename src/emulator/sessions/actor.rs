@@ -626,6 +626,9 @@ impl Actor {
     fn look(&mut self, asked: bool) {
         let Phase::Up(up) = &mut self.phase else { return };
         let (entry, clock) = (&self.entry, &self.shared.clock);
+        // A call that waits for the agent is a call in flight, unless its caller has gone.
+        self.waiters.retain(|w| !w.reply.is_closed());
+        let waiting = self.waiters.len();
         let verdict = |up: &mut Up| {
             let now = clock.now();
             // After the clock was set back, times ahead of it would keep the session for ever.
@@ -636,7 +639,7 @@ impl Actor {
                 started_at: up.started_at,
                 lifecycle: up.lifecycle,
                 // First who is inside, then the time: a leaving call writes them the other way round.
-                in_flight: up.live.gate.inside(),
+                in_flight: up.live.gate.inside() + waiting,
                 last_activity: entry.last_activity(),
                 pings: &up.pings,
             };

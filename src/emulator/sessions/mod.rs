@@ -533,12 +533,19 @@ async fn sweep_discarded(shared: Arc<Shared>) {
     }
 }
 
-/// Asks stopped sessions whose storage has been kept for long enough to set it aside.
+/// Asks stopped sessions whose storage has been kept for long enough to set it aside. After the clock was set back,
+/// times ahead of it would keep storage for as long as it had been moved.
 async fn expire_storages(shared: Arc<Shared>) {
     let mut moves = shared.clock.moves();
     loop {
+        let mut rebased = Vec::new();
+        let entries = shared.all();
+        // Read after the entries: whoever is active now is not ahead of it.
         let now = shared.clock.now();
-        for entry in shared.all() {
+        for entry in entries {
+            if entry.rebase(now) {
+                rebased.push((entry.key.clone(), now));
+            }
             let due = |r: SessionRecord| {
                 r.state == SessionState::Stopped
                     && r.storage.is_some()
@@ -547,6 +554,11 @@ async fn expire_storages(shared: Arc<Shared>) {
             if entry.record().is_some_and(due) {
                 entry.send(Message::Expire, &shared);
             }
+        }
+        if !rebased.is_empty()
+            && let Err(e) = shared.store.touch_sessions(rebased).await
+        {
+            tracing::warn!("times of last activity could not be kept: {e}");
         }
         tokio::select! {
             () = sleep(EXPIRY_LOOK) => {}

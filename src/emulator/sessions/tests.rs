@@ -775,6 +775,49 @@ fn calls_that_wait_for_a_stop_fail_with_the_next_one() {
 }
 
 #[test]
+fn a_call_that_waits_for_the_agent_keeps_its_session() {
+    drive(async {
+        let mut world = World::standing();
+        world.config.init_timeout = Duration::from_secs(5);
+        let (sessions, store) = world.open().await;
+        world.engines.conduct(Conduct::Mute);
+        let moves = async {
+            settle().await;
+            // Beyond the idle timeout of 60 s, and not beyond the lifetime.
+            world.clock.advance(Duration::from_secs(90), &store).await.unwrap();
+            settle().await;
+            assert_eq!(world.state(&sessions, 1), Some((READY, None)));
+        };
+        let (waited, ()) = tokio::join!(world.acquire(&sessions, 1, Need::Agent), moves);
+        let error = waited.err().unwrap();
+        assert!(matches!(error, SessionError::InitTimeout { .. }), "{error}");
+        world.check();
+    });
+}
+
+#[test]
+fn after_the_clock_is_set_back_stopped_sessions_count_from_then() {
+    let days = |n: u64| Duration::from_secs(n * 24 * 3600);
+    drive(async {
+        let world = World::standing();
+        let (sessions, store) = world.open().await;
+        world.clock.advance(days(100), &store).await.unwrap();
+        drop(world.acquire(&sessions, 1, Need::Agent).await.unwrap());
+        sessions.stop(&world.key(1)).await.unwrap();
+        world.clock.reset(&store).await.unwrap();
+        let reset = world.clock.now();
+        settle().await;
+        assert!(sessions.list()[0].last_activity_at.since(reset) < days(1));
+        assert!(store.sessions().await.unwrap()[0].last_activity_at.since(reset) < days(1));
+        world.clock.advance(days(13), &store).await.unwrap();
+        settle().await;
+        assert_eq!(world.state(&sessions, 1).unwrap().0, STOPPED);
+        world.clock.advance(days(2), &store).await.unwrap();
+        world.until(&sessions, 1, SessionState::Expired, Some(EndReason::Requested)).await;
+    });
+}
+
+#[test]
 fn pruning_never_deletes_storage_in_use() {
     drive(async {
         let world = World::standing();
