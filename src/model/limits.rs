@@ -61,6 +61,9 @@ pub const MAX_VERSIONS: usize = 1_000;
 pub const MAX_ENDPOINTS: usize = 10;
 /// Tags of a resource. [model: TagsMap max 50]
 pub const MAX_TAGS: usize = 50;
+/// How far the emulator's clock may be ahead of real time: beyond every limit that a clock is moved for, and far from
+/// the last date that can be written. [ours]
+pub const MAX_CLOCK_AHEAD: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// File systems of a runtime that are session storage. [guide: 1]
 pub const MAX_SESSION_STORAGES: usize = 1;
 /// File systems of a runtime. [model: FilesystemConfigurations max 5]

@@ -15,6 +15,7 @@ use serde::Deserialize;
 use tokio::sync::watch;
 
 use crate::emulator::Emulator;
+use crate::emulator::clock::ClockError;
 use crate::emulator::sessions::{LogEntry, LogFilter, SessionError, SessionView, SourceError};
 use crate::model::{EndpointName, RuntimeId, SessionId, SessionKey, SessionState};
 use crate::wire::admin::{
@@ -186,6 +187,7 @@ async fn advance(State(admin): Shared, body: Bytes) -> Response {
     match serde_json::from_slice::<Advance>(&body) {
         Ok(by) => match admin.emulator.advance_clock(Duration::from_secs(by.seconds)).await {
             Ok(()) => clock_state(&admin.emulator),
+            Err(e @ ClockError::TooFar { .. }) => failure(StatusCode::BAD_REQUEST, &e.to_string()),
             Err(e) => failure(StatusCode::INTERNAL_SERVER_ERROR, &e.to_string()),
         },
         Err(e) => failure(StatusCode::BAD_REQUEST, &e.to_string()),

@@ -135,9 +135,9 @@ impl Entry {
         self.last_activity.store(self.clock.now().0, Ordering::Release);
     }
 
-    /// Takes a last activity that lies ahead, after the clock was set back, to now.
-    pub(super) fn rebase(&self, now: Timestamp) {
-        self.last_activity.fetch_min(now.0, Ordering::AcqRel);
+    /// Takes a last activity that lies ahead, after the clock was set back, to now. True if it did.
+    pub(super) fn rebase(&self, now: Timestamp) -> bool {
+        self.last_activity.fetch_min(now.0, Ordering::AcqRel) > now.0
     }
 
     /// Hands a message to the session's task, making one if there is none. False: the session is gone.
