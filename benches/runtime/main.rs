@@ -149,7 +149,7 @@ async fn invocations(scale: &Scale, emulator: &Emulator, report: &mut Report) {
     let (agent_port, front) = (free_port(), free_port());
     let _agent = start_agent(agent_port);
     wait_for(loopback(agent_port));
-    let _haproxy = start_haproxy(front, agent_port);
+    let proxy = start_haproxy(front, agent_port);
     wait_for(loopback(front));
     let plain = |name, port| Target {
         name,
@@ -173,11 +173,19 @@ async fn invocations(scale: &Scale, emulator: &Emulator, report: &mut Report) {
             load::round(target, connections, (scale.calls / 10).max(connections)).await;
         }
         let mut rounds: [Vec<Round>; 3] = Default::default();
+        let used = || [proxy.used(), emulator.used()];
+        let before = used();
         // Turn by turn, so that whatever else the machine does meets all three alike.
         for _ in 0..scale.rounds {
             for (target, rounds) in targets.iter().zip(&mut rounds) {
                 rounds.push(load::round(target, connections, scale.calls).await);
             }
+        }
+        let calls = (scale.rounds * scale.calls) as u32;
+        // Says what a call costs even where the machine is busy with something else.
+        for (target, (before, after)) in ["haproxy", "emulator"].iter().zip(before.iter().zip(used())) {
+            let name = format!("invoke, {connections} connections, {target}: processor time a call");
+            report.micros(name, after.saturating_sub(*before) / calls, None);
         }
         for (target, rounds) in targets.iter().zip(&rounds) {
             let name = |what: &str| format!("invoke, {connections} connections, {}: {what}", target.name);
