@@ -23,6 +23,7 @@ use nix::sys::socket::{
 };
 use nix::unistd::Pid;
 
+use super::confine::Confinement;
 use super::link::{Inbox, LinkError, Outbox, Received};
 use super::proto::{
     CONNECT_LIMIT, Failure, MAX_GRACE, MAX_UNSENT_BYTES, ORPHAN_GRACE, PROCESS_TAG, Report, Request, Step,
@@ -50,6 +51,8 @@ pub struct Session {
     pub environment: Vec<(String, String)>,
     /// Makes the storage appear; nothing when the session has none or it is there already.
     pub mounter: Option<Mounter>,
+    /// What every process is kept from.
+    pub confinement: Confinement,
 }
 
 /// Serves a session until it ends. The caller is the first process of a PID namespace, has one thread, and
@@ -73,6 +76,7 @@ struct Init {
     outbox: Outbox,
     environment: Vec<(String, String)>,
     mounter: Option<Mounter>,
+    confinement: Confinement,
     /// Started processes that have not been reaped.
     children: HashMap<Pid, u64>,
     /// The leader of every tree that may still be asked to end. A tree outlives its leader, so an entry
@@ -133,6 +137,7 @@ impl Init {
             outbox: Outbox::default(),
             environment,
             mounter: session.mounter,
+            confinement: session.confinement,
             children: HashMap::new(),
             leaders: HashMap::new(),
             outputs: HashMap::new(),
@@ -328,7 +333,7 @@ impl Init {
         }
         let image = Image::new(argv, &all, directory).map_err(|reason| Failure::Invalid { reason })?;
         image
-            .fork(self.null.as_raw_fd(), output.as_raw_fd(), errors.as_raw_fd())
+            .fork(self.null.as_raw_fd(), output.as_raw_fd(), errors.as_raw_fd(), &self.confinement)
             .map_err(|errno| Failure::System { step: Step::Fork, errno: errno as i32 })
     }
 
@@ -501,7 +506,8 @@ mod tests {
     fn only_the_first_process_of_a_namespace_serves() {
         let (socket, emulator) = std::os::unix::net::UnixStream::pair().unwrap();
         drop(emulator);
-        let code = serve(Session { socket: socket.into(), environment: vec![], mounter: None });
+        let confinement = Confinement::new(false);
+        let code = serve(Session { socket: socket.into(), environment: vec![], mounter: None, confinement });
         assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::FAILURE));
     }
 

@@ -3,6 +3,7 @@
 //! Nothing here does I/O, knows HTTP, SQL or a terminal. Every value is parsed once, at the edge;
 //! inner code takes these types and need not check again.
 
+mod access_key;
 mod command;
 mod ids;
 pub mod limits;
@@ -11,6 +12,7 @@ mod runtime;
 mod session;
 mod time;
 
+pub use access_key::AccessKey;
 pub use command::{CommandEvent, CommandLine, CommandStatus, CommandTimeout, OutputStream};
 pub use ids::{
     AccountId, EndpointName, MountPath, ParseIdError, Partition, Region, RuntimeArn, RuntimeId, RuntimeName,

@@ -31,6 +31,11 @@ pub fn in_ci() -> bool {
     std::env::var("CI").is_ok_and(|value| !matches!(value.as_str(), "" | "0" | "false"))
 }
 
+/// A count of a load or fault test: the small one, or the one of a release where that is asked for.
+pub fn count(small: usize, full: usize) -> usize {
+    if std::env::var("AGENTCORE_TEST_FULL").is_ok_and(|value| value == "1") { full } else { small }
+}
+
 /// Says that `test` cannot run here. On a laptop that is one line on the real stderr, which libtest
 /// does not capture; in CI it is a failure, because a test that never runs proves nothing.
 pub fn skip(test: &str, missing: &str) {
@@ -166,6 +171,23 @@ impl Emulator {
     #[track_caller]
     pub fn run(&self, directory: &Path, args: &[&str]) -> Output {
         succeed(self.command().current_dir(directory).args(args))
+    }
+
+    /// The memory of the emulator's process, in KiB.
+    pub fn memory_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches("kB").trim().parse().unwrap()
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What the emulator has written to its terminal.
+    pub fn output(&self) -> String {
+        fs::read_to_string(self.scratch.path().join("test-output.log")).unwrap()
     }
 
     /// SIGKILL, as a crash.

@@ -106,6 +106,7 @@ async fn try_launch(
         tokio::join!(shared.store.save_session(record.clone(), aside), shared.engine.start(spec));
     if let Err(e) = saved {
         end_at_once(made).await;
+        discard_new_storage(shared, kept.as_ref(), &record).await;
         return Err(failed(e));
     }
     *kept = Some(record.clone());
@@ -142,6 +143,17 @@ async fn end_at_once(made: Result<Box<dyn Compute>, EngineError>) {
         && let Err(e) = compute.terminate(Duration::ZERO).await
     {
         tracing::error!("a compute could not be ended: {e}");
+    }
+}
+
+/// Deletes the storage that `record` has got beyond what is kept of the session: nothing names it.
+async fn discard_new_storage(shared: &Shared, kept: Option<&SessionRecord>, record: &SessionRecord) {
+    let id = |record: &SessionRecord| record.storage.as_ref().map(|stamp| stamp.id);
+    let Some(new) = id(record).filter(|new| kept.and_then(id) != Some(*new)) else { return };
+    match shared.storage.discard(&record.key, new).await {
+        Ok(tree) => shared.delete_tree(tree).await,
+        // The next start finds it.
+        Err(e) => tracing::warn!("{e}"),
     }
 }
 
@@ -356,13 +368,13 @@ async fn settle(
     if let Some(stamp) = &record.storage
         && let Err(e) = shared.storage.flush(&record.key, stamp.id).await
     {
-        result = result.and(Err(failed(e)));
+        result = result.and(Err(SessionError::Stop(e.to_string())));
     }
     record.state = SessionState::Stopped;
     record.last_end = Some(reason);
     record.last_activity_at = entry.last_activity();
     if let Err(e) = shared.store.save_session(record.clone(), None).await {
-        result = result.and(Err(failed(e)));
+        result = result.and(Err(SessionError::Stop(e.to_string())));
     }
     match &result {
         Ok(()) => shared.logs.remark(&entry.key, "session stopped, storage is durable").await,

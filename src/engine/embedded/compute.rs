@@ -24,6 +24,7 @@ use tokio::net::unix::pipe;
 use tokio::process::Child;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::groups::Held;
 use super::{END_MARGIN, sys};
 use crate::engine::{
     Compute, ComputeRecord, EngineError, Process, ProcessControl, ProcessExit, ProcessSpec, SessionStream,
@@ -156,12 +157,13 @@ impl EmbeddedCompute {
         process: OwnedFd,
         record: ComputeRecord,
         pipe_owner: Option<(u32, u32)>,
+        groups: Held,
     ) -> Self {
         let (orders, queue) = mpsc::unbounded_channel();
         let (going, gone) = watch::channel(false);
         let process = Arc::new(process);
         let task = Task { line, queue, answers: HashMap::new(), processes: HashMap::new() };
-        tokio::spawn(task.run(launcher, process.clone(), going));
+        tokio::spawn(task.run(launcher, process.clone(), groups, going));
         let link = Link { orders, next: Arc::new(AtomicU64::new(1)) };
         Self { link, process, gone, record, pipe_owner }
     }
@@ -394,7 +396,13 @@ struct Task {
 
 impl Task {
     /// Serves until the launcher has ended, which is after everything in the session.
-    async fn run(mut self, mut launcher: Child, process: Arc<OwnedFd>, going: watch::Sender<bool>) {
+    async fn run(
+        mut self,
+        mut launcher: Child,
+        process: Arc<OwnedFd>,
+        groups: Held,
+        going: watch::Sender<bool>,
+    ) {
         let mut ordering = true;
         loop {
             let over = tokio::select! {
@@ -417,6 +425,7 @@ impl Task {
         }
         self.hear_the_rest().await;
         drop(self);
+        groups.release().await;
         going.send_replace(true);
     }
 

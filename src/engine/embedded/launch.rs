@@ -16,10 +16,12 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, setsid};
 
 use super::control::Control;
+use super::groups::{self, Joined};
 use super::idmap::{IdMap, SESSION_IDS};
 use super::plan::{Build, During, LaunchFailure, LaunchReport, LaunchRequest, LaunchStep, Plan};
 use super::sys::{self, Cloned};
 use super::{code, root};
+use crate::helper::confine::{self, Confinement};
 use crate::helper::init;
 
 const SESSION_NAMESPACES: libc::c_int = libc::CLONE_NEWUSER
@@ -80,12 +82,21 @@ fn session(mut emulator: Control, plan: &Plan) -> ExitCode {
         Ok(pair) => pair,
         Err(failure) => return fail(&mut emulator, failure),
     };
-    let cloned = sys::clone_into(SESSION_NAMESPACES).during(LaunchStep::Namespaces, "making namespaces");
-    match cloned {
-        Err(failure) => fail(&mut emulator, failure),
+    let mut joined = groups::join(&plan.groups, &plan.limits);
+    let mut cloned = sys::clone_into(SESSION_NAMESPACES, joined.directory.as_ref());
+    if cloned.is_err() && joined.directory.take().is_some() {
+        // Perhaps it was the group: then limits of processes hold the session.
+        joined.controllers.clear();
+        cloned = sys::clone_into(SESSION_NAMESPACES, None);
+    }
+    match cloned.during(LaunchStep::Namespaces, "making namespaces") {
+        Err(failure) => {
+            groups::leave(&plan.groups);
+            fail(&mut emulator, failure)
+        }
         Ok(Cloned::Child) => {
             drop(outside);
-            first_process(emulator, plan, inside)
+            first_process(emulator, plan, &joined, inside)
         }
         Ok(Cloned::Parent { pid, handle }) => {
             drop(inside);
@@ -94,6 +105,7 @@ fn session(mut emulator: Control, plan: &Plan) -> ExitCode {
                 // Its line closes before it was told to go on, so the child ends by itself.
                 drop(outside);
                 wait(pid);
+                groups::leave(&plan.groups);
                 return fail(&mut emulator, failure);
             }
             if emulator.send(&LaunchReport::Started { pid: pid.as_raw() }, vec![handle]).is_err() {
@@ -110,6 +122,7 @@ fn session(mut emulator: Control, plan: &Plan) -> ExitCode {
             }
             drop(outside);
             wait(pid);
+            groups::leave(&plan.groups);
             ExitCode::SUCCESS
         }
     }
@@ -181,14 +194,15 @@ fn prepare(plan: &Plan, pid: Pid, outside: &mut Control) -> Result<(), LaunchFai
 }
 
 /// The first process of a session: builds its root, then serves as its helper until the end.
-fn first_process(mut emulator: Control, plan: &Plan, mut launcher: Control) -> ExitCode {
-    match become_helper(plan, &mut launcher) {
+fn first_process(mut emulator: Control, plan: &Plan, joined: &Joined, mut launcher: Control) -> ExitCode {
+    match become_helper(plan, joined, &mut launcher) {
         Ok(mounter) => {
             drop(launcher);
             init::serve(init::Session {
                 socket: emulator.into_socket(),
                 environment: plan.environment.clone(),
                 mounter,
+                confinement: Confinement::new(matches!(plan.ids, IdMap::Single { .. })),
             })
         }
         Err(Some(failure)) => fail(&mut emulator, failure),
@@ -199,9 +213,10 @@ fn first_process(mut emulator: Control, plan: &Plan, mut launcher: Control) -> E
 /// Nothing as the error means that the launcher has gone or has said what is wrong itself.
 fn become_helper(
     plan: &Plan,
+    joined: &Joined,
     launcher: &mut Control,
 ) -> Result<Option<init::Mounter>, Option<LaunchFailure>> {
-    use LaunchStep::{Ids, Network, Other};
+    use LaunchStep::{Network, Other};
     let doing = "tying the session to its launcher";
     set_pdeathsig(Signal::SIGKILL).during(Other, doing)?;
     let mut mapped: Vec<Option<OwnedFd>> = root::own_paths(plan).iter().map(|_| None).collect();
@@ -221,10 +236,8 @@ fn become_helper(
     sys::loopback_up().during(Network, "switching loopback on")?;
     standard_to_null().during(Other, "opening /dev/null")?;
     sys::new_keyring();
-    if matches!(plan.ids, IdMap::Single { .. }) {
-        sys::answer_chown_as_done().during(Ids, "installing the filter for one id")?;
-    }
-    sys::deny_mounting().during(Other, "restricting the session")?;
+    groups::limit_processes(&plan.limits, &joined.controllers).during(Other, "limiting the session")?;
+    confine::drop_capabilities().during(Other, "restricting the session")?;
     let _ = set_name(c"agentcore-init");
     // The session's root may not look into this process, which holds the line to the emulator.
     set_dumpable(false).during(Other, "restricting the session")?;
@@ -247,7 +260,7 @@ fn remove(mut emulator: Control, ids: &IdMap, path: &Path) -> ExitCode {
         Ok(pair) => pair,
         Err(failure) => return fail(&mut emulator, failure),
     };
-    match sys::clone_into(libc::CLONE_NEWUSER).during(LaunchStep::Namespaces, "making a namespace") {
+    match sys::clone_into(libc::CLONE_NEWUSER, None).during(LaunchStep::Namespaces, "making a namespace") {
         Err(failure) => fail(&mut emulator, failure),
         Ok(Cloned::Child) => {
             drop(outside);

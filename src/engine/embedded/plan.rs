@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::groups::{Group, Limits};
 use super::idmap::IdMap;
 
 /// What a launcher is asked for, once.
@@ -47,6 +48,10 @@ pub(super) struct Plan {
     pub(super) storage: Option<(PathBuf, PathBuf)>,
     /// The storage is there from the start.
     pub(super) early_mount: bool,
+    /// How much of the machine it may use.
+    pub(super) limits: Limits,
+    /// The control groups to make for it.
+    pub(super) groups: Vec<Group>,
 }
 
 /// What a launcher reports. [`LaunchReport::Ready`] is the helper's first report.
