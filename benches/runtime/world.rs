@@ -20,6 +20,16 @@ impl Running {
     pub fn start(command: &mut Command) -> Self {
         Self(command.stdin(Stdio::null()).spawn().unwrap_or_else(|e| panic!("{command:?}: {e}")))
     }
+
+    /// Processor time that the process has used, all its threads together, itself and for it in the kernel.
+    pub fn used(&self) -> Duration {
+        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap();
+        // After the name, which may hold anything: utime and stime are the 12th and 13th.
+        let fields: Vec<&str> = text.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+        let hertz = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).unwrap().unwrap();
+        Duration::from_secs_f64(ticks as f64 / hertz as f64)
+    }
 }
 
 impl Drop for Running {
@@ -135,6 +145,10 @@ impl Emulator {
         assert!(status.is_success(), "{body:?}");
         let found: Value = serde_json::from_slice(&body).unwrap();
         self.arn = found["agentRuntimes"][0]["agentRuntimeArn"].as_str().unwrap().to_owned();
+    }
+
+    pub fn used(&self) -> Duration {
+        self.process.as_ref().unwrap().used()
     }
 
     pub fn home(&self) -> PathBuf {

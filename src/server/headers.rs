@@ -97,13 +97,12 @@ pub(crate) fn trace_id(caller: &HeaderMap, request_id: &HeaderValue) -> HeaderVa
     if let Some(value) = caller.get(TRACE_ID) {
         return value.clone();
     }
-    let hex: String =
-        request_id.as_bytes().iter().filter(|b| b.is_ascii_hexdigit()).map(|b| char::from(*b)).collect();
-    let text = match (hex.get(..8), hex.get(8..32)) {
-        (Some(time), Some(unique)) => format!("Root=1-{time}-{unique}"),
-        _ => "Root=1-00000000-000000000000000000000000".to_owned(),
-    };
-    HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("Root=1"))
+    let mut text = *b"Root=1-00000000-000000000000000000000000";
+    let digits = request_id.as_bytes().iter().filter(|b| b.is_ascii_hexdigit());
+    for (place, digit) in text[7..].iter_mut().filter(|b| **b != b'-').zip(digits) {
+        *place = *digit;
+    }
+    HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("Root=1"))
 }
 
 /// Tracing headers of the caller that an answer repeats. [model]

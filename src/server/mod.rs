@@ -4,9 +4,12 @@
 //! meaning of every domain error in HTTP stands in [`errors`] alone, and who may speak to us in [`guard`].
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
@@ -24,6 +27,7 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use self::peer::Peer;
+use self::quiet::Quiet;
 use self::slots::{Slot, Slots};
 use crate::emulator::Emulator;
 use crate::model::AccessKey;
@@ -36,6 +40,7 @@ pub(crate) mod errors;
 mod guard;
 mod headers;
 mod peer;
+mod quiet;
 mod signature;
 mod slots;
 
@@ -110,12 +115,24 @@ fn aws_router(emulator: Arc<Emulator>, key: AccessKey) -> Router {
 
 /// Gives every request its id, and every answer the same one. [guide: x-amzn-RequestId]
 async fn with_request_id(mut request: Request, next: Next) -> Response {
-    let id = uuid::Uuid::new_v4().to_string();
-    let id = HeaderValue::from_str(&id).unwrap_or_else(|_| HeaderValue::from_static("-"));
+    let id = request_id();
     request.headers_mut().insert(headers::REQUEST_ID, id.clone());
     let mut response = next.run(request).await;
     response.headers_mut().insert(headers::REQUEST_ID, id);
     response
+}
+
+/// A request id of the service's form, a version 4 UUID: a count under a keyed hash that is chosen anew in each
+/// process. Nobody must be unable to guess it, so it needs no system call for randomness.
+fn request_id() -> HeaderValue {
+    static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let id = uuid::Uuid::from_u64_pair(KEY.hash_one((count, 0_u8)), KEY.hash_one((count, 1_u8)));
+    let id = uuid::Builder::from_u128(id.as_u128()).with_version(uuid::Version::Random);
+    let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
+    let text = id.with_variant(uuid::Variant::RFC4122).into_uuid().hyphenated().encode_lower(&mut text);
+    HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("-"))
 }
 
 /// An operation that the emulator does not have, named by its method and path.
@@ -211,10 +228,37 @@ where
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_BYTES);
     let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
     tokio::pin!(connection);
-    tokio::select! {
+    let mut quiet = Quiet::default();
+    let stop = stopped.wait_for(|stop| *stop);
+    tokio::pin!(stop);
+    let ended = poll_fn(|cx| {
         // A client that goes away or breaks the protocol is its own affair.
-        _ = connection.as_mut() => return,
-        _ = stopped.wait_for(|stop| *stop) => connection.as_mut().graceful_shutdown(),
+        if quiet.poll(connection.as_mut(), cx).is_ready() {
+            return Poll::Ready(true);
+        }
+        stop.as_mut().poll(cx).map(|_| false)
+    });
+    if !ended.await {
+        connection.as_mut().graceful_shutdown();
+        let _ = poll_fn(|cx| quiet.poll(connection.as_mut(), cx)).await;
     }
-    let _ = connection.await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn request_ids_are_random_uuids_and_never_the_same() {
+        let ids: HashSet<String> = (0..1000).map(|_| request_id().to_str().unwrap().to_owned()).collect();
+        assert_eq!(ids.len(), 1000);
+        for id in ids {
+            let uuid: uuid::Uuid = id.parse().unwrap();
+            assert_eq!(uuid.get_version(), Some(uuid::Version::Random), "{id}");
+            assert_eq!(uuid.get_variant(), uuid::Variant::RFC4122, "{id}");
+            assert_eq!(uuid.to_string(), id);
+        }
+    }
 }
