@@ -20,11 +20,13 @@ use crate::model::{AccessKey, Region, limits};
 mod control;
 mod data;
 mod error;
+mod identity;
 mod retry;
 
 pub use control::{ControlClient, RuntimeSettings, RuntimeSummary, Written};
 pub use data::{Answer, CommandCall, CommandStream, DataClient, InvokeCall, SessionCall};
 pub use error::AwsError;
+pub use identity::{Identity, IdentityError, IdentityKind};
 
 /// Longest wait for a connection. [ours]
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -110,20 +112,24 @@ impl Connection {
     }
 
     fn http_client(&self) -> SharedHttpClient {
-        let plain = self.endpoint.starts_with("http://");
-        Builder::new().build_with_connector_fn(move |settings, components| {
-            let mut builder = Connector::builder();
-            builder.set_connector_settings(settings.cloned());
-            builder.set_sleep_impl(components.and_then(|c| c.sleep_impl()));
-            if plain {
-                return builder.build_http();
-            }
-            builder
-                .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
-                .tls_context(tls_context())
-                .build()
-        })
+        http_client(self.endpoint.starts_with("http://"))
     }
+}
+
+/// A client for plain HTTP alone, or one with TLS too.
+fn http_client(plain: bool) -> SharedHttpClient {
+    Builder::new().build_with_connector_fn(move |settings, components| {
+        let mut builder = Connector::builder();
+        builder.set_connector_settings(settings.cloned());
+        builder.set_sleep_impl(components.and_then(|c| c.sleep_impl()));
+        if plain {
+            return builder.build_http();
+        }
+        builder
+            .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
+            .tls_context(tls_context())
+            .build()
+    })
 }
 
 /// The machine's own roots and, for a machine without any, the bundled ones.

@@ -5,6 +5,7 @@
 
 mod access_key;
 mod command;
+mod credentials;
 mod ids;
 pub mod limits;
 mod names;
@@ -14,6 +15,7 @@ mod time;
 
 pub use access_key::AccessKey;
 pub use command::{CommandEvent, CommandLine, CommandStatus, CommandTimeout, OutputStream};
+pub use credentials::AwsCredentials;
 pub use ids::{
     AccountId, EndpointName, MountPath, ParseIdError, Partition, Region, RuntimeArn, RuntimeId, RuntimeName,
     SessionId, Version,

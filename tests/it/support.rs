@@ -107,24 +107,31 @@ impl Emulator {
     /// Starts `agentcore local up --foreground` with `flags` and waits until it answers.
     #[track_caller]
     pub fn start(flags: &[&str]) -> Self {
+        Self::start_with(flags, &[])
+    }
+
+    /// Starts one with more in its environment.
+    #[track_caller]
+    pub fn start_with(flags: &[&str], environment: &[(&str, &str)]) -> Self {
         let scratch = short_temp_dir();
-        Self::start_at(scratch.path().join("home"), scratch, flags)
+        Self::start_at(scratch.path().join("home"), scratch, flags, environment)
     }
 
     /// Starts one whose state directory is `home`.
     #[track_caller]
     pub fn start_in(home: &Path) -> Self {
-        Self::start_at(home.to_owned(), short_temp_dir(), &[])
+        Self::start_at(home.to_owned(), short_temp_dir(), &[], &[])
     }
 
     #[track_caller]
-    fn start_at(home: PathBuf, scratch: TempDir, flags: &[&str]) -> Self {
+    fn start_at(home: PathBuf, scratch: TempDir, flags: &[&str], environment: &[(&str, &str)]) -> Self {
         let log_file = scratch.path().join("test-output.log");
         let log = File::create(&log_file).unwrap();
         let mut command = clean(BIN);
         // Without `--port`, whoever finds the usual port taken gets a free one.
         command
             .env("AGENTCORE_HOME", &home)
+            .envs(environment.iter().copied())
             .args(["local", "up", "--foreground"])
             .args(flags)
             .stdout(log.try_clone().unwrap())

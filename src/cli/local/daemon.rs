@@ -194,8 +194,9 @@ impl Local<'_> {
 pub(crate) async fn open(home: &Home, settings: &Settings) -> Result<Arc<Emulator>, Failure> {
     let engine = EmbeddedEngine::new(EmbeddedConfig::new(home.run_directory())?)?;
     engine.probe().await?;
-    let config =
+    let mut config =
         settings.apply(EmulatorConfig::new(home.path().to_owned(), settings.region()?, settings.account()?));
+    config.egress = Arc::new(settings.egress().await?);
     Ok(Emulator::open(config, Arc::new(engine), Arc::new(Clock::system())).await?)
 }
 

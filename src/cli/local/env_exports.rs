@@ -83,6 +83,8 @@ mod tests {
             engine: "embedded".into(),
             region: "us-west-2".into(),
             account: "000000000000".into(),
+            network: "on".to_owned(),
+            aws_identity: "none".to_owned(),
             started_at: "now".into(),
             runtimes: 0,
             live_sessions: 0,
