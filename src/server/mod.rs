@@ -137,13 +137,14 @@ fn request_id() -> HeaderValue {
 
 /// An operation that the emulator does not have, named by its method and path.
 async fn unknown_operation(request: Request) -> Response {
-    let path = guard::short(request.uri().path());
+    let path = request.uri().path();
     let operation = match path.rsplit('/').next() {
         Some("ws") => "InvokeAgentRuntimeWithWebSocketStream",
         Some("shells") => "InvokeAgentRuntimeCommandShell",
         Some("agent-card.json") => "GetAgentCard",
         _ => "this operation",
     };
+    let path = guard::short(path);
     let message = format!("{operation} ({} {path}) is not available in this emulator", request.method());
     errors::respond_error(&AwsError::new(ErrorKind::UnknownOperation, message))
 }

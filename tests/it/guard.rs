@@ -363,6 +363,9 @@ fn another_users_connections_are_counted_apart() {
     });
 }
 
+/// Longest time to fill the kernel's buffers of all connections that are not read.
+const FILLED: Duration = Duration::from_secs(60);
+
 #[test]
 fn who_does_not_read_his_answer_holds_no_memory() {
     let emulator = Emulator::start(&[]);
@@ -388,13 +391,14 @@ fn who_does_not_read_his_answer_holds_no_memory() {
     assert_eq!(parse(&answer).unwrap().status, 200);
     let before = emulator.memory_kib();
     let deaf: Vec<TcpStream> =
-        (0..support::count(20, 200)).map(|_| command("head -c 90000000 /dev/zero")).collect();
+        (0..support::count(20, 60)).map(|_| command("yes | head -c 90000000")).collect();
     // Long enough for gigabytes, if somebody took them.
     std::thread::sleep(Duration::from_secs(3));
     let grown = emulator.memory_kib().saturating_sub(before);
     println!("{} clients that do not read: {grown} KiB more", deaf.len());
     assert!(grown < 8 * 1024 + 1024 * deaf.len() as u64, "{grown} KiB more");
-    assert!(listing(&emulator) < FAIR);
+    // Until the buffers between them are full, everybody is at work; then nobody waits for anything.
+    support::eventually(FILLED, "answers are quick again", || (listing(&emulator) < FAIR).then_some(()));
 }
 
 /// Every process, with what everybody may see of it and what its user may see.
