@@ -108,7 +108,12 @@ async fn live(scale: &Scale, emulator: &Emulator, report: &mut Report) {
         among.push(round(scale, &mut client, emulator, &sessions).await);
     }
     let grown = memory(pid).saturating_sub(before) as f64 / 1024.0 / (scale.live - 1) as f64;
-    let (p99_alone, p99_among) = (quantile(&alone, 0.5), quantile(&among, 0.5));
+    let median = |rounds: &[Round], of: fn(&Round) -> Duration| {
+        quantile(&rounds.iter().map(of).collect::<Vec<_>>(), 0.5)
+    };
+    let (p99_alone, p99_among) = (median(&alone, |r| r.p99), median(&among, |r| r.p99));
+    report.micros("warm invoke, one live session: p50".to_owned(), median(&alone, |r| r.p50), None);
+    report.micros(format!("warm invoke, {name}: p50"), median(&among, |r| r.p50), None);
     report.micros("warm invoke, one live session: p99".to_owned(), p99_alone, None);
     report.micros(format!("warm invoke, {name}: p99"), p99_among, None);
     let ratio = p99_among.as_secs_f64() / p99_alone.as_secs_f64();
@@ -130,13 +135,19 @@ async fn live(scale: &Scale, emulator: &Emulator, report: &mut Report) {
     report.millis(format!("{name}: stop of all at once"), begin.elapsed(), None);
 }
 
-/// The 99th percentile of calls that go to each session in turn.
-async fn round(scale: &Scale, client: &mut Client, emulator: &Emulator, sessions: &[String]) -> Duration {
+/// What calls took.
+struct Round {
+    p50: Duration,
+    p99: Duration,
+}
+
+/// Calls that go to each session in turn.
+async fn round(scale: &Scale, client: &mut Client, emulator: &Emulator, sessions: &[String]) -> Round {
     let mut latencies = Vec::with_capacity(scale.calls);
     for session in sessions.iter().cycle().take(scale.calls) {
         latencies.push(call(client, emulator, session).await);
     }
-    quantile(&latencies, 0.99)
+    Round { p50: quantile(&latencies, 0.5), p99: quantile(&latencies, 0.99) }
 }
 
 /// Start and listing with many stopped sessions in the state.

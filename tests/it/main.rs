@@ -20,6 +20,7 @@ mod guard;
 mod install;
 mod offline;
 mod project;
+mod scale;
 mod sdk;
 mod semantics;
 mod support;

@@ -88,7 +88,9 @@ fn check_books(world: &World, books: &[Book], sessions: &BTreeMap<String, Value>
         if book.stopped {
             let session = &sessions[&book.session];
             assert_eq!(state(session), "stopped", "an acknowledged stop was forgotten: {session}");
-            assert_eq!(session["lastEnd"], "requested", "{session}");
+            // One that comes while a killed session is being ended is answered with that end.
+            let why = session["lastEnd"].as_str();
+            assert!(matches!(why, Some("requested" | "exited")), "{session}");
         }
     }
     acknowledged
