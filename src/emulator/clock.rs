@@ -7,12 +7,30 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::store::{Store, StoreError};
-use crate::model::Timestamp;
+use crate::model::{Timestamp, format_duration, limits};
 
 /// How long a sleeper trusts the monotonic clock before it looks at the time again: a laptop that
 /// was suspended has moved on in real time without the monotonic clock noticing.
 const RECHECK: Duration = Duration::from_secs(15);
 const OFFSET_KEY: &str = "clock_offset_ms";
+
+/// Why the clock did not move.
+#[derive(Debug, thiserror::Error)]
+pub enum ClockError {
+    /// It would be further ahead than [`limits::MAX_CLOCK_AHEAD`].
+    #[error(
+        "the clock can be at most {} ahead of real time, and is {} ahead; `local clock reset` takes it back",
+        format_duration(limits::MAX_CLOCK_AHEAD),
+        format_duration(*ahead)
+    )]
+    TooFar {
+        /// How far it is ahead, in whole seconds.
+        ahead: Duration,
+    },
+    /// The offset could not be kept.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
 
 /// Real time plus an offset, or, in tests, tokio's clock plus an offset.
 pub struct Clock {
@@ -93,11 +111,15 @@ impl Clock {
     }
 
     /// Moves the clock ahead and keeps the new offset in the store.
-    pub async fn advance(&self, by: Duration, store: &Store) -> Result<(), StoreError> {
-        let millis = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
+    pub async fn advance(&self, by: Duration, store: &Store) -> Result<(), ClockError> {
         let _moving = self.moving.lock().await;
-        let before = self.offset_ms.load(Ordering::Relaxed);
-        self.set(before.saturating_add(millis), store).await
+        let before = self.offset();
+        let offset = before.saturating_add(by);
+        if offset > limits::MAX_CLOCK_AHEAD {
+            return Err(ClockError::TooFar { ahead: Duration::from_secs(before.as_secs()) });
+        }
+        self.set(millis(offset), store).await?;
+        Ok(())
     }
 
     /// Back to real time.
@@ -109,8 +131,9 @@ impl Clock {
     /// Takes the offset that an earlier emulator kept.
     pub async fn restore(&self, store: &Store) -> Result<(), StoreError> {
         let kept = store.meta(OFFSET_KEY).await?;
-        let offset = kept.and_then(|text| text.parse().ok()).unwrap_or(0);
-        self.offset_ms.store(offset, Ordering::Relaxed);
+        let offset: i64 = kept.and_then(|text| text.parse().ok()).unwrap_or(0);
+        // One that an emulator without the limit kept.
+        self.offset_ms.store(offset.clamp(0, millis(limits::MAX_CLOCK_AHEAD)), Ordering::Relaxed);
         Ok(())
     }
 
@@ -120,6 +143,10 @@ impl Clock {
         self.moved.send_replace(());
         Ok(())
     }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
@@ -147,7 +174,18 @@ mod tests {
         let later = Clock::system();
         later.restore(&store).await.unwrap();
         assert_eq!(later.offset(), 2 * hour);
+        // Too far is refused and moves nothing.
+        for by in [limits::MAX_CLOCK_AHEAD, Duration::MAX] {
+            let error = clock.advance(by, &store).await.unwrap_err();
+            assert!(matches!(error, ClockError::TooFar { ahead } if ahead == 2 * hour), "{error}");
+            assert!(error.to_string().contains("at most 3650d ahead"), "{error}");
+        }
+        assert_eq!(clock.offset(), 2 * hour);
+        clock.advance(limits::MAX_CLOCK_AHEAD - 2 * hour, &store).await.unwrap();
         clock.reset(&store).await.unwrap();
         assert_eq!(clock.offset(), Duration::ZERO);
+        store.set_meta(OFFSET_KEY, i64::MAX.to_string()).await.unwrap();
+        later.restore(&store).await.unwrap();
+        assert_eq!(later.offset(), limits::MAX_CLOCK_AHEAD);
     }
 }

@@ -19,11 +19,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+
 use crate::artifacts::ArtifactStore;
+use crate::egress::Egress;
 use crate::engine::Engine;
 use crate::model::{AccountId, EndpointName, Region, RuntimeId, SessionKey, Timestamp};
 
-use clock::Clock;
+use clock::{Clock, ClockError};
 use registry::{
     ClientToken, EndpointDeletion, EndpointOutcome, Registry, RegistryError, RuntimeDeletion, RuntimeOutcome,
 };
@@ -54,10 +57,12 @@ pub struct EmulatorConfig {
     pub wait_limit: Duration,
     /// Longest time to an agent's first healthy ping.
     pub init_timeout: Duration,
+    /// What sessions reach outside.
+    pub egress: Arc<Egress>,
 }
 
 impl EmulatorConfig {
-    /// The defaults, for state below `home`.
+    /// The defaults, for state below `home`; sessions reach nothing outside.
     pub fn new(home: PathBuf, region: Region, account: AccountId) -> Self {
         Self {
             home,
@@ -70,6 +75,7 @@ impl EmulatorConfig {
             ping_interval: Duration::from_secs(5),
             wait_limit: Duration::from_secs(120),
             init_timeout: crate::model::limits::AGENT_INIT_TIMEOUT,
+            egress: Arc::new(Egress::new(false, None)),
         }
     }
 }
@@ -98,7 +104,7 @@ pub struct Emulator {
     /// When it was opened.
     pub started_at: Timestamp,
     store: Store,
-    stops: StopTokens,
+    stops: Arc<StopTokens>,
 }
 
 /// Why an emulator could not be opened.
@@ -148,7 +154,7 @@ impl Emulator {
             clock,
             engine: engine_name,
             store,
-            stops: StopTokens::default(),
+            stops: Arc::default(),
         }))
     }
 
@@ -159,11 +165,19 @@ impl Emulator {
         id: &RuntimeId,
         token: Option<ClientToken>,
     ) -> Result<RuntimeOutcome, RegistryError> {
-        let (outcome, deletion) = self.registry.begin_delete_runtime(id, token).await?;
-        if let Some(deletion) = deletion {
-            tokio::spawn(purge_runtime(self.registry.clone(), self.sessions.clone(), deletion));
-        }
-        Ok(outcome)
+        let (registry, sessions, id) = (self.registry.clone(), self.sessions.clone(), id.clone());
+        carried_out(move |answer| async move {
+            let (outcome, deletion) = match registry.begin_delete_runtime(&id, token).await {
+                Ok((outcome, deletion)) => (Ok(outcome), deletion),
+                Err(e) => (Err(e), None),
+            };
+            let _ = answer.send(outcome);
+            if let Some(deletion) = deletion {
+                purge_runtime(registry, sessions, deletion).await;
+            }
+        })
+        .await
+        .unwrap_or_else(|| Err(StoreError::Closed.into()))
     }
 
     /// DeleteAgentRuntimeEndpoint: the endpoint, its computes and its sessions' storage. As [`Self::delete_agent_runtime`].
@@ -173,11 +187,20 @@ impl Emulator {
         endpoint: &EndpointName,
         token: Option<ClientToken>,
     ) -> Result<EndpointOutcome, RegistryError> {
-        let (outcome, deletion) = self.registry.begin_delete_endpoint(id, endpoint, token).await?;
-        if let Some(deletion) = deletion {
-            tokio::spawn(purge_endpoint(self.registry.clone(), self.sessions.clone(), deletion));
-        }
-        Ok(outcome)
+        let (registry, sessions) = (self.registry.clone(), self.sessions.clone());
+        let (id, endpoint) = (id.clone(), endpoint.clone());
+        carried_out(move |answer| async move {
+            let (outcome, deletion) = match registry.begin_delete_endpoint(&id, &endpoint, token).await {
+                Ok((outcome, deletion)) => (Ok(outcome), deletion),
+                Err(e) => (Err(e), None),
+            };
+            let _ = answer.send(outcome);
+            if let Some(deletion) = deletion {
+                purge_endpoint(registry, sessions, deletion).await;
+            }
+        })
+        .await
+        .unwrap_or_else(|| Err(StoreError::Closed.into()))
     }
 
     /// StopRuntimeSession. The same `token` gets the same answer again: a client that lost the answer of a
@@ -186,15 +209,21 @@ impl Emulator {
         if token.is_some_and(|token| self.stops.knows(key, token)) {
             return Ok(());
         }
-        self.sessions.stop(key).await?;
-        if let Some(token) = token {
-            self.stops.remember(key, token);
-        }
-        Ok(())
+        let (sessions, stops) = (self.sessions.clone(), self.stops.clone());
+        let (key, token) = (key.clone(), token.map(str::to_owned));
+        carried_out(move |answer| async move {
+            let stopped = sessions.stop(&key).await;
+            if let (Ok(()), Some(token)) = (&stopped, &token) {
+                stops.remember(&key, token);
+            }
+            let _ = answer.send(stopped);
+        })
+        .await
+        .unwrap_or(Err(SessionError::ShuttingDown))
     }
 
     /// Moves the clock ahead; every lifecycle decision follows at once.
-    pub async fn advance_clock(&self, by: Duration) -> Result<(), StoreError> {
+    pub async fn advance_clock(&self, by: Duration) -> Result<(), ClockError> {
         self.clock.advance(by, &self.store).await
     }
 
@@ -209,18 +238,70 @@ impl Emulator {
     }
 }
 
+/// Runs work that must go to its end once it has begun: the caller only waits for its answer, and may leave. No
+/// answer comes only from work that failed.
+async fn carried_out<T: Send + 'static, W: Future<Output = ()> + Send + 'static>(
+    work: impl FnOnce(oneshot::Sender<T>) -> W,
+) -> Option<T> {
+    let (answer, answered) = oneshot::channel();
+    tokio::spawn(work(answer));
+    answered.await.ok()
+}
+
+/// Time before a deletion that failed is tried again, doubled each time up to the second value. [ours]
+const PURGE_PAUSE: Duration = Duration::from_secs(1);
+const PURGE_PAUSE_MOST: Duration = Duration::from_secs(60);
+
+/// Purges until nothing is left, since what is forgotten with files or processes behind it is never found again.
+/// Returns false when the emulator ends before: the next one finds the deletion unfinished.
+async fn purged(
+    sessions: Arc<Sessions>,
+    what: &str,
+    id: &RuntimeId,
+    endpoint: Option<&EndpointName>,
+) -> bool {
+    let mut sessions = sessions;
+    let mut pause = PURGE_PAUSE;
+    loop {
+        let done = match endpoint {
+            Some(endpoint) => sessions.purge_endpoint(id, endpoint).await,
+            None => sessions.purge_runtime(id).await,
+        };
+        match done {
+            Ok(()) => return true,
+            Err(SessionError::ShuttingDown) => return false,
+            Err(e) => tracing::warn!("{what} stays DELETING and is tried again in {}s: {e}", pause.as_secs()),
+        }
+        // Not kept alive by a deletion that does not get on.
+        let waiting = Arc::downgrade(&sessions);
+        drop(sessions);
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(PURGE_PAUSE_MOST);
+        match waiting.upgrade() {
+            Some(still) => sessions = still,
+            None => return false,
+        }
+    }
+}
+
 async fn purge_runtime(registry: Arc<Registry>, sessions: Arc<Sessions>, deletion: RuntimeDeletion) {
     let id = deletion.id().clone();
-    sessions.purge_runtime(&id).await;
+    let what = format!("agent runtime `{id}`");
+    if !purged(sessions, &what, &id, None).await {
+        return;
+    }
     if let Err(e) = registry.finish_delete_runtime(deletion).await {
-        tracing::error!("deleting agent runtime `{id}` will be finished at the next start: {e}");
+        tracing::error!("deleting {what} will be finished at the next start: {e}");
     }
 }
 
 async fn purge_endpoint(registry: Arc<Registry>, sessions: Arc<Sessions>, deletion: EndpointDeletion) {
     let (id, name) = (deletion.runtime().clone(), deletion.name().clone());
-    sessions.purge_endpoint(&id, &name).await;
+    let what = format!("endpoint `{name}` of `{id}`");
+    if !purged(sessions, &what, &id, Some(&name)).await {
+        return;
+    }
     if let Err(e) = registry.finish_delete_endpoint(deletion).await {
-        tracing::error!("deleting endpoint `{name}` of `{id}` will be finished at the next start: {e}");
+        tracing::error!("deleting {what} will be finished at the next start: {e}");
     }
 }

@@ -20,6 +20,15 @@ pub const COMMAND_TIMEOUT_SECONDS: std::ops::RangeInclusive<u32> = 1..=3_600;
 pub const DEFAULT_COMMAND_TIMEOUT_SECONDS: u32 = 300;
 /// Largest code bundle, unpacked, in bytes. [quotas: 750 MB]
 pub const MAX_CODE_BYTES: u64 = 750_000_000;
+/// Memory of a session, in bytes. [quotas: 8 GB]
+pub const SESSION_MEMORY_BYTES: u64 = 8 << 30;
+/// Processors of a session. [quotas: 2 vCPU]
+pub const SESSION_CPUS: u64 = 2;
+/// Processes and threads of a session. [ours: what podman gives a container]
+pub const SESSION_PROCESSES: u64 = 2048;
+/// Files and directories outside the storage, in each of a session's two file systems in memory. [ours: large
+/// dependency trees have a few hundred thousand, and each takes a kilobyte of the kernel's memory]
+pub const SESSION_SCRATCH_FILES: u64 = 1_000_000;
 /// Length of a session id. [model: request header min 33; response shape max 100]
 pub const SESSION_ID_CHARS: std::ops::RangeInclusive<usize> = 33..=100;
 /// Idle timeout and lifetime, in seconds. [model: 60..1209600]
@@ -52,6 +61,9 @@ pub const MAX_VERSIONS: usize = 1_000;
 pub const MAX_ENDPOINTS: usize = 10;
 /// Tags of a resource. [model: TagsMap max 50]
 pub const MAX_TAGS: usize = 50;
+/// How far the emulator's clock may be ahead of real time: beyond every limit that a clock is moved for, and far from
+/// the last date that can be written. [ours]
+pub const MAX_CLOCK_AHEAD: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// File systems of a runtime that are session storage. [guide: 1]
 pub const MAX_SESSION_STORAGES: usize = 1;
 /// File systems of a runtime. [model: FilesystemConfigurations max 5]

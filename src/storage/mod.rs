@@ -1,8 +1,9 @@
 //! Session storage: the port and its carriers.
 //!
 //! A storage is a directory that one session's computes see under their mount path, one after the
-//! other. It is known by its session and a number: a session that starts anew after a version update
-//! gets the next number, and the replaced one stays until it is discarded.
+//! other. It is known by its session and a number that is never given twice: a session that starts anew
+//! after a version update gets a new one, and the replaced one stays until it is discarded. So whoever
+//! still names a storage that has gone names nothing, and never one that was made later.
 //!
 //! Knows no session states, no engines and no protocol. Files below a storage may belong to any
 //! owner that the engine maps, so a discarded tree is handed back as a path for the engine to delete.
@@ -18,9 +19,9 @@ mod plain;
 
 pub use plain::PlainStorage;
 
-/// Which of a session's storages.
+/// Which of a session's storages. Not negative.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct StorageId(pub u32);
+pub struct StorageId(pub i64);
 
 /// What a storage holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

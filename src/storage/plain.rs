@@ -143,9 +143,11 @@ fn blocking<T: Send + 'static>(
     })
 }
 
+/// Through the directory above, which is ours and on the same file system: the session may have taken
+/// everybody's rights to its own.
 #[cfg(target_os = "linux")]
 fn sync_file_system(data: &Path) -> io::Result<()> {
-    Ok(nix::unistd::syncfs(File::open(data)?)?)
+    Ok(nix::unistd::syncfs(File::open(data.parent().unwrap_or(data))?)?)
 }
 
 /// Without a call for one file system, all of them.
@@ -159,13 +161,11 @@ impl PlainStorage {
     fn make(&self, session: &Path, owner: Option<(u32, u32)>) -> io::Result<StorageId> {
         let mut fresh = self.fresh.lock();
         DirBuilder::new().recursive(true).mode(0o700).create(session)?;
-        let taken = fs::read_dir(session)?.filter_map(|e| e.ok()?.file_name().to_str()?.parse::<u32>().ok());
-        let mut number = taken.max().unwrap_or(0);
-        let storage = loop {
-            number = number.checked_add(1).ok_or(ErrorKind::StorageFull)?;
+        let (number, storage) = loop {
+            let number = new_number();
             let storage = session.join(number.to_string());
             match DirBuilder::new().mode(0o700).create(&storage) {
-                Ok(()) => break storage,
+                Ok(()) => break (number, storage),
                 Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
                 Err(e) => return Err(e),
             }
@@ -240,6 +240,13 @@ fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
     }
 }
 
+/// Drawn from 63 random bits. Counting on from the directories that are there would give the number of
+/// a storage that has gone to a new one, while a record somewhere may still name it.
+fn new_number() -> i64 {
+    let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
+    ((high ^ low) >> 1).cast_signed()
+}
+
 /// Moves a tree away in one step, so that a crash leaves it either whole or gone.
 fn discard(root: &Path, path: &Path) -> io::Result<Option<PathBuf>> {
     let trash = root.join(TRASH);
@@ -289,6 +296,31 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_storage_without_any_rights_can_be_flushed() {
+        use nix::unistd::{Gid, Uid, geteuid, setfsgid, setfsuid};
+        let home = tempfile::tempdir().unwrap();
+        let storage = home.path().join("1");
+        let data = storage.join(DATA);
+        fs::create_dir_all(&data).unwrap();
+        fs::set_permissions(&data, Permissions::from_mode(0o000)).unwrap();
+        if geteuid().is_root() {
+            // As the ordinary user whom rights bind.
+            for path in [home.path(), &storage, &data] {
+                chown(path, Some(65534), Some(65534)).unwrap();
+            }
+        }
+        let flushed = std::thread::spawn(move || {
+            if geteuid().is_root() {
+                setfsgid(Gid::from_raw(65534));
+                setfsuid(Uid::from_raw(65534));
+            }
+            assert!(File::open(&data).is_err());
+            sync_file_system(&data)
+        });
+        flushed.join().unwrap().unwrap();
+    }
+
     #[tokio::test]
     async fn storages_are_numbered_counted_and_discarded_whole() {
         let home = tempfile::tempdir().unwrap();
@@ -313,10 +345,13 @@ mod tests {
         assert_eq!(storage.discarded().await.unwrap(), vec![tree]);
         assert_eq!(storage.discard(&key(), first).await.unwrap(), None);
         assert!(storage.directory(&key(), second).exists());
-        // A number is not given again while a higher one is in use.
-        assert_eq!(storage.create(&key(), None).await.unwrap(), StorageId(3));
+        // A number is not given again, whether or not others are in use.
+        let third = storage.create(&key(), None).await.unwrap();
+        assert!(third != first && third != second && third.0 >= 0, "{first:?} {second:?} {third:?}");
         assert!(storage.discard_session(&key()).await.unwrap().is_some());
         assert!(!storage.directory(&key(), second).exists());
+        let fourth = storage.create(&key(), None).await.unwrap();
+        assert!(![first, second, third].contains(&fourth), "{fourth:?}");
     }
 
     #[tokio::test]

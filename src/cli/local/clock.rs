@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Local;
 use crate::cli::exit::{OK, Outcome};
+use crate::model::limits::MAX_CLOCK_AHEAD;
 use crate::model::{format_duration, parse_duration};
 use crate::wire::admin::Advance;
 
@@ -33,6 +34,12 @@ fn whole_seconds(text: &str) -> Result<Duration, String> {
     let duration = parse_duration(text).map_err(|e| e.to_string())?;
     if duration.subsec_nanos() != 0 || duration.is_zero() {
         return Err("the clock moves by whole seconds".into());
+    }
+    if duration > MAX_CLOCK_AHEAD {
+        return Err(format!(
+            "the clock can be at most {} ahead of real time",
+            format_duration(MAX_CLOCK_AHEAD)
+        ));
     }
     Ok(duration)
 }

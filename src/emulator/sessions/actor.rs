@@ -4,6 +4,7 @@
 //! retires when the session has no compute. Legality of each change is asked of
 //! [`crate::model::transition`], ends by time and by the agent's fate of [`super::lifecycle`].
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -20,10 +21,12 @@ use super::lifecycle::{
 use super::live::{Entry, Lease, Live};
 use super::{Need, SessionError, Shared};
 use crate::emulator::ConflictMode;
+use crate::emulator::store::events::Happening;
 use crate::emulator::store::sessions::{SessionRecord, SetAside};
 use crate::engine::EngineError;
 use crate::engine::agent_http::{AgentError, Ping};
-use crate::model::{EndReason, Lifecycle, SessionEvent, SessionState, Timestamp, transition};
+use crate::model::{EndReason, Lifecycle, ResetReason, SessionEvent, SessionState, Timestamp, transition};
+use crate::storage::StorageId;
 
 /// How long one ping may take. [ours]
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
@@ -52,6 +55,11 @@ pub(super) enum Message {
     Remove {
         if_expired: bool,
         reply: oneshot::Sender<Result<(), SessionError>>,
+    },
+    /// Delete a storage that was set aside, unless the session uses it. Answers with the tree that is to be deleted.
+    Discard {
+        id: StorageId,
+        reply: oneshot::Sender<Result<Option<PathBuf>, SessionError>>,
     },
     /// End what a dead emulator left.
     Recover,
@@ -190,6 +198,8 @@ impl Actor {
                 Message::Stop { reply, .. } | Message::Remove { reply, .. } => {
                     drop(reply.send(Err(SessionError::Unknown)));
                 }
+                // Whoever asks looks again.
+                Message::Discard { reply, .. } => drop(reply.send(Err(SessionError::Busy))),
                 Message::Recover | Message::Expire => {}
                 #[cfg(test)]
                 Message::Fail => {}
@@ -272,6 +282,9 @@ impl Actor {
                     Phase::Stopping(_) => {}
                 }
             }
+            Message::Discard { id, reply } => {
+                let _ = reply.send(self.discard(id).await);
+            }
             Message::Recover => {
                 if let (Phase::Down, Some(record)) = (&self.phase, &self.record) {
                     let work = recover(self.shared.clone(), self.entry.clone(), record.clone());
@@ -327,7 +340,10 @@ impl Actor {
             Phase::Down => {
                 let _ = reply.send(Err(SessionError::Unknown));
             }
-            Phase::Stopping(_) => self.stops.push(reply),
+            Phase::Stopping(_) => {
+                self.fail_waiters(&told);
+                self.stops.push(reply);
+            }
             Phase::Starting(_) => {
                 self.fail_waiters(&told);
                 self.stop_after_start.get_or_insert(reason);
@@ -420,6 +436,7 @@ impl Actor {
         self.phase = Phase::Down;
         if let Some(record) = &mut self.record {
             record.last_end = Some(EndReason::StartFailed);
+            self.shared.happened(&self.entry.key, Happening::Ended(EndReason::StartFailed));
             self.shared.logs.remark(&self.entry.key, &format!("the start failed: {error}")).await;
             self.keep(None).await;
         }
@@ -611,6 +628,9 @@ impl Actor {
     fn look(&mut self, asked: bool) {
         let Phase::Up(up) = &mut self.phase else { return };
         let (entry, clock) = (&self.entry, &self.shared.clock);
+        // A call that waits for the agent is a call in flight, unless its caller has gone.
+        self.waiters.retain(|w| !w.reply.is_closed());
+        let waiting = self.waiters.len();
         let verdict = |up: &mut Up| {
             let now = clock.now();
             // After the clock was set back, times ahead of it would keep the session for ever.
@@ -621,7 +641,7 @@ impl Actor {
                 started_at: up.started_at,
                 lifecycle: up.lifecycle,
                 // First who is inside, then the time: a leaving call writes them the other way round.
-                in_flight: up.live.gate.inside(),
+                in_flight: up.live.gate.inside() + waiting,
                 last_activity: entry.last_activity(),
                 pings: &up.pings,
             };
@@ -677,6 +697,7 @@ impl Actor {
         record.storage = None;
         self.go(SessionEvent::StorageExpired);
         if self.keep(Some(aside)).await {
+            self.shared.happened(&self.entry.key, Happening::Reset(ResetReason::Expired));
             let remark = "the session's storage was not used for 14 days: it is set aside";
             self.shared.logs.remark(&self.entry.key, remark).await;
             return;
@@ -687,6 +708,26 @@ impl Actor {
             record.storage = Some(stamp);
         }
         self.show();
+    }
+
+    /// Deletes a storage that was set aside, and what is kept of it. The tree goes first and in one step; what a
+    /// crash leaves is a line that names nothing, which goes the next time.
+    async fn discard(&mut self, id: StorageId) -> Result<Option<PathBuf>, SessionError> {
+        let failed = |e: &dyn std::fmt::Display| SessionError::Start(e.to_string());
+        // A start under way may be setting storage aside or taking it into use.
+        if matches!(self.phase, Phase::Starting(_)) {
+            return Err(SessionError::Busy);
+        }
+        let used = self.record.as_ref().and_then(|r| r.storage.as_ref()).is_some_and(|stamp| stamp.id == id);
+        let shared = &self.shared;
+        let tree = if used {
+            tracing::warn!("session `{}` uses the storage that was set aside", self.entry.key.session);
+            None
+        } else {
+            shared.storage.discard(&self.entry.key, id).await.map_err(|e| failed(&e))?
+        };
+        shared.store.forget_set_aside(self.entry.key.clone(), id).await.map_err(|e| failed(&e))?;
+        Ok(tree)
     }
 
     async fn remove(&mut self) {
@@ -711,6 +752,9 @@ impl Actor {
         }
         let tree = shared.storage.discard_session(&self.entry.key).await.map_err(|e| failed(&e))?;
         shared.store.forget_session(self.entry.key.clone()).await.map_err(|e| failed(&e))?;
+        if self.record.as_ref().is_some_and(|r| r.storage.is_some()) {
+            shared.happened(&self.entry.key, Happening::Reset(ResetReason::Removed));
+        }
         shared.logs.forget(&self.entry.key).await;
         shared.delete_tree(tree).await;
         Ok(())

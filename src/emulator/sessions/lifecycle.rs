@@ -70,7 +70,7 @@ pub(super) struct Facts<'a> {
     pub(super) started_at: Timestamp,
     /// The version's settings.
     pub(super) lifecycle: Lifecycle,
-    /// Calls inside.
+    /// Calls inside, and calls that wait for the agent.
     pub(super) in_flight: usize,
     /// Start or end of the last call, whichever was later.
     pub(super) last_activity: Timestamp,

@@ -42,6 +42,7 @@
 //! days, it is set aside: recorded and kept on disk until [`Sessions::prune`] or the session's removal.
 
 use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -75,11 +76,15 @@ mod gate;
 mod launch;
 mod lifecycle;
 mod live;
+mod sources;
+mod stats;
 #[cfg(test)]
 mod tests;
 
 pub use super::logs::{LogEntry, LogFilter};
 pub use live::{Cut, Lease};
+pub use sources::{SourceChange, SourceError};
+pub use stats::{FirstAnswers, Stats, Totals};
 
 /// Time between two looks for storage that has expired, besides every move of the clock. [ours]
 const EXPIRY_LOOK: Duration = Duration::from_secs(3600);
@@ -210,6 +215,10 @@ struct Shared {
     config: EmulatorConfig,
     logs: Logs,
     entries: RwLock<HashMap<SessionKey, Arc<Entry>>>,
+    /// What happened and is not kept yet; shared with live computes.
+    events: Arc<stats::Events>,
+    /// Code that computes of a runtime's version run in place of the version's own.
+    sources: RwLock<HashMap<RuntimeId, (Version, String)>>,
     shutting_down: AtomicBool,
     /// Cancelled when [`Sessions`] is dropped: no task outlives it.
     dropped: CancellationToken,
@@ -251,7 +260,7 @@ impl Shared {
     }
 
     /// Deletes a discarded tree. One that resists is tried again at the next open.
-    async fn delete_tree(&self, tree: Option<std::path::PathBuf>) {
+    async fn delete_tree(&self, tree: Option<PathBuf>) {
         if let Some(tree) = tree
             && let Err(e) = self.engine.remove_tree(tree.clone()).await
         {
@@ -298,6 +307,7 @@ impl Sessions {
         let aside = store.set_aside().await?.into_iter().map(|aside| (aside.key, aside.id));
         let known = records.iter().filter_map(|r| Some((r.key.clone(), r.storage.as_ref()?.id)));
         let known: HashSet<_> = known.chain(aside).collect();
+        let sources = store.changed_sources().await?.into_iter().map(|s| (s.runtime, (s.version, s.bundle)));
         let shared = Arc::new(Shared {
             store,
             targets,
@@ -308,6 +318,8 @@ impl Sessions {
             config,
             logs,
             entries: RwLock::default(),
+            events: Arc::default(),
+            sources: RwLock::new(sources.collect()),
             shutting_down: AtomicBool::new(false),
             dropped: CancellationToken::new(),
             recovery: Semaphore::new(RECOVERIES_AT_A_TIME),
@@ -332,6 +344,7 @@ impl Sessions {
         shared.spawn(sweep_storage(shared.clone(), known));
         shared.spawn(expire_storages(shared.clone()));
         shared.spawn(write_activities(shared.clone()));
+        shared.spawn(stats::keep_at_intervals(shared.clone()));
         Ok(Arc::new(Self { shared }))
     }
 
@@ -436,8 +449,11 @@ impl Sessions {
         let mut pruned = Pruned::default();
         for aside in shared.store.set_aside().await.map_err(|e| failed(&e))? {
             let usage = shared.storage.usage(&aside.key, aside.id).await.unwrap_or_default();
-            let tree = shared.storage.discard(&aside.key, aside.id).await.map_err(|e| failed(&e))?;
-            shared.store.forget_set_aside(aside.key, aside.id).await.map_err(|e| failed(&e))?;
+            let tree = match self.discard(&aside.key, aside.id).await {
+                // The session is being started or removed: the next prune finds what is left.
+                Err(SessionError::Busy) => continue,
+                tree => tree?,
+            };
             if tree.is_some() {
                 pruned.storages += 1;
                 pruned.bytes += usage.bytes;
@@ -453,38 +469,57 @@ impl Sessions {
         Ok(pruned)
     }
 
+    /// Asks the owner of a session, who alone knows which storage is in use, to give one up that was set aside.
+    async fn discard(&self, key: &SessionKey, id: StorageId) -> Result<Option<PathBuf>, SessionError> {
+        let (reply, answer) = oneshot::channel();
+        if !self.shared.entry_or_new(key).send(Message::Discard { id, reply }, &self.shared) {
+            return Err(SessionError::Busy);
+        }
+        answer.await.unwrap_or(Err(SessionError::ShuttingDown))
+    }
+
     /// Lines of agents' logs, oldest first.
     pub fn logs(&self, filter: LogFilter) -> BoxStream<'static, LogEntry> {
         self.shared.logs.stream(filter)
     }
 
     /// Ends every compute of a runtime and deletes its sessions and their storage.
-    pub async fn purge_runtime(&self, id: &RuntimeId) {
-        self.purge(|key| key.runtime == *id).await;
+    /// On an error something is left, and this is to be called again.
+    pub async fn purge_runtime(&self, id: &RuntimeId) -> Result<(), SessionError> {
+        self.purge(|key| key.runtime == *id).await?;
         // What no record tells of: left by a crash in the middle of a creation.
-        match self.shared.storage.discard_runtime(id).await {
-            Ok(tree) => self.shared.delete_tree(tree).await,
-            Err(e) => tracing::warn!("storage of `{id}` could not be deleted: {e}"),
+        let tree = self.shared.storage.discard_runtime(id).await;
+        self.shared.delete_tree(tree.map_err(|e| SessionError::Start(e.to_string()))?).await;
+        self.shared.forget_source(id).await;
+        // Those that wait belong to it too.
+        self.shared.keep_events().await;
+        if let Err(e) = self.shared.store.forget_events(id.clone()).await {
+            tracing::warn!("the statistics of `{id}` could not be forgotten: {e}");
         }
         self.shared.logs.forget_runtime(id).await;
+        Ok(())
     }
 
     /// Ends every compute of an endpoint and deletes its sessions and their storage.
-    pub async fn purge_endpoint(&self, id: &RuntimeId, endpoint: &EndpointName) {
-        self.purge(|key| key.runtime == *id && key.endpoint == *endpoint).await;
+    /// As [`Self::purge_runtime`].
+    pub async fn purge_endpoint(&self, id: &RuntimeId, endpoint: &EndpointName) -> Result<(), SessionError> {
+        self.purge(|key| key.runtime == *id && key.endpoint == *endpoint).await
     }
 
     /// The registry has stopped to resolve these keys before this is called. An entry stands in the map
     /// before its task asks the registry, so a start either is seen here or finds nothing to start.
-    async fn purge(&self, doomed: impl Fn(&SessionKey) -> bool) {
+    async fn purge(&self, doomed: impl Fn(&SessionKey) -> bool) -> Result<(), SessionError> {
         let entries = self.shared.all().into_iter().filter(|e| doomed(&e.key));
         let removals = entries.map(|entry| async move {
             match self.remove_entry(&entry, false).await {
-                Ok(()) | Err(SessionError::Unknown) => {}
-                Err(e) => tracing::warn!("session `{}` could not be deleted: {e}", entry.key.session),
+                Ok(()) | Err(SessionError::Unknown) => Ok(()),
+                Err(e) => {
+                    tracing::warn!("session `{}` could not be deleted: {e}", entry.key.session);
+                    Err(e)
+                }
             }
         });
-        join_all(removals).await;
+        join_all(removals).await.into_iter().collect()
     }
 
     /// Stops every compute with grace.
@@ -499,6 +534,7 @@ impl Sessions {
             }
         });
         join_all(stops).await;
+        self.shared.keep_events().await;
         self.shared.logs.flush().await;
     }
 }
@@ -535,12 +571,19 @@ async fn sweep_storage(shared: Arc<Shared>, known: HashSet<(SessionKey, StorageI
     }
 }
 
-/// Asks stopped sessions whose storage has been kept for long enough to set it aside.
+/// Asks stopped sessions whose storage has been kept for long enough to set it aside. After the clock was set back,
+/// times ahead of it would keep storage for as long as it had been moved.
 async fn expire_storages(shared: Arc<Shared>) {
     let mut moves = shared.clock.moves();
     loop {
+        let mut rebased = Vec::new();
+        let entries = shared.all();
+        // Read after the entries: whoever is active now is not ahead of it.
         let now = shared.clock.now();
-        for entry in shared.all() {
+        for entry in entries {
+            if entry.rebase(now) {
+                rebased.push((entry.key.clone(), now));
+            }
             let due = |r: SessionRecord| {
                 r.state == SessionState::Stopped
                     && r.storage.is_some()
@@ -549,6 +592,11 @@ async fn expire_storages(shared: Arc<Shared>) {
             if entry.record().is_some_and(due) {
                 entry.send(Message::Expire, &shared);
             }
+        }
+        if !rebased.is_empty()
+            && let Err(e) = shared.store.touch_sessions(rebased).await
+        {
+            tracing::warn!("times of last activity could not be kept: {e}");
         }
         tokio::select! {
             () = sleep(EXPIRY_LOOK) => {}

@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicUsize;
 
 use bytes::Bytes;
-use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt};
 use http_body_util::{BodyExt, Full};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -21,6 +21,9 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::artifacts::{Launch, Manifest};
+use crate::emulator::Emulator;
+use crate::emulator::registry::{ClientToken, NewEndpoint, NewRuntime, RuntimeRef, RuntimeSettings, Status};
+use crate::emulator::store::sessions::SetAside;
 use crate::engine::agent_http::AgentRequest;
 use crate::engine::{
     Compute, ComputeRecord, ComputeSpec, Process, ProcessControl, ProcessExit, ProcessSpec, SessionStream,
@@ -44,6 +47,7 @@ enum Conduct {
 struct Engines {
     made: AtomicUsize,
     starts_fail: AtomicBool,
+    ends_fail: AtomicBool,
     state: Mutex<EngineState>,
 }
 
@@ -125,6 +129,9 @@ impl Engine for DoubleEngine {
     fn end_leftover(&self, record: ComputeRecord, _: Duration) -> BoxFuture<'_, Result<(), EngineError>> {
         Box::pin(async move {
             tokio::time::sleep(Duration::from_millis(5)).await;
+            if self.0.ends_fail.load(Ordering::SeqCst) {
+                return Err(EngineError::Helper("as told".into()));
+            }
             self.0.state.lock().leftovers_ended.push(record.0);
             Ok(())
         })
@@ -259,6 +266,9 @@ impl Compute for DoubleCompute {
     fn terminate(&self, _grace: Duration) -> BoxFuture<'_, Result<(), EngineError>> {
         Box::pin(async move {
             tokio::time::sleep(Duration::from_millis(3)).await;
+            if self.engines.ends_fail.load(Ordering::SeqCst) {
+                return Err(EngineError::Helper("as told".into()));
+            }
             self.end();
             Ok(())
         })
@@ -330,6 +340,7 @@ impl Targets for DoubleTargets {
                     runtime: "PYTHON_3_13".into(),
                     entry_point: vec!["main.py".into()],
                 },
+                role_arn: "arn:aws:iam::123456789012:role/agent".into(),
                 protocol: ServerProtocol::Http,
                 port: 8080,
                 lifecycle: Lifecycle::new(Some(60), Some(600)).unwrap(),
@@ -749,6 +760,114 @@ fn replaced_and_expired_storage_is_set_aside_until_pruned() {
 }
 
 #[test]
+fn calls_that_wait_for_a_stop_fail_with_the_next_one() {
+    drive(async {
+        let world = World::standing();
+        let (sessions, _store) = world.open().await;
+        let key = world.key(1);
+        drop(world.acquire(&sessions, 1, Need::Agent).await.unwrap());
+        let later = async {
+            world.until(&sessions, 1, SessionState::Stopping, None).await;
+            tokio::join!(biased; world.acquire(&sessions, 1, Need::Agent), sessions.stop(&key))
+        };
+        let (first, (waited, second)) = tokio::join!(biased; sessions.stop(&key), later);
+        assert!(first.is_ok() && second.is_ok(), "{first:?} {second:?}");
+        assert!(matches!(waited, Err(SessionError::Busy)));
+        settle().await;
+        // Nothing was started for a call that had been told to go.
+        assert_eq!((world.engines.made(), world.state(&sessions, 1).unwrap().0), (1, STOPPED));
+    });
+}
+
+#[test]
+fn a_call_that_waits_for_the_agent_keeps_its_session() {
+    drive(async {
+        let mut world = World::standing();
+        world.config.init_timeout = Duration::from_secs(5);
+        let (sessions, store) = world.open().await;
+        world.engines.conduct(Conduct::Mute);
+        let moves = async {
+            settle().await;
+            // Beyond the idle timeout of 60 s, and not beyond the lifetime.
+            world.clock.advance(Duration::from_secs(90), &store).await.unwrap();
+            settle().await;
+            assert_eq!(world.state(&sessions, 1), Some((READY, None)));
+        };
+        let (waited, ()) = tokio::join!(world.acquire(&sessions, 1, Need::Agent), moves);
+        let error = waited.err().unwrap();
+        assert!(matches!(error, SessionError::InitTimeout { .. }), "{error}");
+        world.check();
+    });
+}
+
+#[test]
+fn after_the_clock_is_set_back_stopped_sessions_count_from_then() {
+    let days = |n: u64| Duration::from_secs(n * 24 * 3600);
+    drive(async {
+        let world = World::standing();
+        let (sessions, store) = world.open().await;
+        world.clock.advance(days(100), &store).await.unwrap();
+        drop(world.acquire(&sessions, 1, Need::Agent).await.unwrap());
+        sessions.stop(&world.key(1)).await.unwrap();
+        world.clock.reset(&store).await.unwrap();
+        let reset = world.clock.now();
+        settle().await;
+        assert!(sessions.list()[0].last_activity_at.since(reset) < days(1));
+        assert!(store.sessions().await.unwrap()[0].last_activity_at.since(reset) < days(1));
+        world.clock.advance(days(13), &store).await.unwrap();
+        settle().await;
+        assert_eq!(world.state(&sessions, 1).unwrap().0, STOPPED);
+        world.clock.advance(days(2), &store).await.unwrap();
+        world.until(&sessions, 1, SessionState::Expired, Some(EndReason::Requested)).await;
+    });
+}
+
+#[test]
+fn pruning_never_deletes_storage_in_use() {
+    drive(async {
+        let world = World::standing();
+        let (sessions, store) = world.open().await;
+        let key = world.key(1);
+        drop(world.acquire(&sessions, 1, Need::Agent).await.unwrap());
+        sessions.stop(&key).await.unwrap();
+        let record = store.sessions().await.unwrap().remove(0);
+        let first = record.storage.clone().unwrap().id;
+        // A line that names the storage in use loses, and not the storage.
+        let line = |id| SetAside { key: key.clone(), id, version: Version::FIRST, at: world.clock.now() };
+        store.save_session(record.clone(), Some(line(first))).await.unwrap();
+        let pruned = sessions.prune().await.unwrap();
+        assert_eq!((pruned.sessions, pruned.storages), (0, 0));
+        assert!(store.set_aside().await.unwrap().is_empty());
+        let lease = world.acquire(&sessions, 1, Need::Agent).await.unwrap();
+        assert_eq!(report(&lease, Need::Agent).await.2, "[1]");
+        drop(lease);
+        // The tree of a storage set aside goes and its line stays, as a crash in the middle of a prune leaves it.
+        world.update();
+        sessions.stop(&key).await.unwrap();
+        drop(world.acquire(&sessions, 1, Need::Agent).await.unwrap());
+        let below = world.home.path().join("storage/coder-AbCdEf0123/DEFAULT").join(key.session.as_str());
+        std::fs::remove_dir_all(below.join(first.0.to_string())).unwrap();
+        drop((sessions, store));
+        settle().await;
+        let (sessions, store) = world.open().await;
+        world.update();
+        let lease = world.acquire(&sessions, 1, Need::Agent).await.unwrap();
+        let (ran, _, files) = report(&lease, Need::Agent).await;
+        assert_eq!(files, "");
+        drop(lease);
+        sessions.stop(&key).await.unwrap();
+        assert_eq!(store.set_aside().await.unwrap().len(), 2);
+        // Two at once: each storage is deleted and counted once, and what names nothing is forgotten.
+        let (one, two) = tokio::join!(sessions.prune(), sessions.prune());
+        assert_eq!(one.unwrap().storages + two.unwrap().storages, 1);
+        assert!(store.set_aside().await.unwrap().is_empty());
+        let lease = world.acquire(&sessions, 1, Need::Agent).await.unwrap();
+        assert_eq!(report(&lease, Need::Agent).await.2, format!("[{ran}]"));
+        world.check();
+    });
+}
+
+#[test]
 fn deleting_ends_computes_and_leaves_no_files() {
     drive(async {
         let world = World::standing();
@@ -765,7 +884,8 @@ fn deleting_ends_computes_and_leaves_no_files() {
         *world.targets.version.lock() = None;
         let runtime = world.key(0).runtime;
         let purged = sessions.purge_runtime(&runtime);
-        let ((), late) = tokio::join!(purged, world.acquire(&sessions, 3, Need::Agent));
+        let (purged, late) = tokio::join!(purged, world.acquire(&sessions, 3, Need::Agent));
+        purged.unwrap();
         assert!(matches!(late, Err(SessionError::Unknown)));
         assert!(sessions.list().is_empty() && store.sessions().await.unwrap().is_empty());
         assert_eq!(world.engines.running(), 0);
@@ -857,6 +977,121 @@ fn a_thousand_known_sessions_open_quickly_and_have_no_tasks() {
         assert_eq!(sessions.list().len(), 1001);
         assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
         assert!(!sessions.shared.all().iter().any(|e| e.has_task()));
+    });
+}
+
+// ---------------------------------------------------------------- callers that leave
+
+/// The whole emulator, with one runtime.
+async fn emulator(world: &World) -> (Arc<Emulator>, Arc<Target>) {
+    let engine = Arc::new(DoubleEngine(world.engines.clone()));
+    let emulator = Emulator::open(world.config.clone(), engine, world.clock.clone()).await.unwrap();
+    let input = serde_json::json!({
+        "agentRuntimeArtifact": { "codeConfiguration": {
+            "code": { "s3": { "bucket": crate::artifacts::BUCKET, "prefix": BUNDLE } },
+            "runtime": "PYTHON_3_13",
+            "entryPoint": ["main.py"],
+        } },
+        "roleArn": "arn:aws:iam::123456789012:role/agent",
+        "networkConfiguration": { "networkMode": "PUBLIC" },
+        "filesystemConfigurations": [{ "sessionStorage": { "mountPath": "/mnt/work" } }],
+    });
+    let settings = RuntimeSettings::from_input(input.as_object().unwrap()).unwrap();
+    let new = NewRuntime { name: "coder".parse().unwrap(), settings, tags: Default::default() };
+    let id = emulator.registry.create_runtime(new, None).await.unwrap().id;
+    let target = ready(&emulator, &id, &EndpointName::default_endpoint()).await;
+    (emulator, target)
+}
+
+async fn ready(emulator: &Emulator, id: &RuntimeId, endpoint: &EndpointName) -> Arc<Target> {
+    let runtime = RuntimeRef::Arn(emulator.registry.arn(id));
+    emulator.registry.resolve_when_ready(&runtime, endpoint).await.unwrap()
+}
+
+/// Makes a call far enough to give its order, and leaves.
+fn abandon<T>(call: impl Future<Output = T>) {
+    assert!(call.now_or_never().is_none(), "it was answered at once");
+}
+
+async fn in_time(mut done: impl FnMut() -> bool) {
+    let right = async {
+        while !done() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(30), right).await.is_ok(), "it does not come true");
+}
+
+#[test]
+fn a_deletion_goes_on_when_its_caller_leaves() {
+    drive(async {
+        let world = World::standing();
+        let (emulator, target) = emulator(&world).await;
+        let id = target.arn.id.clone();
+        let session = world.key(1).session;
+        drop(emulator.sessions.acquire(&target, &session, Need::Agent).await.unwrap());
+        let endpoint: EndpointName = "side".parse().unwrap();
+        let made = NewEndpoint {
+            name: endpoint.clone(),
+            version: None,
+            description: None,
+            tags: Default::default(),
+        };
+        emulator.registry.create_endpoint(&id, made, None).await.unwrap();
+        let side = ready(&emulator, &id, &endpoint).await;
+        drop(emulator.sessions.acquire(&side, &session, Need::Command).await.unwrap());
+        assert_eq!(world.engines.running(), 2);
+
+        abandon(emulator.delete_agent_runtime_endpoint(&id, &endpoint, None));
+        in_time(|| emulator.registry.endpoint(&id, &endpoint).is_err()).await;
+        assert_eq!((world.engines.running(), emulator.sessions.list().len()), (1, 1));
+
+        let token = || Some(ClientToken::new("t".repeat(33), &serde_json::Map::new()));
+        abandon(emulator.delete_agent_runtime(&id, token()));
+        // The repetition finds the deletion going on.
+        let again = emulator.delete_agent_runtime(&id, token()).await.unwrap();
+        assert_eq!(again.id, id);
+        in_time(|| emulator.registry.runtime(&id).is_err()).await;
+        assert_eq!((world.engines.running(), emulator.sessions.list().len()), (0, 0));
+    });
+}
+
+#[test]
+fn a_deletion_that_cannot_end_a_session_is_tried_again() {
+    drive(async {
+        let world = World::standing();
+        let (emulator, target) = emulator(&world).await;
+        let id = target.arn.id.clone();
+        drop(emulator.sessions.acquire(&target, &world.key(1).session, Need::Agent).await.unwrap());
+        world.engines.ends_fail.store(true, Ordering::SeqCst);
+        emulator.delete_agent_runtime(&id, None).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        // What may still run is not forgotten.
+        assert_eq!(emulator.registry.runtime(&id).unwrap().status, Status::Deleting);
+        assert_eq!(emulator.sessions.list().len(), 1);
+        world.engines.ends_fail.store(false, Ordering::SeqCst);
+        in_time(|| emulator.registry.runtime(&id).is_err()).await;
+        assert!(emulator.sessions.list().is_empty());
+        assert_eq!(world.engines.state.lock().leftovers_ended, ["1"]);
+        assert!(!world.home.path().join("storage").join(id.as_str()).exists());
+    });
+}
+
+#[test]
+fn a_stop_whose_caller_leaves_is_known_by_its_token() {
+    drive(async {
+        let world = World::standing();
+        let (emulator, target) = emulator(&world).await;
+        let key = SessionKey { runtime: target.arn.id.clone(), ..world.key(1) };
+        drop(emulator.sessions.acquire(&target, &key.session, Need::Agent).await.unwrap());
+        let stop = emulator.stop_session(&key, Some("token"));
+        // The client goes in the middle of the stop and repeats it when all is over.
+        assert!(tokio::time::timeout(Duration::from_millis(1), stop).await.is_err());
+        in_time(|| emulator.sessions.list()[0].state == STOPPED).await;
+        settle().await;
+        emulator.stop_session(&key, Some("token")).await.unwrap();
+        assert!(matches!(emulator.stop_session(&key, Some("other")).await, Err(SessionError::Unknown)));
+        assert!(matches!(emulator.stop_session(&key, None).await, Err(SessionError::Unknown)));
     });
 }
 
@@ -1072,6 +1307,72 @@ async fn compare(steps: Vec<Step>) {
 
 fn references_live(references: &[Reference]) -> usize {
     references.iter().filter(|r| r.live.is_some()).count()
+}
+
+// ---------------------------------------------------------------- changed sources
+
+#[test]
+fn changed_code_runs_from_the_next_start_with_the_storage_kept() {
+    drive(async {
+        let world = World::standing();
+        let (sessions, store) = world.open().await;
+        let edited = "1".repeat(64);
+        let artifacts = world.home.path().join("artifacts");
+        std::fs::create_dir_all(artifacts.join(&edited).join("code")).unwrap();
+        std::fs::copy(
+            artifacts.join(BUNDLE).join("manifest.json"),
+            artifacts.join(&edited).join("manifest.json"),
+        )
+        .unwrap();
+        let runtime = world.key(0).runtime;
+        let change = async |sessions: &Sessions, bundle: &str, restart| {
+            sessions.change_source(&runtime, Version::FIRST, bundle.to_owned(), restart).await
+        };
+        let code = |sessions: &Sessions, session| {
+            let entry = sessions.shared.entry(&world.key(session)).unwrap();
+            entry.live().map(|live| live.bundle.clone())
+        };
+        drop(world.acquire(&sessions, 1, Need::Agent).await.unwrap());
+        drop(world.acquire(&sessions, 2, Need::Agent).await.unwrap());
+
+        // Told, and nothing that runs is touched.
+        let told = change(&sessions, &edited, false).await.unwrap();
+        assert_eq!(told, SourceChange { changed: true, outdated: 2, restarted: 0 });
+        assert_eq!(code(&sessions, 1).as_deref(), Some(BUNDLE));
+        sessions.stop(&world.key(1)).await.unwrap();
+        drop(world.acquire(&sessions, 1, Need::Agent).await.unwrap());
+        assert_eq!(code(&sessions, 1), Some(edited.clone()));
+        let storage = |n| sessions.shared.entry(&world.key(n)).unwrap().record().unwrap().storage.unwrap();
+        assert_eq!((storage(1).id.0, storage(1).version), (1, Version::FIRST));
+
+        // Told again, with a restart: only the session that still runs the old code is restarted.
+        let made = world.engines.made();
+        let told = change(&sessions, &edited, true).await.unwrap();
+        assert_eq!(told, SourceChange { changed: false, outdated: 1, restarted: 1 });
+        assert_eq!((code(&sessions, 2), world.engines.made()), (Some(edited.clone()), made + 1));
+        assert_eq!(storage(2).id.0, 1);
+
+        // The next emulator knows it too; a new version runs its own code.
+        sessions.shutdown().await;
+        drop((sessions, store));
+        let (sessions, _store) = world.open().await;
+        drop(world.acquire(&sessions, 1, Need::Agent).await.unwrap());
+        assert_eq!(code(&sessions, 1), Some(edited.clone()));
+        sessions.stop(&world.key(1)).await.unwrap();
+        *world.targets.version.lock() = Version::FIRST.next();
+        drop(world.acquire(&sessions, 1, Need::Agent).await.unwrap());
+        assert_eq!(code(&sessions, 1).as_deref(), Some(BUNDLE));
+
+        // What cannot be: a version that is not the newest, a bundle that is not there.
+        let late = change(&sessions, &edited, false).await;
+        assert!(matches!(late, Err(SourceError::OtherVersion { .. })), "{late:?}");
+        *world.targets.version.lock() = Some(Version::FIRST);
+        let missing = change(&sessions, &"2".repeat(64), false).await;
+        assert!(matches!(missing, Err(SourceError::Bundle(_))), "{missing:?}");
+        // Back to the version's own code.
+        assert!(change(&sessions, BUNDLE, false).await.unwrap().changed);
+        assert!(sessions.shared.sources.read().is_empty());
+    });
 }
 
 proptest! {

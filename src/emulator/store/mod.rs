@@ -11,8 +11,10 @@ use std::sync::mpsc;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction};
 use tokio::sync::oneshot;
 
+pub mod events;
 pub mod runtimes;
 pub mod sessions;
+pub mod sources;
 
 /// Version of the schema this program writes (`PRAGMA user_version`).
 pub const SCHEMA_VERSION: i64 = 1;
@@ -174,7 +176,7 @@ fn open(path: &Path) -> Result<Connection, StoreError> {
     connection.busy_timeout(std::time::Duration::from_secs(5)).map_err(fail)?;
     if found == 0 {
         let transaction = connection.transaction()?;
-        for tables in [META_TABLES, runtimes::TABLES, sessions::TABLES] {
+        for tables in [META_TABLES, runtimes::TABLES, sessions::TABLES, sources::TABLES, events::TABLES] {
             transaction.execute_batch(tables)?;
         }
         transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;

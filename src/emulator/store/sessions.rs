@@ -111,7 +111,7 @@ impl Store {
     pub async fn touch_sessions(&self, times: Vec<(SessionKey, Timestamp)>) -> Result<(), StoreError> {
         self.write(move |t| {
             let mut statement = t.prepare_cached(
-                "UPDATE sessions SET last_activity_at = max(last_activity_at, ?4)
+                "UPDATE sessions SET last_activity_at = ?4
                  WHERE runtime = ?1 AND endpoint = ?2 AND session = ?3",
             )?;
             for (key, at) in &times {
@@ -231,7 +231,7 @@ fn insert_aside(transaction: &Transaction<'_>, a: &SetAside) -> Result<(), Store
 }
 
 fn record(row: &Row<'_>) -> Result<SessionRecord, StoreError> {
-    let storage = match row.get::<_, Option<u32>>("storage")? {
+    let storage = match row.get::<_, Option<i64>>("storage")? {
         Some(id) => Some(StorageStamp {
             id: StorageId(id),
             version: version(row, "storage_version")?,
@@ -261,7 +261,7 @@ fn aside(row: &Row<'_>) -> Result<SetAside, StoreError> {
     })
 }
 
-fn key(row: &Row<'_>) -> Result<SessionKey, StoreError> {
+pub(super) fn key(row: &Row<'_>) -> Result<SessionKey, StoreError> {
     Ok(SessionKey {
         runtime: parsed(row, "runtime")?,
         endpoint: parsed(row, "endpoint")?,
@@ -286,14 +286,14 @@ fn corrupt(column: &str, reason: &dyn std::fmt::Display) -> StoreError {
 }
 
 /// An enum's word, the same as in JSON.
-fn word<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
+pub(super) fn word<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
     match serde_json::to_value(value) {
         Ok(serde_json::Value::String(word)) => Ok(word),
         other => Err(StoreError::Corrupt(format!("no word for a session's value: {other:?}"))),
     }
 }
 
-fn from_word<T: serde::de::DeserializeOwned>(word: &str) -> Result<T, StoreError> {
+pub(super) fn from_word<T: serde::de::DeserializeOwned>(word: &str) -> Result<T, StoreError> {
     serde_json::from_value(serde_json::Value::String(word.to_owned()))
         .map_err(|e| StoreError::Corrupt(format!("`{word}` of a session: {e}")))
 }
@@ -336,7 +336,8 @@ mod tests {
         let old = SetAside { key: key.clone(), id: StorageId(2), version: Version::FIRST, at: Timestamp(6) };
         store.save_session(record.clone(), Some(old.clone())).await.unwrap();
         store.touch_sessions(vec![(key.clone(), Timestamp(9)), (key.clone(), Timestamp(8))]).await.unwrap();
-        record.last_activity_at = Timestamp(9);
+        // The later one stands, which is the earlier time when the clock was set back.
+        record.last_activity_at = Timestamp(8);
         drop(store);
         let store = Store::open(&path).await.unwrap();
         assert_eq!(store.sessions().await.unwrap(), vec![record.clone()]);
