@@ -23,6 +23,7 @@ mod malformed;
 mod network;
 mod offline;
 mod project;
+mod scale;
 mod sdk;
 mod semantics;
 mod support;

@@ -132,8 +132,14 @@ async fn try_launch(
     record.compute = Some(compute.record());
     record.state = SessionState::Ready;
     let process = ProcessSpec { argv, environment: Vec::new(), working_directory: None };
-    let (saved, spawned) =
-        tokio::join!(shared.store.save_session(record.clone(), None), compute.spawn(process));
+    let save = shared.store.save_session(record.clone(), None);
+    let (saved, spawned) = if shared.config.early_mount {
+        // This agent has the storage from its first moment: if the emulator dies now, the next one must know
+        // of the compute, or it would start a second one beside it. An agent without storage harms nobody.
+        (save.await, compute.spawn(process).await)
+    } else {
+        tokio::join!(save, compute.spawn(process))
+    };
     if let Err(e) = saved {
         drop(spawned);
         end_at_once(Ok(compute)).await;

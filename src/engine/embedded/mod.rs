@@ -22,6 +22,7 @@ mod sys;
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::process::{ExitCode, Stdio};
@@ -44,6 +45,8 @@ const LAUNCHER_VERB: &str = "__session";
 const START_LIMIT: Duration = Duration::from_secs(60);
 /// What the end of a session may take beyond its grace. [ours]
 const END_MARGIN: Duration = Duration::from_secs(5);
+/// What names of directories of trial sessions begin with.
+const PROBE: &str = "probe-";
 /// Private to whoever runs the emulator.
 const PRIVATE: u32 = 0o700;
 
@@ -126,8 +129,13 @@ impl EmbeddedEngine {
     pub async fn probe(&self) -> Result<(), EngineError> {
         let io =
             |source| EngineError::Io { context: "making a directory for a trial session".into(), source };
-        let code =
-            tempfile::Builder::new().prefix("probe-").tempdir_in(&self.config.runtime_dir).map_err(io)?;
+        // Left by an emulator that died in the middle of this. The directory is this emulator's alone.
+        for entry in std::fs::read_dir(&self.config.runtime_dir).map_err(io)?.flatten() {
+            if entry.file_name().as_bytes().starts_with(PROBE.as_bytes()) {
+                let _ = std::fs::remove_dir_all(entry.path());
+            }
+        }
+        let code = tempfile::Builder::new().prefix(PROBE).tempdir_in(&self.config.runtime_dir).map_err(io)?;
         let spec = ComputeSpec {
             label: "probe".to_owned(),
             code: code.path().to_owned(),

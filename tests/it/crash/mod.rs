@@ -8,8 +8,8 @@ mod homes;
 mod kill;
 mod load;
 mod power;
-mod room;
-mod world;
+pub(crate) mod room;
+pub(crate) mod world;
 
 use std::time::Duration;
 

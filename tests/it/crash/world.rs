@@ -217,8 +217,15 @@ impl World {
         fs::read_to_string(self.log_file()).unwrap_or_default()
     }
 
-    /// Starts the emulator; gives how long it took until it answered.
-    pub fn start(&mut self) -> Result<Duration, String> {
+    /// Starts the emulator and kills it so much later, wherever it then is.
+    pub fn stumble(&self, after: Duration) {
+        let mut child = self.spawn();
+        std::thread::sleep(after);
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+
+    fn spawn(&self) -> Child {
         let log = File::options().create(true).append(true).open(self.log_file()).unwrap();
         let mut command = support::clean(&self.program);
         command
@@ -227,8 +234,13 @@ impl World {
             .args(&self.flags)
             .stdout(log.try_clone().unwrap())
             .stderr(log);
+        command.spawn().unwrap()
+    }
+
+    /// Starts the emulator; gives how long it took until it answered.
+    pub fn start(&mut self) -> Result<Duration, String> {
         let begin = Instant::now();
-        let mut child = command.spawn().unwrap();
+        let mut child = self.spawn();
         loop {
             if std::net::TcpStream::connect((std::net::Ipv4Addr::LOCALHOST, self.port)).is_ok()
                 // The file of a dead emulator's socket may still be there.
