@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use console::Style;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, WeakProgressBar};
+use parking_lot::Mutex;
 use serde::Serialize;
 
 use super::env::Env;
@@ -25,6 +26,8 @@ pub(crate) struct Ui {
     verbose: u8,
     color_out: bool,
     color_err: bool,
+    /// The newest spinner: what is said while it turns stands above it.
+    spinner: Mutex<WeakProgressBar>,
 }
 
 impl Ui {
@@ -40,6 +43,7 @@ impl Ui {
             verbose,
             color_out: wanted(io::stdout().is_terminal()),
             color_err: wanted(io::stderr().is_terminal()),
+            spinner: Mutex::default(),
         }
     }
 
@@ -109,8 +113,14 @@ impl Ui {
     }
 
     fn say(&self, text: &str) {
-        // Nobody is left to tell when standard error is gone.
-        let _ = writeln!(io::stderr().lock(), "{text}");
+        let write = || {
+            // Nobody is left to tell when standard error is gone.
+            let _ = writeln!(io::stderr().lock(), "{text}");
+        };
+        match self.spinner.lock().upgrade() {
+            Some(bar) if !bar.is_finished() => bar.suspend(write),
+            _ => write(),
+        }
     }
 
     fn style<'t>(&self, text: &'t str, style: Style) -> Cow<'t, str> {
@@ -138,6 +148,7 @@ impl Ui {
         bar.set_message(text.into());
         if shown {
             bar.enable_steady_tick(TICK);
+            *self.spinner.lock() = bar.downgrade();
         }
         Spinner { bar, plain: !shown && !self.quiet }
     }

@@ -23,6 +23,7 @@ use nix::sys::socket::{
 };
 use nix::unistd::Pid;
 
+use super::confine::Confinement;
 use super::link::{Inbox, LinkError, Outbox, Received};
 use super::proto::{
     CONNECT_LIMIT, Failure, MAX_GRACE, MAX_UNSENT_BYTES, ORPHAN_GRACE, PROCESS_TAG, Report, Request, Step,
@@ -52,6 +53,8 @@ pub struct Session {
     pub mounter: Option<Mounter>,
     /// A socket for the emulator, handed over with [`Report::Ready`] and not kept.
     pub listener: Option<OwnedFd>,
+    /// What every process is kept from.
+    pub confinement: Confinement,
 }
 
 /// Serves a session until it ends. The caller is the first process of a PID namespace, has one thread, and
@@ -76,6 +79,7 @@ struct Init {
     environment: Vec<(String, String)>,
     mounter: Option<Mounter>,
     listener: Option<OwnedFd>,
+    confinement: Confinement,
     /// Started processes that have not been reaped.
     children: HashMap<Pid, u64>,
     /// The leader of every tree that may still be asked to end. A tree outlives its leader, so an entry
@@ -137,6 +141,7 @@ impl Init {
             environment,
             mounter: session.mounter,
             listener: session.listener,
+            confinement: session.confinement,
             children: HashMap::new(),
             leaders: HashMap::new(),
             outputs: HashMap::new(),
@@ -333,7 +338,7 @@ impl Init {
         }
         let image = Image::new(argv, &all, directory).map_err(|reason| Failure::Invalid { reason })?;
         image
-            .fork(self.null.as_raw_fd(), output.as_raw_fd(), errors.as_raw_fd())
+            .fork(self.null.as_raw_fd(), output.as_raw_fd(), errors.as_raw_fd(), &self.confinement)
             .map_err(|errno| Failure::System { step: Step::Fork, errno: errno as i32 })
     }
 
@@ -506,8 +511,9 @@ mod tests {
     fn only_the_first_process_of_a_namespace_serves() {
         let (socket, emulator) = std::os::unix::net::UnixStream::pair().unwrap();
         drop(emulator);
-        let code =
-            serve(Session { socket: socket.into(), environment: vec![], mounter: None, listener: None });
+        let confinement = Confinement::new(false);
+        let socket = socket.into();
+        let code = serve(Session { socket, environment: vec![], mounter: None, listener: None, confinement });
         assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::FAILURE));
     }
 

@@ -134,6 +134,8 @@ pub enum Step {
     Execute,
     /// Making the process.
     Fork,
+    /// Taking from the process what sessions may not do.
+    Confine,
     /// Opening the connection.
     Connect,
     /// Mounting.

@@ -14,6 +14,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::unistd::{ForkResult, Pid, fork, pipe2};
 
+use super::confine::Confinement;
 use super::proto::{Exit, Step};
 
 /// A process to start, with everything allocated that the new process needs before its `execve`.
@@ -63,7 +64,13 @@ impl Image {
 
     /// Forks. The new process has `output` and `errors` as its standard output and error and
     /// `/dev/null` as its input.
-    pub(super) fn fork(&self, null: RawFd, output: RawFd, errors: RawFd) -> nix::Result<Forked> {
+    pub(super) fn fork(
+        &self,
+        null: RawFd,
+        output: RawFd,
+        errors: RawFd,
+        confinement: &Confinement,
+    ) -> nix::Result<Forked> {
         let pointers = |strings: &[CString]| -> Vec<*const c_char> {
             strings.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect()
         };
@@ -77,7 +84,8 @@ impl Image {
             ForkResult::Child => {
                 // SAFETY: as above; the descriptors and the pointer arrays live in this very frame.
                 unsafe {
-                    let (step, errno) = self.become_program(null, output, errors, &argv, &environment);
+                    let (step, errno) =
+                        self.become_program(null, output, errors, confinement, &argv, &environment);
                     let mut said = [0u8; 5];
                     said[0] = step_number(step);
                     said[1..].copy_from_slice(&errno.to_ne_bytes());
@@ -98,6 +106,7 @@ impl Image {
         null: RawFd,
         output: RawFd,
         errors: RawFd,
+        confinement: &Confinement,
         argv: &[*const c_char],
         environment: &[*const c_char],
     ) -> (Step, c_int) {
@@ -117,6 +126,9 @@ impl Image {
             libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
             if libc::chdir(self.directory.as_ptr()) < 0 {
                 return (Step::WorkingDirectory, Errno::last_raw());
+            }
+            if let Err(errno) = confinement.apply() {
+                return (Step::Confine, errno as c_int);
             }
             let mut errno = libc::ENOENT;
             for program in &self.programs {
@@ -182,6 +194,7 @@ const fn step_number(step: Step) -> u8 {
     match step {
         Step::WorkingDirectory => 1,
         Step::Execute => 2,
+        Step::Confine => 3,
         _ => 0,
     }
 }
@@ -190,6 +203,7 @@ const fn step_of(number: u8) -> Step {
     match number {
         1 => Step::WorkingDirectory,
         2 => Step::Execute,
+        3 => Step::Confine,
         _ => Step::Fork,
     }
 }
@@ -207,7 +221,9 @@ mod tests {
         let image = Image::new(&argv, &environment, directory).unwrap();
         let null = std::fs::File::open("/dev/null").unwrap();
         let (mut read, write) = std::io::pipe().unwrap();
-        let forked = image.fork(null.as_raw_fd(), write.as_raw_fd(), write.as_raw_fd()).unwrap();
+        let confinement = Confinement::new(false);
+        let forked =
+            image.fork(null.as_raw_fd(), write.as_raw_fd(), write.as_raw_fd(), &confinement).unwrap();
         drop(write);
         let verdict = verdict(&forked.verdict).unwrap();
         let mut text = String::new();

@@ -1,7 +1,7 @@
 //! HTTP to the domain and back: the AWS API on loopback, the admin plane on a UNIX socket.
 //!
 //! Knows the wire and the emulator's facade; knows nothing of engines or of how storage is kept. The
-//! meaning of every domain error in HTTP stands in [`errors`] alone.
+//! meaning of every domain error in HTTP stands in [`errors`] alone, and who may speak to us in [`guard`].
 
 use std::future::Future;
 use std::io;
@@ -27,6 +27,7 @@ pub mod admin;
 pub mod control;
 pub mod data;
 pub(crate) mod errors;
+mod guard;
 mod headers;
 
 /// Longest wait for a request's head on an open connection. [ours]
@@ -85,6 +86,7 @@ pub fn aws_router(emulator: Arc<Emulator>) -> Router {
         .merge(data::routes())
         .fallback(unknown_operation)
         .method_not_allowed_fallback(unknown_operation)
+        .layer(middleware::from_fn(guard::refuse_pages))
         .layer(middleware::from_fn(with_request_id))
         .with_state(emulator)
 }

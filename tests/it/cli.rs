@@ -232,3 +232,16 @@ fn the_help_command_lists_what_there_is_and_hides_the_rest() {
     assert!(!run.stdout.contains("demo-agent"), "{}", run.stdout);
     assert!(run.stdout.contains("completions"));
 }
+
+#[test]
+fn a_home_that_is_a_file_and_a_payload_that_is_not_there_say_what_to_do() {
+    let place = Place::new();
+    place.write("file", "");
+    let run = place.run(&["local", "--home", "file", "up"]);
+    assert_eq!(run.status, 1, "{}", run.stderr);
+    assert!(run.stderr.contains("Not a directory"), "{}", run.stderr);
+    assert!(run.stderr.contains("hint: set `AGENTCORE_HOME`"), "{}", run.stderr);
+    let run = place.run(&["local", "invoke", "@missing"]);
+    assert_eq!(run.status, 1, "{}", run.stderr);
+    assert!(run.stderr.contains("`missing`") && run.stderr.contains("hint: `@FILE` reads"), "{}", run.stderr);
+}

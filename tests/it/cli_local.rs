@@ -140,6 +140,45 @@ fn the_day_of_an_agent() {
 }
 
 #[test]
+fn terminals_that_use_a_project_for_the_first_time_at_once_all_get_their_answer() {
+    let Some(world) = World::new() else { return };
+    world.ok(&["down"]);
+    let children: Vec<_> = (0..4)
+        .map(|i| {
+            let mut command = world.place.command();
+            command.current_dir(world.place.path().join("coder")).args(["local", "invoke", &format!("{i}")]);
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        })
+        .collect();
+    for child in children {
+        let run = Run::from(child.wait_with_output().unwrap());
+        assert_eq!(run.status, 0, "{}", run.stderr);
+        assert!(run.stdout.contains("noted"), "{}", run.stdout);
+    }
+    let deployed = world.json(&["deploy"]);
+    assert_eq!(
+        (deployed["agentRuntimeVersion"].as_str(), deployed["changed"].as_bool()),
+        (Some("1"), Some(false))
+    );
+}
+
+#[test]
+fn an_agent_on_another_port_is_told_where_it_is_expected() {
+    let Some(world) = World::new() else { return };
+    world.ok(&["down"]);
+    world.ok(&["up", "--init-timeout", "1s"]);
+    let main = std::fs::read_to_string(world.place.path().join("coder/main.py")).unwrap();
+    world.place.write("coder/main.py", &main.replace("8080), Handler", "9999), Handler"));
+    let run = world.local(&["invoke", "hello"]);
+    assert_eq!(run.status, 4, "{}", run.stderr);
+    assert!(
+        run.stderr.contains("hint: an agent answers `GET /ping` on port 8080, address 0.0.0.0"),
+        "{}",
+        run.stderr
+    );
+}
+
+#[test]
 fn exec_streams_its_events_as_json() {
     let Some(world) = World::new() else { return };
     let run =

@@ -25,14 +25,14 @@ const WITH_RANGE: &str = "AGENTCORE_TEST_WITH_RANGE";
 const RANGE: u32 = 3_000_000;
 /// An id that no account of a usual machine has.
 const TEST_USER: u32 = 64_123;
-const SOON: Duration = Duration::from_secs(20);
+pub(super) const SOON: Duration = Duration::from_secs(20);
 
-struct Room {
+pub(super) struct Room {
     directory: tempfile::TempDir,
-    engine: EmbeddedEngine,
+    pub(super) engine: EmbeddedEngine,
 }
 
-fn is_root() -> bool {
+pub(super) fn is_root() -> bool {
     nix::unistd::Uid::effective().is_root()
 }
 
@@ -41,7 +41,7 @@ fn user_room() -> Option<PathBuf> {
     std::env::var_os(AGAIN).map(PathBuf::from)
 }
 
-fn program() -> PathBuf {
+pub(super) fn program() -> PathBuf {
     user_room().map_or_else(|| env!("CARGO_BIN_EXE_agentcore").into(), |room| room.join("agentcore"))
 }
 
@@ -52,7 +52,8 @@ fn has_range() -> bool {
 }
 
 /// Runs a scenario as whoever runs the tests and, for root, as a user with one id and with a range.
-fn both<F>(name: &str, scenario: impl FnOnce(Room) -> F)
+/// `name` is the test's own; with its module where that is not this one.
+pub(super) fn both<F>(name: &str, scenario: impl FnOnce(Room) -> F)
 where
     F: Future<Output = ()>,
 {
@@ -86,6 +87,7 @@ fn again(name: &str, script: &str, environment: &[(&str, &str)], as_user: bool) 
         let to = room.path().join(to);
         std::fs::hard_link(from, &to).or_else(|_| std::fs::copy(from, &to).map(drop)).unwrap();
     }
+    let test = if name.contains("::") { name.to_owned() } else { format!("engine::{name}") };
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh", "-c", script, "sh"]);
     if as_user {
@@ -95,7 +97,7 @@ fn again(name: &str, script: &str, environment: &[(&str, &str)], as_user: bool) 
     }
     let output = command
         .arg(room.path().join("tests"))
-        .args(["--exact", &format!("engine::{name}"), "--nocapture", "--test-threads=1"])
+        .args(["--exact", &test, "--nocapture", "--test-threads=1"])
         .envs(environment.iter().copied())
         .env("TMPDIR", &own)
         .current_dir(&own)
@@ -124,11 +126,11 @@ impl Room {
         Self { directory, engine }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    fn spec(&self) -> ComputeSpec {
+    pub(super) fn spec(&self) -> ComputeSpec {
         ComputeSpec {
             label: "test-session".to_owned(),
             code: self.path("code"),
@@ -143,12 +145,12 @@ impl Room {
         }
     }
 
-    async fn compute(&self) -> Box<dyn Compute> {
+    pub(super) async fn compute(&self) -> Box<dyn Compute> {
         self.engine.start(self.spec()).await.unwrap()
     }
 
     /// Nothing of the engine is left in its directory, in this mount namespace or in the process table.
-    async fn assert_nothing_left(&self) {
+    pub(super) async fn assert_nothing_left(&self) {
         let runtime = self.path("runtime");
         let files: Vec<_> = std::fs::read_dir(&runtime).unwrap().collect();
         assert!(files.is_empty(), "left behind: {files:?}");
@@ -157,11 +159,11 @@ impl Room {
     }
 }
 
-fn sh(script: &str) -> ProcessSpec {
+pub(super) fn sh(script: &str) -> ProcessSpec {
     argv(&["sh", "-c", script])
 }
 
-fn argv(argv: &[&str]) -> ProcessSpec {
+pub(super) fn argv(argv: &[&str]) -> ProcessSpec {
     ProcessSpec {
         argv: argv.iter().map(|a| (*a).to_owned()).collect(),
         environment: vec![],
@@ -176,17 +178,17 @@ async fn text(pipe: &mut Pin<Box<dyn tokio::io::AsyncRead + Send>>) -> String {
 }
 
 /// Runs a script to its end: output, errors, exit.
-async fn run(compute: &dyn Compute, script: &str) -> (String, String, ProcessExit) {
+pub(super) async fn run(compute: &dyn Compute, script: &str) -> (String, String, ProcessExit) {
     finish(compute.spawn(sh(script)).await.unwrap()).await
 }
 
-async fn finish(mut process: Process) -> (String, String, ProcessExit) {
+pub(super) async fn finish(mut process: Process) -> (String, String, ProcessExit) {
     let (output, errors) = tokio::join!(text(&mut process.stdout), text(&mut process.stderr));
     let exit = tokio::time::timeout(SOON, process.control.wait()).await.expect("it ends").unwrap();
     (output, errors, exit)
 }
 
-async fn line(process: &mut Process) -> String {
+pub(super) async fn line(process: &mut Process) -> String {
     let mut line = Vec::new();
     while line.last() != Some(&b'\n') {
         let byte = tokio::time::timeout(SOON, process.stdout.read_u8()).await.expect("a line comes").unwrap();
@@ -195,7 +197,7 @@ async fn line(process: &mut Process) -> String {
     String::from_utf8(line).unwrap().trim().to_owned()
 }
 
-async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
+pub(super) async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
     let start = Instant::now();
     while !done().await {
         assert!(start.elapsed() < SOON, "never: {what}");
@@ -203,17 +205,17 @@ async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
     }
 }
 
-fn first_process(record: &ComputeRecord) -> i32 {
+pub(super) fn first_process(record: &ComputeRecord) -> i32 {
     let record: serde_json::Value = serde_json::from_str(&record.0).unwrap();
     i32::try_from(record["pid"].as_i64().unwrap()).unwrap()
 }
 
-fn alive(pid: i32) -> bool {
+pub(super) fn alive(pid: i32) -> bool {
     Path::new(&format!("/proc/{pid}")).exists()
 }
 
 /// Host processes whose parent is `pid`.
-fn children(pid: i32) -> Vec<i32> {
+pub(super) fn children(pid: i32) -> Vec<i32> {
     let list = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     list.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
 }

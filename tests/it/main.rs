@@ -14,6 +14,8 @@ mod cli;
 mod cli_local;
 mod control;
 mod engine;
+mod escape;
+mod guard;
 mod install;
 mod network;
 mod offline;

@@ -31,6 +31,13 @@ pub(crate) enum AdminError {
     /// Nobody listens.
     #[error("no emulator runs at `{}`", .0.display())]
     Down(PathBuf),
+    /// The system does not let us to the socket.
+    #[error("the state directory of `{}` cannot be used: {reason}", socket.display())]
+    Unreachable {
+        socket: PathBuf,
+        /// The system's words.
+        reason: String,
+    },
     /// The emulator said no.
     #[error("{message}")]
     Refused {
@@ -52,9 +59,16 @@ impl AdminError {
 
 impl From<AdminError> for Failure {
     fn from(error: AdminError) -> Self {
-        let failure = Self::new(Class::Remote, error.to_string());
+        let class = match error {
+            AdminError::Unreachable { .. } => Class::Failed,
+            _ => Class::Remote,
+        };
+        let failure = Self::new(class, error.to_string());
         match error {
             AdminError::Down(_) => failure.hint("start it with `agentcore local up`"),
+            AdminError::Unreachable { .. } => {
+                failure.hint("set `AGENTCORE_HOME` to a directory that you may write to")
+            }
             AdminError::Refused { .. } | AdminError::Broken(_) => failure,
         }
     }
@@ -142,7 +156,7 @@ impl Admin {
             std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => {
                 AdminError::Down(self.socket.clone())
             }
-            _ => broken(e),
+            _ => AdminError::Unreachable { socket: self.socket.clone(), reason: e.to_string() },
         })?;
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = handshake.map_err(broken)?;

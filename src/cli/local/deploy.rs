@@ -7,7 +7,7 @@ use serde_json::json;
 use super::Local;
 use crate::artifacts::python::{CommandNeeds, Python, PythonRequest};
 use crate::artifacts::{ArtifactStore, BUCKET, Launch, Manifest, Packed};
-use crate::aws::{Connection, RuntimeSettings, RuntimeSummary};
+use crate::aws::{AwsError, Connection, RuntimeSettings, RuntimeSummary};
 use crate::cli::exit::{Failure, OK, Outcome};
 use crate::model::ArtifactRef;
 use crate::project::{Agent, AgentLaunch, Project};
@@ -16,6 +16,9 @@ use crate::project::{Agent, AgentLaunch, Project};
 pub(super) const ROLE: &str = "arn:aws:iam::000000000000:role/agentcore-local";
 /// Longest member of `entryPoint`. [model: 1..128]
 const ENTRY_POINT_BYTES: usize = 128;
+
+/// Attempts to deploy while others deploy the same agent. [ours]
+const RACES: usize = 8;
 
 /// Deploy the project's agent to the emulator: a new version where anything changed
 #[derive(clap::Args)]
@@ -113,24 +116,43 @@ pub(crate) async fn deploy(
         header_allowlist,
         session_storage: agent.session_storage.clone(),
     };
+    for _ in 1..RACES {
+        match register(local, agent, connection, &settings, options).await {
+            // Somebody else created or changed it in between: look at what they made.
+            Err(AwsError::Service { name, .. }) if name == "ConflictException" => {}
+            Ok((runtime, changed)) => return Ok(Deployed { runtime, changed, packed }),
+            Err(e) => return Err(e.into()),
+        }
+    }
+    let (runtime, changed) = register(local, agent, connection, &settings, options).await?;
+    Ok(Deployed { runtime, changed, packed })
+}
+
+/// Creates or updates the runtime and waits until it is READY. True: something was written.
+async fn register(
+    local: &Local<'_>,
+    agent: &Agent,
+    connection: &Connection,
+    settings: &RuntimeSettings,
+    options: DeployOptions,
+) -> Result<(RuntimeSummary, bool), AwsError> {
     let control = connection.control();
     let name = agent.name.to_string();
     let existing = control.find_runtime(&name).await?;
     if let Some(runtime) = &existing {
         // A deployment that somebody else has just begun comes to its end first.
         control.wait_ready(&runtime.id).await?;
-        if !options.force && control.is_current(&runtime.id, &settings).await? {
-            return Ok(Deployed { runtime: runtime.clone(), changed: false, packed });
+        if !options.force && control.is_current(&runtime.id, settings).await? {
+            return Ok((runtime.clone(), false));
         }
     }
-    let _spinner = ui.spinner("waiting until the runtime is ready");
+    let _spinner = local.context.ui.spinner("waiting until the runtime is ready");
     let written = match &existing {
-        Some(runtime) => control.update(&runtime.id, &settings).await?,
-        None => control.create(&name, &settings).await?,
+        Some(runtime) => control.update(&runtime.id, settings).await?,
+        None => control.create(&name, settings).await?,
     };
     control.wait_ready(&written.id).await?;
-    let runtime = RuntimeSummary { name, id: written.id, arn: written.arn, version: written.version };
-    Ok(Deployed { runtime, changed: true, packed })
+    Ok((RuntimeSummary { name, id: written.id, arn: written.arn, version: written.version }, true))
 }
 
 /// How the agent is started: its manifest, and what stands for it in `codeConfiguration`.

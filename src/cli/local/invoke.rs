@@ -101,6 +101,7 @@ impl InvokeArgs {
         let most = limits::MAX_PAYLOAD_BYTES;
         let unreadable = |what: &str, e: std::io::Error| {
             Failure::failed(format!("the payload cannot be read from {what}: {e}"))
+                .hint("`@FILE` reads a file and `-` standard input; other text is sent as it is")
         };
         let mut bytes = Vec::new();
         match self.payload.as_deref() {
@@ -226,7 +227,13 @@ async fn explain(local: &Local<'_>, target: &Target, session: &ChosenSession, er
     }
     // The log is an extra: when it cannot be had, the error stands by itself.
     let lines = logs::last_lines(local, &target.runtime.id, &session.id, LOG_LINES).await.unwrap_or_default();
-    let hint = format!("`agentcore local logs --session {}` shows all that the agent wrote", session.id);
+    let all = format!("`agentcore local logs --session {}` shows all that the agent wrote", session.id);
+    let silent = lines.iter().any(|line| line.contains("gave no healthy ping"));
+    let hint = if silent {
+        format!("an agent answers `GET /ping` on port {}, address 0.0.0.0; {all}", limits::AGENT_HTTP_PORT)
+    } else {
+        all
+    };
     failure.details(lines).hint(hint)
 }
 

@@ -16,7 +16,7 @@ use super::{Need, Shared};
 use crate::egress::Serving;
 use crate::emulator::clock::Clock;
 use crate::emulator::store::sessions::SessionRecord;
-use crate::engine::agent_http::{AgentClient, AgentError, AgentRequest, AgentResponse};
+use crate::engine::agent_http::{AgentClient, AgentRequest, AgentResponse, CallError};
 use crate::engine::{Compute, EngineError, Process, ProcessSpec};
 use crate::model::{SessionId, SessionKey, SessionState, Timestamp};
 
@@ -184,7 +184,7 @@ impl Lease {
     }
 
     /// Sends a call to the agent.
-    pub async fn invoke(&self, request: AgentRequest) -> Result<AgentResponse, AgentError> {
+    pub async fn invoke(&self, request: AgentRequest) -> Result<AgentResponse, CallError> {
         self.live.agent.invoke(&*self.live.compute, request).await
     }
 

@@ -21,6 +21,7 @@ use super::idmap::{IdMap, SESSION_IDS};
 use super::plan::{Build, During, LaunchFailure, LaunchReport, LaunchRequest, LaunchStep, Plan};
 use super::sys::{self, Cloned};
 use super::{code, root};
+use crate::helper::confine::{self, Confinement};
 use crate::helper::init;
 
 const SESSION_NAMESPACES: libc::c_int = libc::CLONE_NEWUSER
@@ -191,6 +192,7 @@ fn first_process(mut emulator: Control, plan: &Plan, mut launcher: Control) -> E
                 environment: plan.environment.clone(),
                 mounter,
                 listener,
+                confinement: Confinement::new(matches!(plan.ids, IdMap::Single { .. })),
             })
         }
         Err(Some(failure)) => fail(&mut emulator, failure),
@@ -203,7 +205,7 @@ fn become_helper(
     plan: &Plan,
     launcher: &mut Control,
 ) -> Result<(Option<init::Mounter>, Option<OwnedFd>), Option<LaunchFailure>> {
-    use LaunchStep::{Ids, Network, Other};
+    use LaunchStep::{Network, Other};
     let doing = "tying the session to its launcher";
     set_pdeathsig(Signal::SIGKILL).during(Other, doing)?;
     let mut mapped: Vec<Option<OwnedFd>> = root::own_paths(plan).iter().map(|_| None).collect();
@@ -225,10 +227,7 @@ fn become_helper(
         plan.listen.map(listen).transpose().during(Network, "listening on the session's loopback")?;
     standard_to_null().during(Other, "opening /dev/null")?;
     sys::new_keyring();
-    if matches!(plan.ids, IdMap::Single { .. }) {
-        sys::answer_chown_as_done().during(Ids, "installing the filter for one id")?;
-    }
-    sys::deny_mounting().during(Other, "restricting the session")?;
+    confine::drop_capabilities().during(Other, "restricting the session")?;
     let _ = set_name(c"agentcore-init");
     // The session's root may not look into this process, which holds the line to the emulator.
     set_dumpable(false).during(Other, "restricting the session")?;

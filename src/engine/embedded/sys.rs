@@ -49,8 +49,6 @@ const ID_MAP: u64 = 0x0010_0000;
 const AT_RECURSIVE: c_int = 0x8000;
 const OPEN_TREE_CLONE: c_int = 1;
 const MOVE_MOUNT_F_EMPTY_PATH: c_uint = 0x4;
-/// CAP_SYS_ADMIN. [linux/capability.h]
-const CAP_SYS_ADMIN: libc::c_ulong = 21;
 
 /// The two sides of [`clone_into`].
 pub(super) enum Cloned {
@@ -196,13 +194,6 @@ pub(super) fn loopback_up() -> io::Result<()> {
     Ok(())
 }
 
-/// Takes CAP_SYS_ADMIN from everything that will be executed: what is mounted read-only stays so.
-pub(super) fn deny_mounting() -> io::Result<()> {
-    // SAFETY: numbers only.
-    checked(c_long::from(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, CAP_SYS_ADMIN, 0, 0, 0) }))?;
-    Ok(())
-}
-
 /// Gives this process a keyring of its own, so that none of the emulator's keys is in reach.
 pub(super) fn new_keyring() {
     const JOIN_SESSION_KEYRING: c_int = 1;
@@ -210,53 +201,6 @@ pub(super) fn new_keyring() {
     // SAFETY: a number and a null pointer, which asks for a nameless keyring.
     let _ =
         unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, std::ptr::null::<libc::c_char>()) };
-}
-
-/// Answers every change of a file's owner as done, here and in all descendants.
-///
-/// For sessions with one id: whatever owner is asked for, the file can only belong to that id, and
-/// without this tar, npm and pip fail as soon as they unpack as root.
-pub(super) fn answer_chown_as_done() -> io::Result<()> {
-    let calls = owner_calls();
-    let jump = |code: u32, k: u32, jt: u8, jf: u8| libc::sock_filter { code: code as u16, jt, jf, k };
-    let load = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
-    let equal = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
-    let done = libc::SECCOMP_RET_ERRNO;
-    // The architecture first: another one has other numbers. Offsets: struct seccomp_data.
-    let mut program = vec![
-        jump(load, 4, 0, 0),
-        jump(equal, AUDIT_ARCH, 1, 0),
-        jump(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW, 0, 0),
-        jump(load, 0, 0, 0),
-    ];
-    for call in calls {
-        program.push(jump(equal, u32::try_from(*call).unwrap_or(u32::MAX), 0, 1));
-        program.push(jump(libc::BPF_RET | libc::BPF_K, done, 0, 0));
-    }
-    program.push(jump(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW, 0, 0));
-    let filter = libc::sock_fprog {
-        len: u16::try_from(program.len()).unwrap_or_default(),
-        filter: program.as_mut_ptr(),
-    };
-    // SAFETY: the structure and the program it points to live through the call; the kernel copies both.
-    checked(c_long::from(unsafe {
-        libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter, 0, 0)
-    }))?;
-    Ok(())
-}
-
-#[cfg(target_arch = "x86_64")]
-const AUDIT_ARCH: u32 = 0xC000_003E;
-#[cfg(target_arch = "x86_64")]
-fn owner_calls() -> &'static [c_long] {
-    &[libc::SYS_chown, libc::SYS_lchown, libc::SYS_fchown, libc::SYS_fchownat]
-}
-
-#[cfg(target_arch = "aarch64")]
-const AUDIT_ARCH: u32 = 0xC000_00B7;
-#[cfg(target_arch = "aarch64")]
-fn owner_calls() -> &'static [c_long] {
-    &[libc::SYS_fchown, libc::SYS_fchownat]
 }
 
 /// True for the errors with which a kernel or file system says that it cannot do a kind of mount at all.
