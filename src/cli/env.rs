@@ -24,6 +24,8 @@ pub(crate) struct Env {
     pub(crate) has_credentials: bool,
     /// `AGENTCORE_LOG`: a filter for the emulator's own log.
     pub(crate) log: Option<String>,
+    /// The proxies of this machine: `http_proxy`, `https_proxy`, `no_proxy`, each also in capitals.
+    pub(crate) proxies: [Option<String>; 3],
     /// Where the command was given.
     directory: Option<PathBuf>,
 }
@@ -32,12 +34,15 @@ impl Env {
     pub(crate) fn read() -> Self {
         let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty());
         let data = || etcetera::choose_base_strategy().ok().map(|s| s.data_dir().join("agentcore"));
+        let text = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
         Self {
             home: set("AGENTCORE_HOME").map(PathBuf::from).or_else(data),
             path: set("PATH"),
             no_color: set("NO_COLOR").is_some(),
             has_credentials: ["AWS_ACCESS_KEY_ID", "AWS_PROFILE"].iter().any(|n| set(n).is_some()),
             log: std::env::var("AGENTCORE_LOG").ok(),
+            proxies: ["http_proxy", "https_proxy", "no_proxy"]
+                .map(|name| text(name).or_else(|| text(&name.to_ascii_uppercase()))),
             directory: std::env::current_dir().ok(),
         }
     }

@@ -31,8 +31,10 @@ mod credentials;
 mod policy;
 mod proxy;
 mod reply;
+mod upstream;
 
 pub use policy::{Policy, Refusal};
+pub use upstream::{Upstream, UpstreamError};
 
 /// Port of the listener inside a session. [ours: above Linux's ephemeral ports (up to 60999), so that no outgoing
 /// connection has it, and outside 8000 to 12000, which agents may ask for]
@@ -73,6 +75,7 @@ struct Shared {
     network: bool,
     identity: Option<Arc<dyn CredentialSource>>,
     policy: Policy,
+    upstream: Upstream,
     connections: Arc<Semaphore>,
 }
 
@@ -88,12 +91,22 @@ impl std::fmt::Debug for Egress {
 impl Egress {
     /// With the network on or off, and perhaps an identity for agents.
     pub fn new(network: bool, identity: Option<Arc<dyn CredentialSource>>) -> Self {
-        Self::with_policy(network, identity, Policy::default())
+        Self::with(network, identity, Policy::default(), Upstream::default())
     }
 
-    fn with_policy(network: bool, identity: Option<Arc<dyn CredentialSource>>, policy: Policy) -> Self {
+    /// As [`Egress::new`], on a machine that itself reaches the network through proxies.
+    pub fn behind(network: bool, identity: Option<Arc<dyn CredentialSource>>, upstream: Upstream) -> Self {
+        Self::with(network, identity, Policy::default(), upstream)
+    }
+
+    fn with(
+        network: bool,
+        identity: Option<Arc<dyn CredentialSource>>,
+        policy: Policy,
+        upstream: Upstream,
+    ) -> Self {
         let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        Self { shared: Arc::new(Shared { network, identity, policy, connections }) }
+        Self { shared: Arc::new(Shared { network, identity, policy, upstream, connections }) }
     }
 
     /// True when the proxy lets anything out.
@@ -228,9 +241,9 @@ async fn answer(
         return reply::forbidden("the network of sessions is off: start the emulator with `--network on`");
     }
     let answered = if request.method() == Method::CONNECT {
-        proxy::connect(&way.shared.policy, request, places, ended).await
+        proxy::connect(&way.shared, request, places, ended).await
     } else {
-        proxy::forward(&way.shared.policy, request, ended).await
+        proxy::forward(&way.shared, request, ended).await
     };
     answered.unwrap_or_else(|error| {
         tracing::debug!(%error, "a session's request to the network failed");

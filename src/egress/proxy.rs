@@ -1,6 +1,7 @@
 //! The proxy: tunnels (`CONNECT`) and forwarded requests (`GET http://…`), both streaming, both to checked addresses.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,13 +12,15 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use nix::sys::socket::{setsockopt, sockopt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::Places;
 use super::policy::{Policy, Refusal};
 use super::reply::{self, Body};
+use super::upstream::Parent;
+use super::{Places, Shared};
 
 /// Longest time to a name's addresses. [ours]
 const RESOLVE_LIMIT: Duration = Duration::from_secs(10);
@@ -25,6 +28,8 @@ const RESOLVE_LIMIT: Duration = Duration::from_secs(10);
 const CONNECT_LIMIT: Duration = Duration::from_secs(20);
 /// Longest time for one address while there are others. [ours: a machine without IPv6 should not wait for it]
 const ADDRESS_LIMIT: Duration = Duration::from_secs(5);
+/// Largest head of a proxy's answer to a tunnel. [ours]
+const PARENT_HEAD_BYTES: usize = 16 * 1024;
 const HTTP_PORT: u16 = 80;
 /// Headers of one connection, not of the message. [RFC 9110, 7.6.1]
 const OF_THE_CONNECTION: [HeaderName; 8] = [
@@ -72,6 +77,14 @@ pub(super) enum ProxyError {
         #[source]
         source: io::Error,
     },
+    /// The machine's own proxy does not go there.
+    #[error("the proxy of this machine did not open a tunnel to `{target}`: {answer}")]
+    Parent {
+        /// The host asked for.
+        target: String,
+        /// The first line of what it said.
+        answer: String,
+    },
     /// It took too long.
     #[error("`{target}` did not answer in time")]
     Slow {
@@ -95,7 +108,9 @@ impl ProxyError {
         let status = match self {
             Self::Bad(_) => StatusCode::BAD_REQUEST,
             Self::Refused { .. } => StatusCode::FORBIDDEN,
-            Self::Unknown { .. } | Self::Unreachable { .. } | Self::Broken { .. } => StatusCode::BAD_GATEWAY,
+            Self::Unknown { .. } | Self::Unreachable { .. } | Self::Broken { .. } | Self::Parent { .. } => {
+                StatusCode::BAD_GATEWAY
+            }
             Self::Slow { .. } => StatusCode::GATEWAY_TIMEOUT,
         };
         reply::plain(status, &self.to_string())
@@ -129,14 +144,20 @@ impl Target {
 
 /// `CONNECT`: a tunnel, once the other end is there.
 pub(super) async fn connect(
-    policy: &Policy,
+    shared: &Shared,
     request: Request<Incoming>,
     places: Arc<Places>,
     ended: CancellationToken,
 ) -> Result<Response<Body>, ProxyError> {
     let authority = request.uri().authority().ok_or(ProxyError::Bad("CONNECT needs `host:port`"))?;
     let target = Target::new(authority, None)?;
-    let mut outside = dial(policy, &target).await?;
+    let mut outside = match shared.upstream.to(&target.host, true) {
+        Some(parent) => {
+            judge(&shared.policy, &target).await?;
+            tunnel(parent, &target).await?
+        }
+        None => dial(&shared.policy, &target).await?,
+    };
     tokio::spawn(async move {
         let tunnel = async {
             // Without it the client has gone before its tunnel stood.
@@ -151,7 +172,7 @@ pub(super) async fn connect(
 
 /// A request for an `http://` target.
 pub(super) async fn forward(
-    policy: &Policy,
+    shared: &Shared,
     mut request: Request<Incoming>,
     ended: CancellationToken,
 ) -> Result<Response<Body>, ProxyError> {
@@ -162,15 +183,32 @@ pub(super) async fn forward(
     }
     let authority = request.uri().authority().cloned().ok_or(ProxyError::Bad("the target needs a host"))?;
     let target = Target::new(&authority, Some(HTTP_PORT))?;
-    let stream = dial(policy, &target).await?;
+    let parent = shared.upstream.to(&target.host, false);
+    let stream = match parent {
+        Some(parent) => {
+            judge(&shared.policy, &target).await?;
+            reach(parent, &target).await?
+        }
+        None => dial(&shared.policy, &target).await?,
+    };
     let broken = |source| ProxyError::Broken { target: target.host.clone(), source };
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
     tokio::spawn(async move { ended.run_until_cancelled(connection).await });
 
-    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
-    *request.uri_mut() = path.parse::<Uri>().map_err(|_| ProxyError::Bad("the target's path is not one"))?;
     strip(request.headers_mut());
+    match parent {
+        Some(parent) => {
+            if let Some(authorization) = &parent.authorization {
+                request.headers_mut().insert(header::PROXY_AUTHORIZATION, authorization.clone());
+            }
+        }
+        None => {
+            let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+            *request.uri_mut() =
+                path.parse::<Uri>().map_err(|_| ProxyError::Bad("the target's path is not one"))?;
+        }
+    }
     // The target's own name counts, whatever the header said. [RFC 9112, 3.2.2]
     let host =
         HeaderValue::from_str(authority.as_str()).map_err(|_| ProxyError::Bad("the host is not one"))?;
@@ -194,8 +232,60 @@ fn strip(headers: &mut HeaderMap) {
     }
 }
 
-/// A connection to a target that sessions may reach.
-async fn dial(policy: &Policy, target: &Target) -> Result<TcpStream, ProxyError> {
+/// Refuses what is this machine, before another proxy is asked: its view of a name is its own, and so is the
+/// machine it would reach. A name that is known there alone is its to judge.
+async fn judge(policy: &Policy, target: &Target) -> Result<(), ProxyError> {
+    match addresses(policy, target).await {
+        Err(refused @ (ProxyError::Refused { .. } | ProxyError::Bad(_))) => Err(refused),
+        _ => Ok(()),
+    }
+}
+
+/// A connection to the machine's own proxy.
+async fn reach(parent: &Parent, target: &Target) -> Result<TcpStream, ProxyError> {
+    let connecting = TcpStream::connect((parent.host.as_str(), parent.port));
+    let name = || format!("{} (through the proxy of this machine)", target.host);
+    match timeout(CONNECT_LIMIT, connecting).await {
+        Ok(Ok(stream)) => Ok(prepared(stream)),
+        Ok(Err(source)) => Err(ProxyError::Unreachable { target: name(), source }),
+        Err(_) => Err(ProxyError::Slow { target: name() }),
+    }
+}
+
+/// A tunnel through the machine's own proxy.
+async fn tunnel(parent: &Parent, target: &Target) -> Result<TcpStream, ProxyError> {
+    let name = || target.host.clone();
+    let mut stream = reach(parent, target).await?;
+    let host = if target.host.contains(':') { format!("[{}]", target.host) } else { target.host.clone() };
+    let authority = format!("{host}:{}", target.port);
+    let mut ask = format!("CONNECT {authority} HTTP/1.1\r\nhost: {authority}\r\n").into_bytes();
+    if let Some(authorization) = &parent.authorization {
+        ask.extend([b"proxy-authorization: ", authorization.as_bytes(), b"\r\n"].concat());
+    }
+    ask.extend(b"\r\n");
+    let mut head = Vec::new();
+    let asking = async {
+        stream.write_all(&ask).await?;
+        // Byte by byte, a few hundred of them: what follows belongs to the tunnel.
+        while !head.ends_with(b"\r\n\r\n") && head.len() < PARENT_HEAD_BYTES {
+            head.push(stream.read_u8().await?);
+        }
+        Ok(())
+    };
+    match timeout(CONNECT_LIMIT, asking).await {
+        Ok(Ok(())) => {}
+        Ok(Err(source)) => return Err(ProxyError::Unreachable { target: name(), source }),
+        Err(_) => return Err(ProxyError::Slow { target: name() }),
+    }
+    let text = String::from_utf8_lossy(&head);
+    let answer = text.lines().next().unwrap_or_default().to_owned();
+    let opened =
+        answer.starts_with("HTTP/1.") && answer.split(' ').nth(1).is_some_and(|s| s.starts_with('2'));
+    if opened { Ok(stream) } else { Err(ProxyError::Parent { target: name(), answer }) }
+}
+
+/// Where a target is, as far as sessions may go there.
+async fn addresses(policy: &Policy, target: &Target) -> Result<Vec<SocketAddr>, ProxyError> {
     let name = || target.host.clone();
     // Also for what is written as a number: the resolver knows all spellings of addresses.
     let resolving = tokio::net::lookup_host((target.host.as_str(), target.port));
@@ -204,10 +294,16 @@ async fn dial(policy: &Policy, target: &Target) -> Result<TcpStream, ProxyError>
         Ok(Err(e)) => return Err(ProxyError::Unknown { target: name(), reason: e.to_string() }),
         Err(_) => return Err(ProxyError::Slow { target: name() }),
     };
-    let addresses = policy.allowed(found).map_err(|refusal| match refusal {
+    policy.allowed(found).map_err(|refusal| match refusal {
         Some(refusal) => ProxyError::Refused { target: name(), refusal },
         None => ProxyError::Unknown { target: name(), reason: "the name has none".to_owned() },
-    })?;
+    })
+}
+
+/// A connection to a target that sessions may reach.
+async fn dial(policy: &Policy, target: &Target) -> Result<TcpStream, ProxyError> {
+    let name = || target.host.clone();
+    let addresses = addresses(policy, target).await?;
     let connecting = async {
         let mut last = io::Error::from(io::ErrorKind::TimedOut);
         let count = addresses.len();
@@ -226,11 +322,15 @@ async fn dial(policy: &Policy, target: &Target) -> Result<TcpStream, ProxyError>
         Ok(Err(source)) => return Err(ProxyError::Unreachable { target: name(), source }),
         Err(_) => return Err(ProxyError::Slow { target: name() }),
     };
+    Ok(prepared(stream))
+}
+
+fn prepared(stream: TcpStream) -> TcpStream {
     // Helps and no more: small writes at once, and an end of peers that vanished, which nothing else tells of a
     // tunnel that may be silent for as long as it likes.
     let _ = stream.set_nodelay(true);
     let _ = setsockopt(&stream, sockopt::KeepAlive, &true);
-    Ok(stream)
+    stream
 }
 
 #[cfg(test)]

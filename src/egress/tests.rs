@@ -16,6 +16,10 @@ fn open_policy() -> Policy {
 
 use std::net::IpAddr;
 
+fn with_policy(network: bool, identity: Option<Arc<dyn CredentialSource>>, policy: Policy) -> Egress {
+    Egress::with(network, identity, policy, Upstream::default())
+}
+
 async fn way(egress: &Egress) -> (SocketAddr, Serving, String) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -54,7 +58,7 @@ async fn server() -> (SocketAddr, tokio::task::JoinHandle<String>) {
 
 #[tokio::test]
 async fn a_request_is_forwarded_in_its_origin_form() {
-    let egress = Egress::with_policy(true, None, open_policy());
+    let egress = with_policy(true, None, open_policy());
     let (proxy, _serving, _) = way(&egress).await;
     let (target, seen) = server().await;
     let request = format!(
@@ -72,7 +76,7 @@ async fn a_request_is_forwarded_in_its_origin_form() {
 
 #[tokio::test]
 async fn a_tunnel_carries_bytes_both_ways_and_ends_with_either_side() {
-    let egress = Egress::with_policy(true, None, open_policy());
+    let egress = with_policy(true, None, open_policy());
     let (proxy, _serving, _) = way(&egress).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let target = listener.local_addr().unwrap();
@@ -97,7 +101,7 @@ async fn a_tunnel_carries_bytes_both_ways_and_ends_with_either_side() {
 
 #[tokio::test]
 async fn tunnels_end_with_the_session() {
-    let egress = Egress::with_policy(true, None, open_policy());
+    let egress = with_policy(true, None, open_policy());
     let (proxy, serving, _) = way(&egress).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let target = listener.local_addr().unwrap();
@@ -155,7 +159,7 @@ async fn this_machine_is_refused_however_it_is_spelled() {
 
 #[tokio::test]
 async fn what_cannot_be_reached_or_understood_is_said() {
-    let egress = Egress::with_policy(true, None, open_policy());
+    let egress = with_policy(true, None, open_policy());
     let (proxy, _serving, _) = way(&egress).await;
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let cases = [
@@ -178,7 +182,7 @@ async fn what_cannot_be_reached_or_understood_is_said() {
 
 #[tokio::test]
 async fn a_session_has_a_bounded_number_of_connections() {
-    let egress = Egress::with_policy(true, None, open_policy());
+    let egress = with_policy(true, None, open_policy());
     let (proxy, _serving, _) = way(&egress).await;
     let mut open = Vec::new();
     for _ in 0..MAX_SESSION_CONNECTIONS {
@@ -222,7 +226,7 @@ impl CredentialSource for Fixed {
 
 #[tokio::test]
 async fn credentials_are_for_the_sessions_own_token_only() {
-    let egress = Egress::with_policy(false, Some(Arc::new(Fixed)), open_policy());
+    let egress = with_policy(false, Some(Arc::new(Fixed)), open_policy());
     let (own, _serving, token) = way(&egress).await;
     let (_, _serving_too, other) = way(&egress).await;
     let ask = |header: String| {
@@ -261,4 +265,56 @@ fn the_environment_names_what_there_is_and_no_secret() {
     assert!(identity.environment().iter().all(|(_, value)| !value.contains(&identity.token)));
     assert_eq!(identity.files(), [(TOKEN_FILE.into(), identity.token.clone())]);
     assert!(Egress::new(false, None).open(ROLE).is_none());
+}
+
+/// A proxy for one connection that accepts tunnels to nowhere else and shows the head it got.
+async fn parent(status: &'static str) -> (SocketAddr, tokio::task::JoinHandle<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let task = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        let answer = format!("HTTP/1.1 {status}\r\nx-parent: 1\r\ncontent-length: 0\r\n\r\n");
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        String::from_utf8(head).unwrap()
+    });
+    (address, task)
+}
+
+#[tokio::test]
+async fn the_machines_own_proxy_is_used_for_what_sessions_may_reach() {
+    // 192.0.2.1 is given to nobody: only the parent could know it. [RFC 5737]
+    let (proxy, seen) = parent("200 Go on").await;
+    let url = format!("http://user:word@{proxy}");
+    let upstream = Upstream::new(Some(&url), Some(&url), None).unwrap();
+    let egress = Egress::with(true, None, Policy::default(), upstream.clone());
+    let (own, _serving, _) = way(&egress).await;
+    let answer = talk(own, "CONNECT 192.0.2.1:443 HTTP/1.1\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK") && !answer.contains("x-parent"), "{answer}");
+    let seen = seen.await.unwrap();
+    assert!(seen.starts_with("CONNECT 192.0.2.1:443 HTTP/1.1\r\n"), "{seen}");
+    assert!(seen.contains("proxy-authorization: Basic dXNlcjp3b3Jk\r\n"), "{seen}");
+
+    let refused = talk(own, "CONNECT 127.0.0.1:443 HTTP/1.1\r\nconnection: close\r\n\r\n").await;
+    assert!(refused.starts_with("HTTP/1.1 403"), "{refused}");
+
+    for (status, line) in [("403 No", "CONNECT 192.0.2.1:443"), ("200 OK", "GET http://192.0.2.1/x")] {
+        let (proxy, seen) = parent(status).await;
+        let url = proxy.to_string();
+        let upstream = Upstream::new(Some(&url), Some(&url), None).unwrap();
+        let (own, _serving, _) = way(&Egress::with(true, None, Policy::default(), upstream)).await;
+        let request = format!("{line} HTTP/1.1\r\nhost: 192.0.2.1\r\nconnection: close\r\n\r\n");
+        let answer = talk(own, &request).await;
+        let seen = seen.await.unwrap();
+        assert!(seen.starts_with(&format!("{line} HTTP/1.1\r\n")), "{seen}");
+        match status {
+            "200 OK" => {
+                assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("x-parent"), "{answer}")
+            }
+            _ => assert!(answer.starts_with("HTTP/1.1 502") && answer.contains("403"), "{answer}"),
+        }
+    }
 }

@@ -49,7 +49,11 @@ pub fn clean(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
-        if text.starts_with("AWS_") || text.starts_with("AGENTCORE_") || text.starts_with("BEDROCK_") {
+        if text.starts_with("AWS_")
+            || text.starts_with("AGENTCORE_")
+            || text.starts_with("BEDROCK_")
+            || text.to_ascii_lowercase().ends_with("_proxy")
+        {
             command.env_remove(&name);
         }
     }

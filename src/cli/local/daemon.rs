@@ -16,6 +16,7 @@ use super::Local;
 use super::admin::{Admin, AdminError};
 use super::home::{Home, Running};
 use super::up::Settings;
+use crate::cli::env::Env;
 use crate::cli::exit::{Class, Failure, OK, Outcome};
 use crate::emulator::clock::Clock;
 use crate::emulator::{Emulator, EmulatorConfig};
@@ -152,7 +153,7 @@ impl Local<'_> {
             return Ok(OK);
         };
         let key = self.home.access_key()?;
-        let emulator = open(&self.home, settings).await?;
+        let emulator = open(&self.home, settings, &self.context.env).await?;
         let aws = listen(settings.port, ui).await?;
         let address = aws.local_addr().map_err(self.home.unusable())?;
         let admin = self.listen_admin()?;
@@ -191,12 +192,12 @@ impl Local<'_> {
 }
 
 /// Opens the emulator of `home` on an engine that works here.
-pub(crate) async fn open(home: &Home, settings: &Settings) -> Result<Arc<Emulator>, Failure> {
+pub(crate) async fn open(home: &Home, settings: &Settings, env: &Env) -> Result<Arc<Emulator>, Failure> {
     let engine = EmbeddedEngine::new(EmbeddedConfig::new(home.run_directory())?)?;
     engine.probe().await?;
     let mut config =
         settings.apply(EmulatorConfig::new(home.path().to_owned(), settings.region()?, settings.account()?));
-    config.egress = Arc::new(settings.egress().await?);
+    config.egress = Arc::new(settings.egress(env).await?);
     Ok(Emulator::open(config, Arc::new(engine), Arc::new(Clock::system())).await?)
 }
 

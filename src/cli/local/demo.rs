@@ -71,7 +71,7 @@ impl DemoArgs {
             home.make()?;
             let mut story = Story { context, steps: Vec::new(), begun: Instant::now() };
             let settings = Settings::default();
-            let emulator = daemon::open(&home, &settings).await?;
+            let emulator = daemon::open(&home, &settings, &context.env).await?;
             let refused = home.unusable();
             let aws = TcpListener::bind(("127.0.0.1", 0)).await.map_err(&refused)?;
             let endpoint = format!("http://{}", aws.local_addr().map_err(&refused)?);

@@ -7,8 +7,9 @@ use clap::ValueEnum;
 
 use super::admin::AdminError;
 use super::{Local, identity};
+use crate::cli::env::Env;
 use crate::cli::exit::{Failure, OK, Outcome};
-use crate::egress::Egress;
+use crate::egress::{Egress, Upstream};
 use crate::emulator::{ConflictMode, EmulatorConfig};
 use crate::model::{AccountId, Region, parse_duration};
 
@@ -140,12 +141,18 @@ impl Settings {
     }
 
     /// What sessions reach outside.
-    pub(crate) async fn egress(&self) -> Result<Egress, Failure> {
+    pub(crate) async fn egress(&self, env: &Env) -> Result<Egress, Failure> {
         let identity = match identity::parse(&self.aws_identity)? {
             Some(kind) => Some(identity::open(kind, self.region()?).await?),
             None => None,
         };
-        Ok(Egress::new(self.network != Some(NetworkChoice::Off), identity))
+        let [http, https, direct] = env.proxies.each_ref().map(Option::as_deref);
+        // A variable that other programs may understand is no reason to refuse work that needs no network.
+        let upstream = Upstream::new(http, https, direct).unwrap_or_else(|e| {
+            tracing::warn!("{e}: sessions reach the network without a proxy of this machine");
+            Upstream::default()
+        });
+        Ok(Egress::behind(self.network != Some(NetworkChoice::Off), identity, upstream))
     }
 
     /// The configuration with these settings in place of its defaults.
