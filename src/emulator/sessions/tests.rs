@@ -1203,6 +1203,8 @@ impl Reference {
             let quiet = self.leases.is_empty() && idle >= 60_000;
             if old || quiet {
                 self.ended(now, old);
+                // Calls that were cut hold no later compute.
+                self.leases.clear();
             }
         }
         self.expire(now);
