@@ -303,7 +303,7 @@ mod tests {
         let storage = home.path().join("1");
         let data = storage.join(DATA);
         fs::create_dir_all(&data).unwrap();
-        fs::set_permissions(&data, Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(&data, Permissions::from_mode(0o0)).unwrap();
         if geteuid().is_root() {
             // As the ordinary user whom rights bind.
             for path in [home.path(), &storage, &data] {

@@ -63,7 +63,8 @@ impl Gate {
     pub(super) fn leave(&self, need: Need) {
         let before = self.word.fetch_sub(one(need), Ordering::AcqRel);
         // The last of its kind: whom that is enough for looks for himself.
-        if (before - one(need)) / one(need) % (CALL / COMMAND) == 0 && before & WATCHED != 0 {
+        let left = ((before - one(need)) / one(need)) % (CALL / COMMAND);
+        if left == 0 && before & WATCHED != 0 {
             self.empty.notify_one();
         }
     }
