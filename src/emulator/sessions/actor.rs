@@ -13,6 +13,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::gate::Who;
 use super::launch::{Ended, Launched, RunningAgent, Started, end, end_leftover, launch, recover};
 use super::lifecycle::{
     AgentStage, Consequence, FIRST_PAUSE, Facts, PingMemory, Verdict, Wanted, agent_failed, agent_wanted,
@@ -32,6 +33,9 @@ use crate::storage::StorageId;
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long making the storage appear may take. [ours]
 const MOUNT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long what a dead agent wrote last may be on its way to its callers. One that does not read it must not keep
+/// the session. [ours]
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Why a call did not get in.
 pub(super) enum Refused {
@@ -110,6 +114,10 @@ struct Up {
     init_deadline: Instant,
     /// Ends when the last call has left.
     doomed: Option<EndReason>,
+    /// Whose leaving that is: of commands alone once a dead agent's last words had their time.
+    waits_for: Who,
+    /// The end of that time.
+    last_words_until: Instant,
     /// The agent is asked once more before an idle stop.
     last_question: bool,
     look_at: Timestamp,
@@ -127,6 +135,8 @@ enum Event {
     PingDue,
     Pinged(Result<Ping, AgentError>),
     Look,
+    /// What a dead agent wrote last had its time.
+    LastWords,
     Emptied,
 }
 
@@ -242,7 +252,9 @@ impl Actor {
                     () = sleep_until(up.init_deadline), if up.stage == AgentStage::Starting => Event::InitTimeout,
                     () = self.shared.clock.sleep_until(up.look_at), if !up.last_question => Event::Look,
                     Ok(()) = up.moves.changed(), if !up.last_question => Event::Look,
-                    () = up.live.gate.emptied(), if up.doomed.is_some() => Event::Emptied,
+                    () = sleep_until(up.last_words_until),
+                        if up.stage == AgentStage::Dead && up.waits_for == Who::All => Event::LastWords,
+                    () = up.live.gate.emptied(up.waits_for), if up.doomed.is_some() => Event::Emptied,
                 }
             }
         }
@@ -260,6 +272,7 @@ impl Actor {
             Event::PingDue => self.ask(),
             Event::Pinged(answer) => self.on_pinged(answer).await,
             Event::Look => self.on_look().await,
+            Event::LastWords => self.on_last_words(),
             Event::Emptied => self.end_if_empty(),
         }
     }
@@ -308,7 +321,7 @@ impl Actor {
             Phase::Starting(_) | Phase::Stopping(_) => Wanted::Wait,
             Phase::Up(up) => match waiter.need {
                 Need::Command => Wanted::Enter,
-                Need::Agent => agent_wanted(up.stage, up.live.gate.inside()),
+                Need::Agent => agent_wanted(up.stage, up.live.gate.inside(Who::Commands)),
             },
         };
         match wanted {
@@ -321,12 +334,17 @@ impl Actor {
             Wanted::Restart | Wanted::Refuse => {
                 let Phase::Up(up) = &mut self.phase else { return };
                 // A command may have come in since the count was read: then it goes on.
-                if wanted == Wanted::Restart && up.live.gate.close_if_empty() {
+                if wanted == Wanted::Restart && up.live.gate.close_if_empty(up.waits_for) {
                     self.begin_stop(SessionEvent::StopRequested(EndReason::Exited));
                     self.waiters.push(waiter);
                     return;
                 }
                 up.doomed.get_or_insert(EndReason::Exited);
+                // Calls of the dead agent alone: their answers have some time to arrive.
+                if wanted == Wanted::Restart && up.waits_for == Who::All && !in_the_way {
+                    self.waiters.push(waiter);
+                    return;
+                }
                 waiter.fail(up.agent_error.clone().unwrap_or(SessionError::Busy));
             }
         }
@@ -418,6 +436,8 @@ impl Actor {
             pause: FIRST_PAUSE,
             init_deadline: now + self.shared.config.init_timeout,
             doomed: None,
+            waits_for: Who::All,
+            last_words_until: now,
             last_question: false,
             look_at: started_at,
         }));
@@ -464,7 +484,7 @@ impl Actor {
         }
         for waiter in self.waiters.extract_if(.., |w| ready(w)) {
             // Only this task closes the gate, so it is open.
-            let answer = self.entry.lease(up.live.clone()).ok_or(Refused::Retry);
+            let answer = self.entry.lease(up.live.clone(), waiter.need).ok_or(Refused::Retry);
             let _ = waiter.reply.send(answer);
         }
     }
@@ -478,7 +498,7 @@ impl Actor {
         let Phase::Up(up) = std::mem::replace(&mut self.phase, Phase::Down) else { return };
         let Some(record) = self.record.clone() else { return };
         up.live.gate.close();
-        if up.live.gate.inside() > 0 {
+        if up.live.gate.inside(Who::All) > 0 {
             // A call that is cut was active until now.
             self.entry.touch();
         }
@@ -539,6 +559,7 @@ impl Actor {
         let let_down = self.waiters.iter().any(|w| w.need == Need::Agent);
         let consequence = agent_failed(up.stage, let_down);
         up.stage = after;
+        up.last_words_until = Instant::now() + LAST_WORDS;
         up.last_question = false;
         up.live.agent_ready.store(false, Ordering::Release);
         up.agent_error = Some(error.clone());
@@ -549,11 +570,23 @@ impl Actor {
         self.end_if_empty();
     }
 
-    /// Ends a doomed compute once no call is inside.
+    /// From now on a dead agent's compute waits for commands only.
+    fn on_last_words(&mut self) {
+        let Phase::Up(up) = &mut self.phase else { return };
+        up.waits_for = Who::Commands;
+        let error = up.agent_error.clone().unwrap_or(SessionError::Busy);
+        self.end_if_empty();
+        if let Phase::Up(_) = &self.phase {
+            // Commands have come in meanwhile.
+            self.waiters.extract_if(.., |w| w.need == Need::Agent).for_each(|w| w.fail(error.clone()));
+        }
+    }
+
+    /// Ends a doomed compute once no call is inside that it waits for.
     fn end_if_empty(&mut self) {
         let Phase::Up(up) = &self.phase else { return };
         let Some(reason) = up.doomed else { return };
-        if up.live.gate.close_if_empty() {
+        if up.live.gate.close_if_empty(up.waits_for) {
             self.begin_stop(SessionEvent::StopRequested(reason));
         }
     }
@@ -641,7 +674,7 @@ impl Actor {
                 started_at: up.started_at,
                 lifecycle: up.lifecycle,
                 // First who is inside, then the time: a leaving call writes them the other way round.
-                in_flight: up.live.gate.inside() + waiting,
+                in_flight: up.live.gate.inside(up.waits_for) + waiting,
                 last_activity: entry.last_activity(),
                 pings: &up.pings,
             };
@@ -657,7 +690,7 @@ impl Actor {
                     self.ask();
                     return;
                 }
-                let closed = up.live.gate.close_if_empty();
+                let closed = up.live.gate.close_if_empty(up.waits_for);
                 if closed && matches!(verdict(up), Verdict::End(_)) {
                     self.begin_stop(SessionEvent::StopRequested(EndReason::IdleTimeout));
                     return;

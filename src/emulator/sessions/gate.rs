@@ -1,44 +1,77 @@
 //! The door of a live compute: how many calls are inside, and whether it is closed, in one word.
 //!
 //! Entering and closing meet in a single atomic, so a call is either counted before the door closes
-//! or finds it closed. Knows nothing of sessions.
+//! or finds it closed. Calls of the agent and commands are counted apart: a dead agent has no more to say to
+//! its calls, while commands go on. Knows nothing else of sessions.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
+use super::Need;
+
 /// Nobody enters any more.
-const CLOSED: usize = 1;
+const CLOSED: u64 = 1;
 /// Somebody waits for the last call to leave.
-const WATCHED: usize = 2;
-/// One call.
-const CALL: usize = 4;
+const WATCHED: u64 = 2;
+/// One command.
+const COMMAND: u64 = 4;
+/// One call of the agent; what lies below it counts commands.
+const CALL: u64 = 1 << 33;
+
+/// Whose leaving is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Who {
+    /// Everybody's.
+    All,
+    /// That of commands.
+    Commands,
+}
+
+impl Who {
+    fn inside(self, word: u64) -> u64 {
+        let commands = word % CALL / COMMAND;
+        match self {
+            Who::All => word / CALL + commands,
+            Who::Commands => commands,
+        }
+    }
+}
+
+fn one(need: Need) -> u64 {
+    match need {
+        Need::Agent => CALL,
+        Need::Command => COMMAND,
+    }
+}
 
 /// Counts the calls inside.
 #[derive(Debug, Default)]
 pub(super) struct Gate {
-    word: AtomicUsize,
+    word: AtomicU64,
     empty: Notify,
 }
 
 impl Gate {
     /// Counts a call in, unless the gate is closed.
-    pub(super) fn enter(&self) -> bool {
-        let enter = |word: usize| (word & CLOSED == 0).then_some(word + CALL);
+    pub(super) fn enter(&self, need: Need) -> bool {
+        let enter = |word: u64| (word & CLOSED == 0).then_some(word + one(need));
         self.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, enter).is_ok()
     }
 
     /// Counts a call out.
-    pub(super) fn leave(&self) {
-        let before = self.word.fetch_sub(CALL, Ordering::AcqRel);
-        if before / CALL == 1 && before & WATCHED != 0 {
+    pub(super) fn leave(&self, need: Need) {
+        let before = self.word.fetch_sub(one(need), Ordering::AcqRel);
+        // The last of its kind: whom that is enough for looks for himself.
+        let left = ((before - one(need)) / one(need)) % (CALL / COMMAND);
+        if left == 0 && before & WATCHED != 0 {
             self.empty.notify_one();
         }
     }
 
     /// Calls inside.
-    pub(super) fn inside(&self) -> usize {
-        self.word.load(Ordering::Acquire) / CALL
+    pub(super) fn inside(&self, who: Who) -> usize {
+        usize::try_from(who.inside(self.word.load(Ordering::Acquire))).unwrap_or(usize::MAX)
     }
 
     /// Closes the gate; calls inside stay.
@@ -46,9 +79,9 @@ impl Gate {
         self.word.fetch_or(CLOSED, Ordering::AcqRel);
     }
 
-    /// Closes the gate if nobody is inside.
-    pub(super) fn close_if_empty(&self) -> bool {
-        let close = |word: usize| (word / CALL == 0).then_some(word | CLOSED);
+    /// Closes the gate if nobody of these is inside.
+    pub(super) fn close_if_empty(&self, of: Who) -> bool {
+        let close = |word: u64| (of.inside(word) == 0).then_some(word | CLOSED);
         self.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, close).is_ok()
     }
 
@@ -57,10 +90,10 @@ impl Gate {
         self.word.fetch_and(!CLOSED, Ordering::AcqRel);
     }
 
-    /// Resolves when nobody is inside. For one waiter.
-    pub(super) async fn emptied(&self) {
+    /// Resolves when nobody of these is inside. For one waiter.
+    pub(super) async fn emptied(&self, of: Who) {
         self.word.fetch_or(WATCHED, Ordering::AcqRel);
-        while self.inside() > 0 {
+        while self.inside(of) > 0 {
             self.empty.notified().await;
         }
     }
@@ -76,16 +109,20 @@ mod tests {
     #[test]
     fn a_closed_gate_lets_nobody_in_and_everybody_out() {
         let gate = Gate::default();
-        assert!(gate.enter() && gate.enter());
-        assert!(!gate.close_if_empty());
+        assert!(gate.enter(Need::Agent) && gate.enter(Need::Command));
+        assert!(!gate.close_if_empty(Who::All));
         gate.close();
-        assert!(!gate.enter());
-        gate.leave();
-        gate.leave();
-        assert_eq!(gate.inside(), 0);
+        assert!(!gate.enter(Need::Agent));
+        assert_eq!((gate.inside(Who::All), gate.inside(Who::Commands)), (2, 1));
+        gate.leave(Need::Command);
         gate.reopen();
-        assert!(gate.close_if_empty());
-        assert!(!gate.enter());
+        assert!(!gate.close_if_empty(Who::All) && gate.close_if_empty(Who::Commands));
+        assert!(!gate.enter(Need::Command));
+        gate.leave(Need::Agent);
+        assert_eq!(gate.inside(Who::All), 0);
+        gate.reopen();
+        assert!(gate.close_if_empty(Who::All));
+        assert!(!gate.enter(Need::Agent));
     }
 
     #[test]
@@ -94,42 +131,54 @@ mod tests {
             let gate = Arc::new(Gate::default());
             let closed = Arc::new(AtomicBool::new(false));
             let callers: Vec<_> = (0..4)
-                .map(|_| {
+                .map(|n| {
+                    let need = if n % 2 == 0 { Need::Agent } else { Need::Command };
                     let (gate, closed) = (gate.clone(), closed.clone());
                     std::thread::spawn(move || {
                         for _ in 0..50 {
-                            if gate.enter() {
+                            if gate.enter(need) {
                                 assert!(!closed.load(Ordering::SeqCst), "inside a closed gate");
-                                gate.leave();
+                                gate.leave(need);
                             }
                         }
                     })
                 })
                 .collect();
-            while !gate.close_if_empty() {
+            while !gate.close_if_empty(Who::All) {
                 std::hint::spin_loop();
             }
             closed.store(true, Ordering::SeqCst);
             for caller in callers {
                 caller.join().unwrap();
             }
-            assert_eq!(gate.inside(), 0);
+            assert_eq!(gate.inside(Who::All), 0);
         }
     }
 
     #[tokio::test]
     async fn the_last_call_out_wakes_who_waits() {
         let gate = Arc::new(Gate::default());
-        assert!(gate.enter() && gate.enter());
+        assert!(gate.enter(Need::Agent) && gate.enter(Need::Command));
         let waiter = tokio::spawn({
             let gate = gate.clone();
-            async move { gate.emptied().await }
+            async move { gate.emptied(Who::All).await }
         });
         tokio::task::yield_now().await;
-        gate.leave();
+        gate.leave(Need::Command);
         tokio::task::yield_now().await;
         assert!(!waiter.is_finished());
-        gate.leave();
+        gate.leave(Need::Agent);
         waiter.await.unwrap();
+        // Commands alone are waited for in the same way.
+        assert!(gate.enter(Need::Agent) && gate.enter(Need::Command));
+        let waiter = tokio::spawn({
+            let gate = gate.clone();
+            async move { gate.emptied(Who::Commands).await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiter.is_finished());
+        gate.leave(Need::Command);
+        waiter.await.unwrap();
+        assert_eq!(gate.inside(Who::All), 1);
     }
 }

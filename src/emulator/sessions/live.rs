@@ -93,16 +93,16 @@ impl Entry {
             Need::Agent => live.agent_ready.load(Ordering::Acquire),
             Need::Command => live.storage_ready.load(Ordering::Acquire),
         };
-        if ready { self.lease(live) } else { None }
+        if ready { self.lease(live, need) } else { None }
     }
 
     /// Enters this compute unless it is closed.
-    pub(super) fn lease(self: &Arc<Self>, live: Arc<Live>) -> Option<Lease> {
-        if !live.gate.enter() {
+    pub(super) fn lease(self: &Arc<Self>, live: Arc<Live>, need: Need) -> Option<Lease> {
+        if !live.gate.enter(need) {
             return None;
         }
         self.touch();
-        Some(Lease { entry: self.clone(), live })
+        Some(Lease { entry: self.clone(), live, need })
     }
 
     /// The compute as calls see it.
@@ -197,6 +197,7 @@ impl Entry {
 pub struct Lease {
     entry: Arc<Entry>,
     live: Arc<Live>,
+    need: Need,
 }
 
 impl Lease {
@@ -240,7 +241,7 @@ impl Drop for Lease {
     fn drop(&mut self) {
         // The time first: who sees nobody inside must also see when the last one left.
         self.entry.touch();
-        self.live.gate.leave();
+        self.live.gate.leave(self.need);
     }
 }
 

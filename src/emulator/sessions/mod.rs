@@ -20,13 +20,14 @@
 //! | does not answer pings | - | nothing: a hard-working agent may miss some. A last `HealthyBusy` is believed for [`lifecycle::MAX_SILENT_PINGS`] pings |
 //!
 //! "The compute ends" waits for calls that are inside (a command goes on to its end); new commands
-//! still enter meanwhile. A later call that needs the agent:
+//! still enter meanwhile. Calls of a dead agent are waited for some seconds, in which its last words arrive, and
+//! then cut: a caller that does not read must not keep the session. A later call that needs the agent:
 //!
-//! | agent | nobody inside | calls inside |
+//! | agent | no command inside | commands inside |
 //! |---|---|---|
 //! | starting | waits | waits |
 //! | healthy | enters | enters |
-//! | late or dead | the compute is ended and the call starts a new one | fails at once with what became of the agent |
+//! | late or dead | the compute is ended in the same way and the call starts a new one | fails at once with what became of the agent |
 //!
 //! # A stop
 //!

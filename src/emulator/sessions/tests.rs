@@ -629,6 +629,39 @@ fn an_agent_that_dies_later_ends_its_compute_but_not_a_command() {
 }
 
 #[test]
+fn a_dead_agents_unread_answer_does_not_keep_the_session() {
+    drive(async {
+        let world = World::standing();
+        let (sessions, _store) = world.open().await;
+        let unread = world.acquire(&sessions, 1, Need::Agent).await.unwrap();
+        let command = world.acquire(&sessions, 1, Need::Command).await.unwrap();
+        world.engines.end_agents();
+        settle().await;
+        // Beside a command the next call is told at once, as ever.
+        let refused = world.acquire(&sessions, 1, Need::Agent).await.err().unwrap();
+        assert!(matches!(refused, SessionError::AgentDied { .. }), "{refused}");
+        drop(command);
+        settle().await;
+        // What the agent wrote last has some time to arrive ...
+        assert!(!unread.cut().is_cut());
+        assert_eq!(world.state(&sessions, 1), Some((READY, None)));
+        // ... and the next call waits for that and no longer.
+        let again = world.acquire(&sessions, 1, Need::Agent).await.unwrap();
+        assert!(unread.cut().is_cut());
+        assert_eq!(report(&again, Need::Agent).await, (2, "1".into(), "[1]".into()));
+        // Without a next call it ends, too; a command is waited for as long as it takes.
+        let command = world.acquire(&sessions, 1, Need::Command).await.unwrap();
+        world.engines.end_agents();
+        tokio::time::sleep(Duration::from_secs(8)).await;
+        assert!(!command.cut().is_cut());
+        drop(command);
+        world.until(&sessions, 1, STOPPED, Some(EndReason::Exited)).await;
+        assert!(again.cut().is_cut());
+        world.check();
+    });
+}
+
+#[test]
 fn a_start_that_the_engine_refuses_is_told_and_leaves_nothing() {
     drive(async {
         let world = World::standing();
@@ -1170,6 +1203,8 @@ impl Reference {
             let quiet = self.leases.is_empty() && idle >= 60_000;
             if old || quiet {
                 self.ended(now, old);
+                // Calls that were cut hold no later compute.
+                self.leases.clear();
             }
         }
         self.expire(now);
