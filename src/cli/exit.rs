@@ -215,6 +215,9 @@ impl From<PythonError> for Failure {
             ),
             PythonError::Requirements { .. } => failure
                 .hint("reading `pyproject.toml` needs Python 3.11; a `requirements.txt` works with any"),
+            PythonError::Private { .. } => {
+                failure.hint("make a `.venv` in the project with a Python that has a directory of its own")
+            }
             PythonError::Broken { .. } | PythonError::Io { .. } => failure,
         }
     }
