@@ -198,6 +198,7 @@ impl From<PackError> for Failure {
             PackError::TooLarge { .. } => {
                 failure.hint("name what the agent does not need in `.dockerignore`")
             }
+            PackError::Home { .. } => failure.hint("set `AGENTCORE_HOME` to a directory of its own"),
             _ => failure,
         }
     }
