@@ -13,9 +13,10 @@ use tokio_util::sync::CancellationToken;
 use super::actor::{Actor, Message};
 use super::gate::Gate;
 use super::{Need, Shared};
+use crate::egress::Serving;
 use crate::emulator::clock::Clock;
 use crate::emulator::store::sessions::SessionRecord;
-use crate::engine::agent_http::{AgentClient, AgentError, AgentRequest, AgentResponse};
+use crate::engine::agent_http::{AgentClient, AgentRequest, AgentResponse, CallError};
 use crate::engine::{Compute, EngineError, Process, ProcessSpec};
 use crate::model::{SessionId, SessionKey, SessionState, Timestamp};
 
@@ -30,6 +31,8 @@ pub(super) struct Live {
     pub(super) storage_ready: AtomicBool,
     /// Cancelled when the compute is being ended.
     pub(super) cut: CancellationToken,
+    /// The compute's way out, served as long as this lives.
+    pub(super) _outside: Option<Serving>,
 }
 
 /// A known session. Only its task writes here, but for the time of last activity.
@@ -181,7 +184,7 @@ impl Lease {
     }
 
     /// Sends a call to the agent.
-    pub async fn invoke(&self, request: AgentRequest) -> Result<AgentResponse, AgentError> {
+    pub async fn invoke(&self, request: AgentRequest) -> Result<AgentResponse, CallError> {
         self.live.agent.invoke(&*self.live.compute, request).await
     }
 
