@@ -748,6 +748,24 @@ mod tests {
         assert!(matches!(requirements(dir.path(), &base), Err(PythonError::Requirements { .. })));
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_requirements_are_read_or_refused(
+            text in "(-r|--requirement|-c|--constraint|#|[ =./a]|requirements.txt|more|\\PC|\\n){0,20}",
+            bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..40),
+        ) {
+            let dir = tempfile::tempdir().unwrap();
+            let base = facts("/usr", "/usr", "/nowhere", &[]);
+            fs::write(dir.path().join("more"), bytes).unwrap();
+            fs::write(dir.path().join("requirements.txt"), &text).unwrap();
+            match requirements(dir.path(), &base) {
+                Ok(None) => {}
+                Ok(Some(read)) => proptest::prop_assert!(!read.trim().is_empty()),
+                Err(e) => proptest::prop_assert!(matches!(e, PythonError::Requirements { .. }), "{e}"),
+            }
+        }
+    }
+
     #[test]
     fn an_interpreter_that_is_none_says_so() {
         let error = ask(Path::new("/bin/false")).unwrap_err();
