@@ -127,3 +127,55 @@ impl ArtifactStore {
         &self.root
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn find(text: &[u8]) -> Result<Bundle, ArtifactError> {
+        let home = tempfile::tempdir().unwrap();
+        let store = ArtifactStore::below(home.path());
+        let key = "0".repeat(64);
+        std::fs::create_dir_all(store.root().join(&key)).unwrap();
+        std::fs::write(store.root().join(&key).join("manifest.json"), text).unwrap();
+        store.find(&key)
+    }
+
+    #[test]
+    fn a_manifest_of_another_format_is_refused() {
+        let text = |format| format!(r#"{{"format":{format},"launch":{{"kind":"command","argv":["x"]}}}}"#);
+        assert!(find(text(Manifest::FORMAT).as_bytes()).is_ok());
+        let error = find(text(Manifest::FORMAT + 1).as_bytes()).unwrap_err();
+        assert!(matches!(error, ArtifactError::Manifest { .. }), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn any_manifest_is_read_or_refused(
+            bytes in proptest::collection::vec(any::<u8>(), 0..60),
+            at in 0_usize..80,
+            byte in any::<u8>(),
+        ) {
+            let error = find(&bytes).unwrap_err();
+            prop_assert!(matches!(error, ArtifactError::Manifest { .. }), "{error}");
+            // A good one with a byte of it changed.
+            let mut text = br#"{"format":1,"launch":{"kind":"python","interpreter":"/p"},"readOnly":["/a"]}"#.to_vec();
+            if let Some(place) = text.get_mut(at) {
+                *place = byte;
+            }
+            match find(&text) {
+                Ok(bundle) => prop_assert_eq!(bundle.manifest.format, Manifest::FORMAT),
+                Err(e) => prop_assert!(matches!(e, ArtifactError::Manifest { .. }), "{e}"),
+            }
+        }
+
+        #[test]
+        fn any_key_is_found_or_unknown(key in "\\PC{0,70}|[./0-9a-f]{64}") {
+            let home = tempfile::tempdir().unwrap();
+            let error = ArtifactStore::below(home.path()).find(&key).unwrap_err();
+            prop_assert!(matches!(error, ArtifactError::NotFound(_)), "{error}");
+        }
+    }
+}

@@ -1,16 +1,21 @@
 //! From a source directory to a bundle: chosen by the project's ignore files, copied, hashed, made
 //! durable and given its name in one rename, so that a bundle exists whole or not at all.
+//!
+//! `.dockerignore` decides alone where there is one, else git's ignore files do. What the command names
+//! goes along in any case; the developer's secrets do not, unless `.dockerignore` has them back by name.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use ignore::{DirEntry, WalkBuilder};
 use sha2::{Digest, Sha256};
 
-use super::{ArtifactStore, Manifest};
+use super::{ArtifactStore, Launch, Manifest};
 use crate::model::limits::MAX_CODE_BYTES;
 
 /// Directories that are tools' own, wherever they stand.
@@ -28,6 +33,17 @@ const TOOL_DIRECTORIES: [&str; 8] = [
 const PROJECT_FILE: &str = ".bedrock_agentcore.yaml";
 /// Packages of a Node agent: ignored by git as a rule, and needed all the same.
 const NODE_PACKAGES: &str = "node_modules";
+/// Directories that hold keys of the developer.
+const SECRET_DIRECTORIES: [&str; 3] = [".aws", ".ssh", ".gnupg"];
+/// Files that do. Those that begin with `.env` come on top, and keys that are known by what is in them.
+const SECRET_FILES: [&str; 8] =
+    [".netrc", ".npmrc", ".pypirc", ".git-credentials", "id_rsa", "id_ed25519", "id_ecdsa", "id_dsa"];
+/// How a private key begins and ends in text; the certificates of authorities have no such line.
+const PRIVATE_KEY: &[u8] = b"PRIVATE KEY-----";
+/// How far a `.pem` or `.key` is searched for a private key. [ours: Mozilla's whole list of authorities has 0.3 MB]
+const KEY_SEARCH_BYTES: u64 = 4 * 1024 * 1024;
+/// Secrets that are named one by one when they stay here; of more there is a count. [ours]
+const NAMED_SECRETS: usize = 3;
 /// Read and write size.
 const BLOCK: usize = 64 * 1024;
 
@@ -57,6 +73,12 @@ pub enum PackError {
         source_dir: PathBuf,
         /// Its size.
         bytes: u64,
+    },
+    /// The emulator's state would be part of the code.
+    #[error("the emulator's home `{}` is the directory of the agent's code", home.display())]
+    Home {
+        /// The directory.
+        home: PathBuf,
     },
     /// An ignore file has a line that is no pattern, or the directory cannot be walked.
     #[error("`{}` cannot be walked: {source}", source_dir.display())]
@@ -95,15 +117,17 @@ impl Stamp {
     /// up to 10 ms, some of those that hosts share with virtual machines in 2 s]
     const FRESH: std::time::Duration = std::time::Duration::from_secs(2);
 
-    /// Looks at `source`, and at single files that matter as well, whether they are there or not.
-    pub fn of(source: &Path, also: &[&Path]) -> Result<Self, PackError> {
+    /// Looks at `source` as [`ArtifactStore::pack`] would for an agent with the command `argv` and a store below
+    /// `home`, and at single files that matter as well, whether they are there or not.
+    pub fn of(source: &Path, home: &Path, argv: &[String], also: &[&Path]) -> Result<Self, PackError> {
         let now = std::time::SystemTime::now();
         let now = now.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let recent = i64::try_from(now.saturating_sub(Self::FRESH).as_secs()).unwrap_or(i64::MAX);
         let mut hash = Sha256::new();
         let mut fresh = false;
-        let (items, _) = choose(source)?;
-        let paths = items.iter().map(|item| source.join(item.path()));
+        let home = home.canonicalize().unwrap_or_else(|_| home.to_owned());
+        let (items, _) = choose(source, &home, argv)?;
+        let paths = items.keys().map(|path| source.join(path));
         for path in paths.chain(also.iter().map(|path| path.to_path_buf())) {
             let name = path.as_os_str().as_encoded_bytes();
             hash.update((name.len() as u64).to_be_bytes());
@@ -132,28 +156,30 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// One thing to copy, by its path below the source directory.
+/// One thing to copy.
 enum Item {
-    Directory(PathBuf),
-    File(PathBuf, u64),
-    Link(PathBuf, PathBuf),
+    Directory,
+    File(u64),
+    Link(PathBuf),
 }
 
-impl Item {
-    fn path(&self) -> &Path {
-        match self {
-            Self::Directory(path) | Self::File(path, _) | Self::Link(path, _) => path,
-        }
-    }
-}
+/// What to copy, by its path below the source directory; parents come before what is in them.
+type Items = BTreeMap<PathBuf, Item>;
 
 impl ArtifactStore {
     /// Packs `source` with `manifest` into a bundle. The same content gives the same bundle.
     pub fn pack(&self, source: &Path, manifest: &Manifest) -> Result<Packed, PackError> {
-        let (items, skipped) = choose(source)?;
+        fs::create_dir_all(&self.root).map_err(io("making", &self.root))?;
+        let home = self.root.parent().unwrap_or(&self.root);
+        let home = home.canonicalize().map_err(io("reading", home))?;
+        let argv = match &manifest.launch {
+            Launch::Command { argv } => argv.as_slice(),
+            Launch::Python { .. } => &[],
+        };
+        let (items, skipped) = choose(source, &home, argv)?;
         let (mut files, mut bytes) = (0, 0);
-        for item in &items {
-            if let Item::File(_, size) = item {
+        for item in items.values() {
+            if let Item::File(size) = item {
                 files += 1;
                 bytes += size;
             }
@@ -166,7 +192,6 @@ impl ArtifactStore {
         if self.root.join(&known).join("manifest.json").is_file() {
             return Ok(Packed { hash: known, files, bytes, skipped });
         }
-        fs::create_dir_all(&self.root).map_err(io("making", &self.root))?;
         let scratch = tempfile::Builder::new()
             .prefix(".packing-")
             .tempdir_in(&self.root)
@@ -192,19 +217,31 @@ fn io<'a>(context: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Pa
     move |source| PackError::Io { context, path: path.to_owned(), source }
 }
 
-/// What goes along, sorted by path, and what cannot.
-fn choose(source: &Path) -> Result<(Vec<Item>, Vec<String>), PackError> {
+/// What goes along, and what does not although nothing ignores it.
+fn choose(source: &Path, home: &Path, argv: &[String]) -> Result<(Items, Vec<String>), PackError> {
     let walk = |e| PackError::Walk { source_dir: source.to_owned(), source: e };
-    let docker = docker_ignore(source)?;
+    let root = source.canonicalize().map_err(io("reading", source))?;
+    if home == root {
+        return Err(PackError::Home { home: home.to_owned() });
+    }
+    let rules = Arc::new(Rules {
+        source: source.to_owned(),
+        home: home.strip_prefix(&root).ok().map(|below| source.join(below)),
+        docker: DockerIgnore::read(source)?,
+    });
+    let git = rules.docker.is_none();
     let mut walkers = vec![
         WalkBuilder::new(source)
             .hidden(false)
             .parents(false)
             .git_global(false)
             .require_git(false)
+            .ignore(git)
+            .git_ignore(git)
+            .git_exclude(git)
             .filter_entry({
-                let source = source.to_owned();
-                move |entry| wanted(entry, &source, &docker)
+                let rules = Arc::clone(&rules);
+                move |entry| rules.enter(entry)
             })
             .build(),
     ];
@@ -212,8 +249,7 @@ fn choose(source: &Path) -> Result<(Vec<Item>, Vec<String>), PackError> {
     if packages.is_dir() {
         walkers.push(WalkBuilder::new(&packages).standard_filters(false).build());
     }
-    let (mut items, mut skipped) = (Vec::new(), Vec::new());
-    let root = source.canonicalize().map_err(io("reading", source))?;
+    let (mut items, mut skipped, mut secrets) = (Items::new(), Vec::new(), BTreeSet::new());
     for entry in walkers.into_iter().flatten() {
         let entry = entry.map_err(walk)?;
         let Ok(path) = entry.path().strip_prefix(source).map(Path::to_owned) else { continue };
@@ -221,16 +257,22 @@ fn choose(source: &Path) -> Result<(Vec<Item>, Vec<String>), PackError> {
             continue;
         }
         let metadata = entry.path().symlink_metadata().map_err(io("reading", entry.path()))?;
-        if metadata.is_dir() {
-            items.push(Item::Directory(path));
+        let ignored = rules.docker.as_ref().is_some_and(|d| d.ignores(&path, metadata.is_dir()));
+        if ignored && !path.starts_with(NODE_PACKAGES) {
+            continue;
+        }
+        if let Some(secret) = rules.secret(&path, &metadata)? {
+            secrets.insert(secret);
+        } else if metadata.is_dir() {
+            add(&mut items, path, Item::Directory);
         } else if metadata.is_file() {
-            items.push(Item::File(path, metadata.len()));
+            add(&mut items, path, Item::File(metadata.len()));
         } else if metadata.is_symlink() {
             let target = fs::read_link(entry.path()).map_err(io("reading", entry.path()))?;
             let inside =
                 target.is_relative() && entry.path().canonicalize().is_ok_and(|real| real.starts_with(&root));
             if inside {
-                items.push(Item::Link(path, target));
+                add(&mut items, path, Item::Link(target));
             } else {
                 skipped.push(format!("`{}` is a link to `{}`", path.display(), target.display()));
             }
@@ -238,50 +280,179 @@ fn choose(source: &Path) -> Result<(Vec<Item>, Vec<String>), PackError> {
             skipped.push(format!("`{}` is neither a file nor a directory", path.display()));
         }
     }
-    items.sort_by(|a, b| a.path().cmp(b.path()));
+    for path in argv.iter().filter_map(|word| named(word, &root, home)) {
+        if items.contains_key(&path) {
+            continue;
+        }
+        let file = source.join(&path);
+        let metadata = file.metadata().map_err(io("reading", &file))?;
+        if let Some(secret) = rules.secret(&path, &metadata)? {
+            secrets.insert(secret);
+            continue;
+        }
+        // A program may well be whole in itself; a script has others beside it more often than not.
+        if git && metadata.mode() & 0o111 == 0 {
+            skipped.push(format!(
+                "what git ignores beside `{}`, which the command names (a `.dockerignore` decides instead of \
+                 `.gitignore`)",
+                path.display()
+            ));
+        }
+        add(&mut items, path, Item::File(metadata.len()));
+    }
+    if !secrets.is_empty() {
+        let named: Vec<_> =
+            secrets.iter().take(NAMED_SECRETS).map(|s| format!("`{}`", s.display())).collect();
+        let more = match secrets.len() - named.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        skipped.push(format!("what may hold secrets: {}{more}", named.join(", ")));
+    }
     Ok((items, skipped))
 }
 
-fn wanted(entry: &DirEntry, source: &Path, docker: &Gitignore) -> bool {
-    let path = entry.path();
-    if path == source {
-        return true;
+/// Adds an item with the directories it is in, which may be ignored themselves.
+fn add(items: &mut Items, path: PathBuf, item: Item) {
+    for parent in path.ancestors().skip(1).filter(|p| !p.as_os_str().is_empty()) {
+        items.entry(parent.to_owned()).or_insert(Item::Directory);
     }
-    let name = entry.file_name().to_string_lossy();
-    let directory = entry.file_type().is_some_and(|t| t.is_dir());
-    if directory {
-        // A virtual environment of any name is bound to this machine; `node_modules` has its own walk.
-        let packages = path.parent() == Some(source) && name == NODE_PACKAGES;
-        if packages || TOOL_DIRECTORIES.contains(&name.as_ref()) || path.join("pyvenv.cfg").is_file() {
-            return false;
-        }
-    } else if name.starts_with(".env") || name == PROJECT_FILE || name.ends_with(".pyc") {
-        // Secrets of the developer's machine stay there.
-        return false;
-    }
-    !docker.matched(path, directory).is_ignore()
+    items.insert(path, item);
 }
 
-/// `.dockerignore` of the source directory. Its patterns begin at the root, where git's match in
-/// every directory unless they hold a slash; otherwise the two languages agree.
-fn docker_ignore(source: &Path) -> Result<Gitignore, PackError> {
-    let walk = |e| PackError::Walk { source_dir: source.to_owned(), source: e };
-    let mut builder = GitignoreBuilder::new(source);
-    let file = source.join(".dockerignore");
-    let text = match fs::read_to_string(&file) {
-        Ok(text) => text,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
-        Err(e) => return Err(io("reading", &file)(e)),
-    };
-    for line in text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')) {
-        let (not, pattern) = match line.strip_prefix('!') {
-            Some(rest) => ("!", rest.trim_start()),
-            None => ("", line),
-        };
-        let pattern = pattern.trim_start_matches("./").trim_start_matches('/');
-        builder.add_line(Some(file.clone()), &format!("{not}/{pattern}")).map_err(walk)?;
+/// The file of the source directory that a word of the command names, by its path without links.
+fn named(word: &str, root: &Path, home: &Path) -> Option<PathBuf> {
+    let path = Path::new(word);
+    if !path.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir)) {
+        return None;
     }
-    builder.build().map_err(walk)
+    let real =
+        root.join(path).canonicalize().ok().filter(|real| real.is_file() && !real.starts_with(home))?;
+    let below = real.strip_prefix(root).ok()?;
+    let tool = |c: Component<'_>| TOOL_DIRECTORIES.iter().any(|t| c.as_os_str() == *t);
+    (!below.components().any(tool)).then(|| below.to_owned())
+}
+
+/// What decides over the files of a source directory, beside git's ignore files.
+struct Rules {
+    source: PathBuf,
+    /// The emulator's home, when it is in the source directory: it changes with every deployment.
+    home: Option<PathBuf>,
+    docker: Option<DockerIgnore>,
+}
+
+impl Rules {
+    /// Whether the walk goes there.
+    fn enter(&self, entry: &DirEntry) -> bool {
+        let path = entry.path();
+        let Some(below) = path.strip_prefix(&self.source).ok().filter(|p| !p.as_os_str().is_empty()) else {
+            return true;
+        };
+        let name = entry.file_name().to_string_lossy();
+        if !entry.file_type().is_some_and(|t| t.is_dir()) {
+            return name != PROJECT_FILE && !name.ends_with(".pyc");
+        }
+        // A virtual environment of any name is bound to this machine; `node_modules` has its own walk.
+        let packages = below == Path::new(NODE_PACKAGES);
+        let tool = TOOL_DIRECTORIES.contains(&name.as_ref()) || path.join("pyvenv.cfg").is_file();
+        let home = self.home.as_deref() == Some(path);
+        !packages && !tool && !home && !self.docker.as_ref().is_some_and(|d| d.ignores_all_of(below))
+    }
+
+    /// The part of a path that makes it a secret.
+    fn secret(&self, path: &Path, metadata: &fs::Metadata) -> Result<Option<PathBuf>, PackError> {
+        let is = |path: &Path, names: &[&str]| names.iter().any(|n| path.file_name() == Some(n.as_ref()));
+        let within = path.ancestors().find(|part| is(part, &SECRET_DIRECTORIES));
+        if let Some(directory) = within {
+            return Ok(Some(directory.to_owned()));
+        }
+        if metadata.is_dir() || self.docker.as_ref().is_some_and(|d| d.has_back(path)) {
+            return Ok(None);
+        }
+        let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+        let secret = name.starts_with(b".env")
+            || is(path, &SECRET_FILES)
+            || path.ends_with(".docker/config.json")
+            || (metadata.is_file() && has_key(path, &self.source.join(path))?);
+        Ok(secret.then(|| path.to_owned()))
+    }
+}
+
+/// A file whose name may be a key's and that has a private one in it.
+fn has_key(path: &Path, file: &Path) -> Result<bool, PackError> {
+    if !path.extension().is_some_and(|e| e == "pem" || e == "key") {
+        return Ok(false);
+    }
+    let mut text = Vec::new();
+    let read = File::open(file).and_then(|f| f.take(KEY_SEARCH_BYTES).read_to_end(&mut text));
+    read.map_err(io("reading", file))?;
+    Ok(text.windows(PRIVATE_KEY.len()).any(|w| w == PRIVATE_KEY))
+}
+
+/// `.dockerignore` of the source directory. Its patterns begin at the root, where git's match in every
+/// directory unless they hold a slash; the last line that matches a path or a directory it is in decides.
+struct DockerIgnore(Vec<DockerLine>);
+
+struct DockerLine {
+    /// With `!`: what it matches goes along.
+    not: bool,
+    /// What its pattern matches last: a file's name unless it has wildcards.
+    name: String,
+    glob: Gitignore,
+}
+
+impl DockerIgnore {
+    fn read(source: &Path) -> Result<Option<Self>, PackError> {
+        let file = source.join(".dockerignore");
+        match fs::read_to_string(&file) {
+            Ok(text) => {
+                let walk = |e| PackError::Walk { source_dir: source.to_owned(), source: e };
+                Self::parse(&text).map(Some).map_err(walk)
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(io("reading", &file)(e)),
+        }
+    }
+
+    fn parse(text: &str) -> Result<Self, ignore::Error> {
+        let mut lines = Vec::new();
+        let text = text.trim_start_matches('\u{feff}');
+        for line in text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')) {
+            let (not, pattern) = match line.strip_prefix('!') {
+                Some(rest) => (true, rest.trim_start()),
+                None => (false, line),
+            };
+            let pattern = pattern.trim_start_matches("./").trim_matches('/');
+            if pattern.is_empty() || pattern == "." {
+                continue;
+            }
+            let name = pattern.rsplit('/').next().unwrap_or_default().to_owned();
+            let mut builder = GitignoreBuilder::new(".");
+            builder.add_line(None, &format!("/{pattern}"))?;
+            lines.push(DockerLine { not, name, glob: builder.build()? });
+        }
+        Ok(Self(lines))
+    }
+
+    fn ignores(&self, path: &Path, directory: bool) -> bool {
+        let matching =
+            |line: &&DockerLine| line.glob.matched_path_or_any_parents(path, directory).is_ignore();
+        self.0.iter().rev().find(matching).is_some_and(|line| !line.not)
+    }
+
+    /// Nothing in this directory can go along.
+    fn ignores_all_of(&self, directory: &Path) -> bool {
+        self.ignores(directory, true) && !self.0.iter().any(|line| line.not)
+    }
+
+    /// A line has this very file back by its name.
+    fn has_back(&self, path: &Path) -> bool {
+        let name = path.file_name().unwrap_or_default();
+        let by_name = |line: &DockerLine| {
+            line.not && name == line.name.as_str() && line.glob.matched(path, false).is_ignore()
+        };
+        self.0.iter().any(by_name) && !self.ignores(path, false)
+    }
 }
 
 /// Copies the items and writes the manifest; gives the hash over what was really written. Without a
@@ -289,7 +460,7 @@ fn docker_ignore(source: &Path) -> Result<Gitignore, PackError> {
 fn fill(
     scratch: Option<&Path>,
     source: &Path,
-    items: &[Item],
+    items: &Items,
     manifest: &Manifest,
 ) -> Result<String, PackError> {
     let readable = |path: &Path, mode| {
@@ -310,24 +481,24 @@ fn fill(
         hash.update(path);
     };
     let mut block = vec![0; BLOCK];
-    for item in items {
-        let to = code.as_ref().map(|code| code.join(item.path()));
+    for (path, item) in items {
+        let to = code.as_ref().map(|code| code.join(path));
         match item {
-            Item::Directory(path) => {
+            Item::Directory => {
                 label(b'd', path, &mut hash);
                 if let Some(to) = &to {
                     fs::create_dir(to).map_err(io("making", to))?;
                     readable(to, 0o755)?;
                 }
             }
-            Item::Link(path, target) => {
+            Item::Link(target) => {
                 label(b'l', path, &mut hash);
                 label(b'>', target, &mut hash);
                 if let Some(to) = &to {
                     std::os::unix::fs::symlink(target, to).map_err(io("making", to))?;
                 }
             }
-            Item::File(path, _) => {
+            Item::File(_) => {
                 let from = source.join(path);
                 let mut input = File::open(&from).map_err(io("reading", &from))?;
                 let executable = input.metadata().map_err(io("reading", &from))?.mode() & 0o111 != 0;
@@ -413,7 +584,7 @@ mod tests {
         fs::write(path("main.py"), "one").unwrap();
         fs::write(path(".gitignore"), "*.log\n").unwrap();
         let marker = path(".venv/pyvenv.cfg");
-        let look = || Stamp::of(dir.path(), &[&marker]).unwrap();
+        let look = || Stamp::of(dir.path(), Path::new("/none"), &[], &[&marker]).unwrap();
         let first = look();
         assert!(first.fresh);
         assert_eq!(look().as_str(), first.as_str());
@@ -443,7 +614,7 @@ mod tests {
                 ("lib/helper.py", "y"),
                 ("lib/notes.md", "kept: the pattern stands for the root"),
                 ("README.md", "ignored by .dockerignore"),
-                ("build/out.bin", "ignored by .gitignore"),
+                ("build/out.bin", "kept: .dockerignore decides alone"),
                 (".gitignore", "build/\nnode_modules/\n"),
                 (".dockerignore", "*.md\n# remark\n"),
                 (".env", "SECRET=1"),
@@ -462,6 +633,7 @@ mod tests {
         let expected = [
             ".dockerignore",
             ".gitignore",
+            "build/out.bin",
             "lib/helper.py",
             "lib/notes.md",
             "main.py",
@@ -491,6 +663,126 @@ mod tests {
         assert!(left.iter().all(|n| n.len() == 64), "{left:?}");
         let mode = fs::metadata(store.find(&executable).unwrap().code.join("main.py")).unwrap().mode();
         assert_eq!(mode & 0o777, 0o755);
+    }
+
+    /// Packs as an agent of this command; gives what is in the bundle and what is not, in words.
+    fn packed(files: &[(&str, &str)], argv: &[&str]) -> (BTreeSet<String>, Vec<String>) {
+        let home = tempfile::tempdir().unwrap();
+        let project = tempfile::tempdir().unwrap();
+        put(project.path(), files);
+        let argv = argv.iter().map(|word| (*word).to_owned()).collect();
+        let manifest = Manifest { launch: Launch::Command { argv }, ..manifest("x") };
+        let store = ArtifactStore::below(home.path());
+        let packed = store.pack(project.path(), &manifest).unwrap();
+        (names(&store.find(&packed.hash).unwrap().code), packed.skipped)
+    }
+
+    #[test]
+    fn secrets_stay_here_wherever_they_are_and_are_named() {
+        let key = "-----BEGIN RSA PRIVATE KEY-----\nx\n-----END RSA PRIVATE KEY-----\n";
+        let files = [
+            ("main.py", "x"),
+            (".env", "S=1"),
+            (".aws/credentials", "s"),
+            ("sub/.ssh/known_hosts", "s"),
+            (".gnupg/x", "s"),
+            (".netrc", "s"),
+            (".npmrc", "s"),
+            (".pypirc", "s"),
+            (".git-credentials", "s"),
+            (".docker/config.json", "s"),
+            ("id_rsa", "s"),
+            ("id_rsa.pub", "kept"),
+            ("config.json", "kept"),
+            ("tls/server.pem", key),
+            ("tls/server.key", key),
+            ("vendor/certifi/cacert.pem", "-----BEGIN CERTIFICATE-----\nkept\n"),
+            ("node_modules/a/.env.production", "S=1"),
+            ("node_modules/a/.npmrc", "s"),
+            ("node_modules/a/index.js", "kept"),
+        ];
+        let (names, skipped) = packed(&files, &["node", "main.js"]);
+        let expected =
+            ["config.json", "id_rsa.pub", "main.py", "node_modules/a/index.js", "vendor/certifi/cacert.pem"];
+        assert_eq!(names, expected.map(String::from).into());
+        assert_eq!(skipped, ["what may hold secrets: `.aws`, `.docker/config.json`, `.env` and 11 more"]);
+
+        // A wildcard does not have secrets back, their name does.
+        let (names, _) = packed(
+            &[("a/.env", "S=1"), ("a/x", ""), ("b/.env", "S=1"), (".dockerignore", "*\n!a/**\n!b/.env\n")],
+            &["x"],
+        );
+        assert_eq!(names, ["a/x", "b/.env"].map(String::from).into());
+    }
+
+    #[test]
+    fn dockerignore_decides_alone_and_its_last_line_wins() {
+        let files = [
+            (".gitignore", "dist/\n"),
+            ("dist/server.js", ""),
+            ("dist/lib/a.js", ""),
+            ("docs/keep/a.md", ""),
+            ("docs/drop.md", ""),
+            ("late/x", ""),
+        ];
+        let ignore = |text: &'static str| {
+            let mut files = files.to_vec();
+            files.push((".dockerignore", text));
+            packed(&files, &["node", "dist/server.js"]).0
+        };
+        let all = ignore("docs\n!docs/keep\n!late/x\nlate\n.*ignore\n");
+        let expected = ["dist/lib/a.js", "dist/server.js", "docs/keep/a.md"];
+        assert_eq!(all, expected.map(String::from).into());
+        assert_eq!(ignore("*\n"), ["dist/server.js"].map(String::from).into());
+    }
+
+    #[test]
+    fn what_the_command_names_goes_along_though_git_ignores_it() {
+        let files = [
+            (".gitignore", "dist/\ntarget/\n"),
+            ("dist/server.js", ""),
+            ("dist/other.js", ""),
+            ("main.js", ""),
+            (".venv/bin/tool", ""),
+            (".env", "S=1"),
+        ];
+        let argv = ["node", "./dist/server.js", "main.js", "../x", "/etc/passwd", ".venv/bin/tool", ".env"];
+        let (names, skipped) = packed(&files, &argv);
+        assert_eq!(names, [".gitignore", "dist/server.js", "main.js"].map(String::from).into());
+        assert!(
+            skipped.iter().any(|s| s.starts_with("what git ignores beside `dist/server.js`")),
+            "{skipped:?}"
+        );
+    }
+
+    #[test]
+    fn the_emulators_home_is_no_part_of_the_code() {
+        let project = tempfile::tempdir().unwrap();
+        put(project.path(), &[("main.py", "x"), ("state/emulator.json", "1")]);
+        let store = ArtifactStore::below(&project.path().join("state"));
+        let first = store.pack(project.path(), &manifest("x")).unwrap();
+        assert_eq!(names(&store.find(&first.hash).unwrap().code), ["main.py".to_owned()].into());
+        fs::write(project.path().join("state/emulator.json"), "2").unwrap();
+        assert_eq!(store.pack(project.path(), &manifest("x")).unwrap().hash, first.hash);
+        let over = ArtifactStore::below(project.path()).pack(project.path(), &manifest("x"));
+        assert!(matches!(over, Err(PackError::Home { .. })), "{over:?}");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_dockerignore_is_read_or_refused(
+            text in proptest::prop_oneof!["\\PC{0,60}", "([!#/.*?\\[\\]{}\\\\ a-c\\-^,]{0,12}\\n){0,6}"],
+            path in "[a-c.]{1,3}(/[a-c.]{1,3}){0,3}",
+        ) {
+            if let Ok(read) = DockerIgnore::parse(&text) {
+                for directory in [false, true] {
+                    // Nothing is both pruned and had back.
+                    let path = Path::new(&path);
+                    let _ = read.ignores(path, directory);
+                    proptest::prop_assert!(!(read.ignores_all_of(path) && read.has_back(path)));
+                }
+            }
+        }
     }
 
     #[test]

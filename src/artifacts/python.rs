@@ -21,6 +21,12 @@ const SYSTEM: [&str; 6] = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/lib32"];
 const WHOLE_TREES: [&str; 3] = ["/nix/store", "/gnu/store", "/home/linuxbrew/.linuxbrew"];
 /// `PATH` of a session without an environment of its own.
 const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Where a session has the agent's code. [service: bundles are unpacked there]
+const CODE_DIRECTORY: &str = "/var/task";
+/// A directory that holds one of these is somebody's home, wherever it stands.
+const KEYS: [&str; 3] = [".ssh", ".aws", ".gnupg"];
+/// Directories of a home that all programs of the user keep their things in, keys among them.
+const SHARED_OF_HOME: [&str; 4] = [".local", ".local/share", ".config", ".cache"];
 /// Written last, so that an environment without it was interrupted.
 const COMPLETE: &str = ".agentcore-complete";
 /// Lines of an installer's output that go into an error.
@@ -39,6 +45,8 @@ pub struct PythonRequest<'a> {
     pub runtime: Option<&'a str>,
     /// The user's `PATH`.
     pub path: Option<&'a OsStr>,
+    /// The user's home directory, which is never shown.
+    pub user_home: Option<&'a Path>,
 }
 
 /// A Python ready to run an agent.
@@ -52,6 +60,8 @@ pub struct Python {
     pub read_only: Vec<PathBuf>,
     /// Variables of its environment.
     pub environment: Vec<(String, String)>,
+    /// What it shows of the host beside its own installation and what it leaves out, a line each.
+    pub remarks: Vec<String>,
 }
 
 /// Why there is no Python for an agent.
@@ -78,6 +88,17 @@ pub enum PythonError {
         command: String,
         /// Its last lines.
         last_lines: Vec<String>,
+    },
+    /// It is installed over a directory that holds more than Python.
+    #[error(
+        "the Python `{}` is installed into `{}`: showing that to sessions would show private files",
+        interpreter.display(), prefix.display()
+    )]
+    Private {
+        /// The interpreter.
+        interpreter: PathBuf,
+        /// Its prefix.
+        prefix: PathBuf,
     },
     /// The requirements cannot be understood.
     #[error("`{}` cannot be read for its dependencies: {reason}", file.display())]
@@ -154,26 +175,29 @@ impl Python {
         for place in [request.source, request.project] {
             let interpreter = place.join(".venv/bin/python");
             if interpreter.exists() {
-                return Ok(Self::from_facts(&ask(&interpreter)?, request));
+                return Self::from_facts(&ask(&interpreter)?, request);
             }
         }
         let base = base_interpreter(request)?;
         let Some(requirements) = requirements(request.source, &base)? else {
-            return Ok(Self::from_facts(&base, request));
+            return Self::from_facts(&base, request);
         };
         let environment = environment(request, &base, &requirements, progress)?;
-        Ok(Self::from_facts(&ask(&environment.join("bin/python"))?, request))
+        Self::from_facts(&ask(&environment.join("bin/python"))?, request)
     }
 
-    fn from_facts(facts: &Facts, request: &PythonRequest<'_>) -> Self {
+    fn from_facts(facts: &Facts, request: &PythonRequest<'_>) -> Result<Self, PythonError> {
         let virtual_environment = facts.prefix != facts.base_prefix;
-        let mut places = Places::default();
-        if virtual_environment {
-            places.add(&facts.prefix);
+        let mut places = Places::new(request.user_home);
+        let own = if virtual_environment { Some(&facts.prefix) } else { None };
+        for prefix in own.into_iter().chain([&facts.base_prefix]) {
+            if !places.add(prefix) {
+                let (interpreter, prefix) = (facts.executable.clone(), prefix.clone());
+                return Err(PythonError::Private { interpreter, prefix });
+            }
         }
-        places.add(&facts.base_prefix);
         if let Some(prefix) = facts.real_executable.parent().and_then(Path::parent) {
-            places.add(prefix);
+            places.add_or(prefix, &facts.real_executable);
         }
         if virtual_environment {
             for hop in hops(&facts.executable) {
@@ -184,15 +208,10 @@ impl Python {
             if let Some(tree) = WHOLE_TREES.iter().find(|t| library.starts_with(t)) {
                 places.add(Path::new(tree));
             } else if let Some(directory) = library.parent() {
-                places.add(directory);
+                places.add_or(directory, library);
             }
         }
-        for entry in &facts.module_path {
-            // A `.pth` file may lead anywhere; the agent's own code has its place in the session.
-            if !request.source.starts_with(entry) {
-                places.add(entry);
-            }
-        }
+        let elsewhere = Elsewhere::of(facts, request, &mut places);
         let interpreter =
             if virtual_environment { facts.executable.clone() } else { facts.real_executable.clone() };
         let mut environment = Vec::new();
@@ -206,9 +225,92 @@ impl Python {
         if virtual_environment {
             environment.push(("VIRTUAL_ENV".to_owned(), facts.prefix.display().to_string()));
         }
+        if !elsewhere.in_bundle.is_empty() {
+            environment.push(("PYTHONPATH".to_owned(), elsewhere.in_bundle.join(":")));
+        }
         let (major, minor) = facts.version;
-        Self { interpreter, runtime: format!("PYTHON_{major}_{minor}"), read_only: places.0, environment }
+        Ok(Self {
+            interpreter,
+            runtime: format!("PYTHON_{major}_{minor}"),
+            read_only: places.shown,
+            environment,
+            remarks: elsewhere.remarks,
+        })
     }
+}
+
+/// Module directories outside the interpreter's own: a `.pth` file or an editable install may lead anywhere.
+#[derive(Default)]
+struct Elsewhere {
+    /// Those of the agent's own code, by their path in the session.
+    in_bundle: Vec<String>,
+    remarks: Vec<String>,
+}
+
+impl Elsewhere {
+    /// The agent's code has its place in the session, without what deployments leave out; of any other
+    /// directory the modules alone are shown, not the project that they stand in.
+    fn of(facts: &Facts, request: &PythonRequest<'_>, places: &mut Places) -> Self {
+        let mut found = Self::default();
+        let source = real(request.source);
+        for entry in &facts.module_path {
+            if is_system(entry) || [&facts.prefix, &facts.base_prefix].iter().any(|p| entry.starts_with(p)) {
+                continue;
+            }
+            let (shown, entry) = (entry.display(), real(entry));
+            if let Ok(below) = entry.strip_prefix(&source) {
+                let below = Path::new(CODE_DIRECTORY).join(below);
+                found.in_bundle.push(below.display().to_string().trim_end_matches('/').to_owned());
+            } else if source.starts_with(&entry) {
+                found.remarks.push(format!(
+                    "Python modules of `{shown}` are not shown to sessions: the agent's directory is inside it"
+                ));
+            } else if places.private(&entry) {
+                found.remarks.push(format!(
+                    "Python modules of `{shown}` are not shown to sessions: it is a home directory or holds keys"
+                ));
+            } else {
+                for module in modules(&entry) {
+                    places.add(&module);
+                }
+                found.remarks.push(format!("sessions see the Python modules in `{shown}` (read-only)"));
+            }
+        }
+        found
+    }
+}
+
+/// What can be imported from a directory, and what describes it to `importlib.metadata`.
+fn modules(directory: &Path) -> Vec<PathBuf> {
+    let is_module = |path: &Path| matches!(path.extension().and_then(OsStr::to_str), Some("py" | "so"));
+    let list = |path: &Path| -> Vec<PathBuf> {
+        path.read_dir().into_iter().flatten().flatten().map(|e| e.path()).collect()
+    };
+    // Links are not followed out of the directory: what they lead to was not put on the module path.
+    let plain = |path: &Path| path.symlink_metadata().is_ok_and(|m| !m.is_symlink());
+    let package = |path: &Path| {
+        let inside = list(path);
+        // A package without `__init__.py` may have its modules one level further down.
+        inside.iter().any(|p| is_module(p)) || inside.iter().any(|p| p.join("__init__.py").is_file())
+    };
+    let mut found: Vec<PathBuf> = list(directory)
+        .into_iter()
+        .filter(|path| {
+            let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+            let identifier = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_');
+            let metadata = name.ends_with(".dist-info") || name.ends_with(".egg-info");
+            plain(path)
+                && !name.starts_with('.')
+                && if path.is_dir() { metadata || (identifier && package(path)) } else { is_module(path) }
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+/// The path without links, or as it is where it does not exist.
+fn real(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
 /// What a command needs of the host beside the system directories.
@@ -220,6 +322,8 @@ pub struct CommandNeeds {
     pub environment: Vec<(String, String)>,
     /// It is Node.
     pub node: bool,
+    /// As [`Python::remarks`].
+    pub remarks: Vec<String>,
 }
 
 impl CommandNeeds {
@@ -234,7 +338,8 @@ impl CommandNeeds {
         let node = name == "node";
         if name.starts_with("python") {
             let python = Python::prepare(request, progress)?;
-            return Ok(Self { read_only: python.read_only, environment: python.environment, node });
+            let Python { read_only, environment, remarks, .. } = python;
+            return Ok(Self { read_only, environment, node, remarks });
         }
         let found = if program.contains('/') {
             Some(PathBuf::from(program)).filter(|p| p.is_absolute())
@@ -244,44 +349,75 @@ impl CommandNeeds {
         let real = found.and_then(|f| f.canonicalize().ok()).filter(|f| !is_system(f));
         let Some(real) = real else {
             let environment = vec![("PATH".to_owned(), SYSTEM_PATH.to_owned())];
-            return Ok(Self { read_only: Vec::new(), environment, node });
+            return Ok(Self { read_only: Vec::new(), environment, node, remarks: Vec::new() });
         };
-        let mut places = Places::default();
+        let mut places = Places::new(request.user_home);
         if let Some(tree) = WHOLE_TREES.iter().find(|t| real.starts_with(t)) {
             places.add(Path::new(tree));
         }
         let binaries = real.parent().unwrap_or(Path::new("/"));
         // `bin` has its libraries beside it; a program that stands alone comes alone.
         match binaries.parent().filter(|_| binaries.ends_with("bin")) {
-            Some(prefix) => places.add(prefix),
-            None => places.add(&real),
+            Some(prefix) => places.add_or(prefix, &real),
+            None => places.add_or(&real, &real),
         }
         let path = format!("{}:{SYSTEM_PATH}", binaries.display());
-        Ok(Self { read_only: places.0, environment: vec![("PATH".to_owned(), path)], node })
+        let environment = vec![("PATH".to_owned(), path)];
+        Ok(Self { read_only: places.shown, environment, node, remarks: Vec::new() })
     }
 }
 
 /// Host paths to show, none of them inside another or in a system directory.
-#[derive(Default)]
-struct Places(Vec<PathBuf>);
+struct Places {
+    shown: Vec<PathBuf>,
+    /// The user's home, as it is called and as it really is.
+    homes: Vec<PathBuf>,
+}
 
 impl Places {
-    fn add(&mut self, path: &Path) {
+    fn new(user_home: Option<&Path>) -> Self {
+        let homes = user_home.into_iter().flat_map(|home| [home.to_owned(), real(home)]).collect();
+        Self { shown: Vec::new(), homes }
+    }
+
+    /// Showing it would show what is nobody's but the user's.
+    fn private(&self, path: &Path) -> bool {
+        let is = |path: &Path| {
+            self.homes.iter().any(|home| {
+                home.starts_with(path) || SHARED_OF_HOME.iter().any(|shared| home.join(shared) == path)
+            }) || KEYS.iter().any(|key| path.join(key).symlink_metadata().is_ok())
+        };
+        is(path) || is(&real(path))
+    }
+
+    /// False when the path is private, and so is not shown.
+    fn add(&mut self, path: &Path) -> bool {
         let depth = path.components().count();
         // `/` and its children are nobody's prefix: showing `/home` would show everything in it.
-        if depth < 3 || is_system(path) || self.0.iter().any(|p| path.starts_with(p)) {
-            return;
+        if depth < 3 || is_system(path) || self.shown.iter().any(|p| path.starts_with(p)) {
+            return true;
         }
-        self.0.retain(|p| !p.starts_with(path));
-        self.0.push(path.to_owned());
+        if self.private(path) {
+            return false;
+        }
+        self.shown.retain(|p| !p.starts_with(path));
+        self.shown.push(path.to_owned());
+        true
+    }
+
+    /// A directory, or where that is private the one file of it that is needed.
+    fn add_or(&mut self, directory: &Path, file: &Path) {
+        if !self.add(directory) {
+            self.add(file);
+        }
     }
 
     /// A link on the way from a virtual environment to its interpreter must exist in the session too.
     fn add_hop(&mut self, hop: &Path) {
         let prefix = hop.parent().and_then(Path::parent);
         match prefix.filter(|p| p.join("lib").is_dir() && p.join("bin").is_dir()) {
-            Some(prefix) if prefix.join("lib").read_dir().is_ok_and(has_python) => self.add(prefix),
-            _ => self.add(hop),
+            Some(prefix) if prefix.join("lib").read_dir().is_ok_and(has_python) => self.add_or(prefix, hop),
+            _ => self.add_or(hop, hop),
         }
     }
 }
@@ -501,14 +637,21 @@ mod tests {
     }
 
     fn request(source: &Path) -> PythonRequest<'_> {
-        PythonRequest { source, project: source, home: Path::new("/h"), runtime: None, path: None }
+        PythonRequest {
+            source,
+            project: source,
+            home: Path::new("/h"),
+            runtime: None,
+            path: None,
+            user_home: Some(Path::new("/home/u")),
+        }
     }
 
     #[test]
     fn a_system_python_needs_nothing_more_and_an_odd_one_its_prefix() {
         let source = Path::new("/home/u/agent");
         let system = facts("/usr", "/usr", "/usr/bin/python3", &["/usr/lib/x86_64-linux-gnu/libssl.so.3"]);
-        let python = Python::from_facts(&system, &request(source));
+        let python = Python::from_facts(&system, &request(source)).unwrap();
         assert_eq!(python.read_only, Vec::<PathBuf>::new());
         assert_eq!(python.interpreter, Path::new("/usr/bin/python3.12"));
         assert_eq!(python.runtime, "PYTHON_3_12");
@@ -519,7 +662,7 @@ mod tests {
             "/home/u/agent/.venv/bin/python",
             &["/nix/store/abc-openssl/lib/libssl.so.3", "/opt/odd/lib/libz.so"],
         );
-        let python = Python::from_facts(&odd, &request(source));
+        let python = Python::from_facts(&odd, &request(source)).unwrap();
         let expected =
             ["/home/u/agent/.venv", "/home/u/.pyenv/versions/3.12.1", "/nix/store", "/opt/odd/lib"];
         assert_eq!(python.read_only, expected.map(PathBuf::from));
@@ -530,11 +673,64 @@ mod tests {
 
     #[test]
     fn home_and_root_are_never_shown_whole() {
-        let mut places = Places::default();
+        let mut places = Places::new(Some(Path::new("/home/u/me")));
         for path in ["/", "/home", "/root", "/usr/local"] {
             places.add(Path::new(path));
         }
-        assert!(places.0.is_empty(), "{:?}", places.0);
+        for path in ["/home/u", "/home/u/me", "/home/u/me/.local", "/home/u/me/.local/share"] {
+            assert!(!places.add(Path::new(path)), "{path}");
+        }
+        assert!(places.shown.is_empty(), "{:?}", places.shown);
+        places.add_or(Path::new("/home/u/me"), Path::new("/home/u/me/bin/tool"));
+        assert_eq!(places.shown, [Path::new("/home/u/me/bin/tool")]);
+    }
+
+    #[test]
+    fn a_python_installed_over_a_home_is_refused() {
+        let over = facts("/home/u", "/home/u", "/home/u/bin/python3", &[]);
+        let error = Python::from_facts(&over, &request(Path::new("/home/u/agent"))).unwrap_err();
+        assert!(error.to_string().contains("is installed into `/home/u`"), "{error}");
+    }
+
+    #[test]
+    fn of_module_directories_elsewhere_only_the_modules_are_shown() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().canonicalize().unwrap();
+        let files = [
+            "project/agent/src/mine/__init__.py",
+            "project/agent/.env",
+            "shared/.env",
+            "shared/README.md",
+            "shared/tool.py",
+            "shared/pkg/__init__.py",
+            "shared/space/inner/__init__.py",
+            "shared/pkg-1.0.dist-info/METADATA",
+            "shared/notes/private.txt",
+            "keys/.ssh/id_rsa",
+            "keys/mine.py",
+            "home/mine.py",
+        ];
+        for file in files {
+            let file = root.join(file);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, "").unwrap();
+        }
+        std::os::unix::fs::symlink(root.join("home/mine.py"), root.join("shared/linked.py")).unwrap();
+        let mut facts = facts("/usr", "/usr", "/usr/bin/python3", &[]);
+        facts.module_path = ["project/agent", "project/agent/src", "project", "shared", "keys", "home"]
+            .map(|entry| root.join(entry))
+            .into();
+        let (source, home) = (root.join("project/agent"), root.join("home"));
+        let request = PythonRequest { user_home: Some(&home), ..request(&source) };
+        let python = Python::from_facts(&facts, &request).unwrap();
+        let expected = ["pkg", "pkg-1.0.dist-info", "space", "tool.py"];
+        assert_eq!(python.read_only, expected.map(|name| root.join("shared").join(name)));
+        let variable = python.environment.iter().find(|(name, _)| name == "PYTHONPATH").unwrap();
+        assert_eq!(variable.1, "/var/task:/var/task/src");
+        let remarks = python.remarks.join("\n");
+        let parts = ["project` are not", "in `", "shared` (read-only)", "keys` are not", "home` are not"];
+        assert!(parts.iter().all(|part| remarks.contains(part)), "{remarks}");
+        assert_eq!(python.remarks.len(), 4, "{remarks}");
     }
 
     #[test]
@@ -550,6 +746,24 @@ mod tests {
         assert!(text.contains("httpx==1") && text.contains("boto3"), "{text}");
         fs::write(dir.path().join("more.txt"), "-r requirements.txt\n").unwrap();
         assert!(matches!(requirements(dir.path(), &base), Err(PythonError::Requirements { .. })));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_requirements_are_read_or_refused(
+            text in "(-r|--requirement|-c|--constraint|#|[ =./a]|requirements.txt|more|\\PC|\\n){0,20}",
+            bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..40),
+        ) {
+            let dir = tempfile::tempdir().unwrap();
+            let base = facts("/usr", "/usr", "/nowhere", &[]);
+            fs::write(dir.path().join("more"), bytes).unwrap();
+            fs::write(dir.path().join("requirements.txt"), &text).unwrap();
+            match requirements(dir.path(), &base) {
+                Ok(None) => {}
+                Ok(Some(read)) => proptest::prop_assert!(!read.trim().is_empty()),
+                Err(e) => proptest::prop_assert!(matches!(e, PythonError::Requirements { .. }), "{e}"),
+            }
+        }
     }
 
     #[test]

@@ -16,6 +16,8 @@ use super::exit::Failure;
 pub(crate) struct Env {
     /// `AGENTCORE_HOME`, or the user's data directory.
     home: Option<PathBuf>,
+    /// The user's home directory.
+    pub(crate) user_home: Option<PathBuf>,
     /// `PATH`.
     pub(crate) path: Option<OsString>,
     /// `NO_COLOR` says something.
@@ -37,6 +39,7 @@ impl Env {
         let text = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
         Self {
             home: set("AGENTCORE_HOME").map(PathBuf::from).or_else(data),
+            user_home: etcetera::home_dir().ok(),
             path: set("PATH"),
             no_color: set("NO_COLOR").is_some(),
             has_credentials: ["AWS_ACCESS_KEY_ID", "AWS_PROFILE"].iter().any(|n| set(n).is_some()),

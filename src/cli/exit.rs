@@ -198,6 +198,7 @@ impl From<PackError> for Failure {
             PackError::TooLarge { .. } => {
                 failure.hint("name what the agent does not need in `.dockerignore`")
             }
+            PackError::Home { .. } => failure.hint("set `AGENTCORE_HOME` to a directory of its own"),
             _ => failure,
         }
     }
@@ -215,6 +216,9 @@ impl From<PythonError> for Failure {
             ),
             PythonError::Requirements { .. } => failure
                 .hint("reading `pyproject.toml` needs Python 3.11; a `requirements.txt` works with any"),
+            PythonError::Private { .. } => {
+                failure.hint("make a `.venv` in the project with a Python that has a directory of its own")
+            }
             PythonError::Broken { .. } | PythonError::Io { .. } => failure,
         }
     }

@@ -145,6 +145,24 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_a_row_or_none(
+            name in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..20),
+            fields in "([A-Z]|-?[0-9]{1,11}| |\\)|\\PC){0,60}",
+            numbers in proptest::collection::vec(proptest::prelude::any::<i32>(), 20),
+        ) {
+            let stat = [b"7 (", name.as_slice(), b") ", fields.as_bytes()].concat();
+            let _ = (parse_stat(7, &name), find_tag(&name), parse_stat(7, &stat));
+            // Whatever the name, the numbers after it are found.
+            let words: Vec<String> = numbers.iter().map(i32::to_string).collect();
+            let stat = [b"7 (", name.as_slice(), b") S ", words.join(" ").as_bytes()].concat();
+            let row = parse_stat(7, &stat).unwrap();
+            let found = (row.parent, row.group, row.session, row.threads);
+            proptest::prop_assert_eq!(found, (numbers[0], numbers[1], numbers[2], numbers[16]));
+        }
+    }
+
     #[test]
     fn only_a_whole_variable_is_the_tag() {
         let environment =

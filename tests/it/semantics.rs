@@ -40,7 +40,10 @@ fn exists(kind: &str, name: &str) -> bool {
         let Some((module, test)) = name.rsplit_once("::") else { return false };
         let directory = if kind == "it" { "tests/it" } else { "src" };
         // Tests beside the code stand in a module `tests` of the same file, or in a file of that name.
-        let file = |module: &str| read(format!("{directory}/{}.rs", module.replace("::", "/")));
+        let file = |module: &str| {
+            let path = format!("{directory}/{}", module.replace("::", "/"));
+            read(format!("{path}.rs")) + &read(format!("{path}/mod.rs"))
+        };
         let inline = module.strip_suffix("::tests").map(file).unwrap_or_default();
         return [file(module), inline].iter().any(|text| text.contains(&format!("fn {test}(")));
     }

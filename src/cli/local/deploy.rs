@@ -139,7 +139,7 @@ pub(crate) async fn deploy(
         let message = format!("the emulator does not run agents of protocol `{}` yet", agent.protocol);
         return Err(Failure::failed(message).hint("set `server_protocol: HTTP` in the project file"));
     }
-    let stamp = source::stamp(project, agent)?;
+    let stamp = source::stamp(local, project, agent)?;
     let Prepared { settings, packed } = prepare(local, project, agent, true)?;
     let mut written = None;
     for attempt in 1..=RACES {
@@ -211,6 +211,7 @@ fn launch(
         home: local.home.path(),
         runtime: agent.runtime.as_deref(),
         path: local.context.env.path.as_deref(),
+        user_home: local.context.env.user_home.as_deref(),
     };
     let progress = |text: &str| spinner.message(text);
     let manifest = |launch, read_only: Vec<PathBuf>, environment| Manifest {
@@ -233,6 +234,7 @@ fn launch(
                     .hint("say how to start it with `command`, such as `command: [node, main.js]`"));
             }
             let python = Python::prepare(&request, &progress)?;
+            python.remarks.iter().for_each(|remark| local.context.ui.note(remark));
             let runtime = match &agent.runtime {
                 Some(wanted) if *wanted != python.runtime => {
                     if talk {
@@ -251,6 +253,7 @@ fn launch(
         AgentLaunch::Command { argv } => {
             let program = argv.first().map(String::as_str).unwrap_or_default();
             let needs = CommandNeeds::of(program, &request, &progress)?;
+            needs.remarks.iter().for_each(|remark| local.context.ui.note(remark));
             let fallback = if needs.node { "NODE_22" } else { "PYTHON_3_13" };
             let runtime = agent.runtime.clone().unwrap_or_else(|| fallback.to_owned());
             let legal = |word: &&String| (1..=ENTRY_POINT_BYTES).contains(&word.len());

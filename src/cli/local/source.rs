@@ -15,15 +15,19 @@ use crate::artifacts::Stamp;
 use crate::aws::{Connection, RuntimeSummary};
 use crate::cli::exit::Failure;
 use crate::model::{RuntimeId, Version};
-use crate::project::{Agent, Project};
+use crate::project::{Agent, AgentLaunch, Project};
 use crate::wire::admin::{ChangeSource, SourceChanged};
 
 /// The state of everything that a bundle of `agent` is made from.
-pub(crate) fn stamp(project: &Project, agent: &Agent) -> Result<Stamp, Failure> {
+pub(crate) fn stamp(local: &Local<'_>, project: &Project, agent: &Agent) -> Result<Stamp, Failure> {
     let environment = |directory: &std::path::Path| directory.join(".venv/pyvenv.cfg");
     let also: [PathBuf; 3] = [environment(&agent.source), environment(project.root()), project.file.clone()];
     let also: Vec<_> = also.iter().map(PathBuf::as_path).collect();
-    Ok(Stamp::of(&agent.source, &also)?)
+    let argv = match &agent.launch {
+        AgentLaunch::Command { argv } => argv.as_slice(),
+        AgentLaunch::Python { .. } => &[],
+    };
+    Ok(Stamp::of(&agent.source, local.home.path(), argv, &also)?)
 }
 
 impl Local<'_> {
@@ -37,7 +41,7 @@ impl Local<'_> {
         runtime: &RuntimeSummary,
         restart: bool,
     ) -> Result<Option<SourceChanged>, Failure> {
-        let stamp = stamp(project, agent)?;
+        let stamp = stamp(self, project, agent)?;
         let memory = Memory::of(&self.home, project.root());
         let seen = Seen {
             runtime: runtime.id.clone(),

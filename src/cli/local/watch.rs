@@ -48,7 +48,7 @@ impl Local<'_> {
                     let mut problem = None;
                     for agent in &agents {
                         let name = agent.name.as_str();
-                        let now = match stamp(&project, agent) {
+                        let now = match stamp(self, &project, agent) {
                             Ok(now) => now,
                             Err(e) => {
                                 problem = Some(e);

@@ -147,6 +147,18 @@ mod tests {
         assert_eq!(of("dev:7"), None);
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_subuid_file_gives_a_sensible_range_or_none(
+            text in "(dev|1000|root|:|[0-9]{1,12}|-|#| |\\PC|\\n){0,40}",
+        ) {
+            let names = ["dev".to_owned(), "1000".to_owned()];
+            if let Some((first, count)) = subordinate(&text, &names) {
+                proptest::prop_assert!(first > 0 && count > 0 && first.checked_add(count).is_some());
+            }
+        }
+    }
+
     #[test]
     fn the_default_range_is_the_last_block_for_containers() {
         assert_eq!(DEFAULT_BASE % SESSION_IDS, 0);

@@ -55,6 +55,8 @@ const DEVICES: [&str; 6] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random"
 const OWN_DIRECTORIES: [&str; 12] = [
     "/etc", "/dev", "/proc", "/sys", "/tmp", "/run", "/var/tmp", "/var/run", "/root", "/home", "/mnt", "/opt",
 ];
+/// A directory that holds one of these is somebody's home, or as good as one.
+const KEYS: [&str; 3] = [".ssh", ".aws", ".gnupg"];
 const SHARED_MODE: u32 = 0o1777;
 /// Longest host name. [Linux: HOST_NAME_MAX]
 const MAX_HOST_NAME: usize = 64;
@@ -239,6 +241,13 @@ fn refuse_own(path: &Path) -> Result<(), LaunchFailure> {
         let doing = format!("showing the read-only path `{}`", path.display());
         return Err(LaunchFailure::words(LaunchStep::Paths, doing, "a session has this place for itself"));
     }
+    // Whoever wrote the bundle should have known better; this is the last place to stop it.
+    let home = path.parent() == Some(Path::new("/home"));
+    if home || KEYS.iter().any(|key| path.join(key).symlink_metadata().is_ok()) {
+        let doing = format!("showing the read-only path `{}`", path.display());
+        let why = "it is a home directory or holds a user's keys, which no session may see";
+        return Err(LaunchFailure::words(LaunchStep::Paths, doing, why));
+    }
     Ok(())
 }
 
@@ -420,6 +429,7 @@ mod tests {
             "/dev/shm/x",
             "/sys/fs",
             "/home",
+            "/home/dev",
             "/root",
             "/run",
             "/opt",
@@ -436,6 +446,10 @@ mod tests {
         {
             assert!(refuse_own(Path::new(path)).is_ok(), "{path}");
         }
+        let home = tempfile::tempdir().unwrap();
+        assert!(refuse_own(home.path()).is_ok());
+        fs::create_dir(home.path().join(".aws")).unwrap();
+        assert!(refuse_own(home.path()).is_err());
     }
 
     #[test]
