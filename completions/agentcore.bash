@@ -25,6 +25,9 @@ _agentcore() {
             agentcore,demo-agent)
                 cmd="agentcore__subcmd__demo__subcmd__agent"
                 ;;
+            agentcore,doctor)
+                cmd="agentcore__subcmd__doctor"
+                ;;
             agentcore,local)
                 cmd="agentcore__subcmd__local"
                 ;;
@@ -98,7 +101,7 @@ _agentcore() {
 
     case "${cmd}" in
         agentcore)
-            opts="-q -v -h -V --output --color --quiet --verbose --config --agent --help --version create local session completions demo-agent"
+            opts="-q -v -h -V --output --color --quiet --verbose --config --agent --help --version create local session doctor completions demo-agent"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -193,6 +196,36 @@ _agentcore() {
             ;;
         agentcore__subcmd__demo__subcmd__agent)
             opts="-q -v -h --output --color --quiet --verbose --config --agent --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --agent)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        agentcore__subcmd__doctor)
+            opts="-q -v -h --fix --output --color --quiet --verbose --config --agent --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -38,6 +38,7 @@ complete -c agentcore -n "__fish_agentcore_needs_command" -s V -l version -d 'Pr
 complete -c agentcore -n "__fish_agentcore_needs_command" -f -a "create" -d 'Make a new project'
 complete -c agentcore -n "__fish_agentcore_needs_command" -f -a "local" -d 'Run agents offline, in the emulator'
 complete -c agentcore -n "__fish_agentcore_needs_command" -f -a "session" -d 'Short names of sessions'
+complete -c agentcore -n "__fish_agentcore_needs_command" -f -a "doctor" -d 'Check what this machine has for running sessions, and say what fixes what it lacks'
 complete -c agentcore -n "__fish_agentcore_needs_command" -f -a "completions" -d 'Print the completion script of a shell'
 complete -c agentcore -n "__fish_agentcore_needs_command" -f -a "demo-agent" -d 'The agent of `local demo`'
 complete -c agentcore -n "__fish_agentcore_using_subcommand create" -l template -d 'What to begin with' -r -f -a "minimal\t'A Python agent without dependencies'
@@ -271,6 +272,17 @@ complete -c agentcore -n "__fish_agentcore_using_subcommand session; and __fish_
 complete -c agentcore -n "__fish_agentcore_using_subcommand session; and __fish_seen_subcommand_from id" -s q -l quiet -d 'Say less on standard error'
 complete -c agentcore -n "__fish_agentcore_using_subcommand session; and __fish_seen_subcommand_from id" -s v -l verbose -d 'Say more on standard error; twice for more'
 complete -c agentcore -n "__fish_agentcore_using_subcommand session; and __fish_seen_subcommand_from id" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentcore -n "__fish_agentcore_using_subcommand doctor" -l output -d 'How results are written to standard output' -r -f -a "text\t'For people'
+json\t'JSON; a line for each event where a command streams'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand doctor" -l color -d 'When to use colour' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand doctor" -l config -d 'Project file [default: .bedrock_agentcore.yaml here or in a directory above]' -r -F
+complete -c agentcore -n "__fish_agentcore_using_subcommand doctor" -l agent -d 'Agent of the project' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand doctor" -l fix -d 'Write the AppArmor profile that lets this program make sessions (needs root)'
+complete -c agentcore -n "__fish_agentcore_using_subcommand doctor" -s q -l quiet -d 'Say less on standard error'
+complete -c agentcore -n "__fish_agentcore_using_subcommand doctor" -s v -l verbose -d 'Say more on standard error; twice for more'
+complete -c agentcore -n "__fish_agentcore_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c agentcore -n "__fish_agentcore_using_subcommand completions" -l output -d 'How results are written to standard output' -r -f -a "text\t'For people'
 json\t'JSON; a line for each event where a command streams'"
 complete -c agentcore -n "__fish_agentcore_using_subcommand completions" -l color -d 'When to use colour' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'

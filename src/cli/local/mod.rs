@@ -24,6 +24,8 @@ mod stop;
 mod target;
 mod up;
 
+pub(crate) use daemon::DEFAULT_PORT;
+
 /// Run agents offline, in the emulator
 #[derive(clap::Args)]
 pub(crate) struct LocalArgs {
