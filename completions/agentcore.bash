@@ -91,6 +91,9 @@ _agentcore() {
             agentcore__subcmd__local__subcmd__session,show)
                 cmd="agentcore__subcmd__local__subcmd__session__subcmd__show"
                 ;;
+            agentcore__subcmd__local__subcmd__session,stats)
+                cmd="agentcore__subcmd__local__subcmd__session__subcmd__stats"
+                ;;
             agentcore__subcmd__session,id)
                 cmd="agentcore__subcmd__session__subcmd__id"
                 ;;
@@ -715,7 +718,7 @@ _agentcore() {
             return 0
             ;;
         agentcore__subcmd__local__subcmd__session)
-            opts="-q -v -h --home --output --color --quiet --verbose --config --agent --help ls show rm prune"
+            opts="-q -v -h --home --output --color --quiet --verbose --config --agent --help ls show stats rm prune"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -884,6 +887,40 @@ _agentcore() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        agentcore__subcmd__local__subcmd__session__subcmd__stats)
+            opts="-q -v -h --home --output --color --quiet --verbose --config --agent --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --home)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --agent)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         agentcore__subcmd__local__subcmd__status)
             opts="-q -v -h --home --output --color --quiet --verbose --config --agent --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -961,7 +998,7 @@ _agentcore() {
             return 0
             ;;
         agentcore__subcmd__local__subcmd__up)
-            opts="-q -v -h --port --engine --early-mount --grace --conflicts --ready-delay --init-timeout --region --account --foreground --detached --home --output --color --quiet --verbose --config --agent --help"
+            opts="-q -v -h --port --engine --early-mount --grace --conflicts --ready-delay --init-timeout --network --aws-identity --region --account --foreground --watch --detached --home --output --color --quiet --verbose --config --agent --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -988,6 +1025,14 @@ _agentcore() {
                     return 0
                     ;;
                 --init-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --network)
+                    COMPREPLY=($(compgen -W "on off" -- "${cur}"))
+                    return 0
+                    ;;
+                --aws-identity)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -83,6 +83,9 @@ complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_se
 aws\t'409 RetryableConflictException at once, as the service documents it'"
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l ready-delay -d 'Time that a runtime stays CREATING or UPDATING [default: 100ms]' -r
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l init-timeout -d 'Longest time to an agent\'s first healthy ping [default: 30s]' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l network -d 'Whether sessions reach the network, through the emulator\'s proxy [default: on]' -r -f -a "on\t'All but this machine, through the proxy that the usual variables name'
+off\t'Nothing but their own loopback'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l aws-identity -d 'AWS credentials that agents get: `none`, `profile NAME`, or `role` for each runtime\'s own role [default: none]' -r
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l region -d 'Region in ARNs [default: us-west-2]' -r
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l account -d 'Account in ARNs [default: 000000000000]' -r
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l home -d 'The emulator\'s state directory [env: AGENTCORE_HOME] [default: agentcore in the user\'s data directory]' -r -F
@@ -95,6 +98,7 @@ complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_se
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l agent -d 'Agent of the project' -r
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l early-mount -d 'Show session storage from the start of a compute instead of from its first call'
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l foreground -d 'Stay in the foreground until Ctrl-C'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l watch -d 'Watch the project here, and restart its running sessions as soon as their code changes'
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l detached -d 'Leave the terminal\'s session'
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -s q -l quiet -d 'Say less on standard error'
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -s v -l verbose -d 'Say more on standard error; twice for more'
@@ -224,6 +228,7 @@ complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_se
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from session" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from session" -f -a "ls" -d 'List sessions, of every agent unless `--agent` names one'
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from session" -f -a "show" -d 'Show one session, with the use of its storage'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from session" -f -a "stats" -d 'Show what persistence did: resumes, what they found, times to the first answer, resets'
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from session" -f -a "rm" -d 'End sessions and delete their storage'
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from session" -f -a "prune" -d 'Forget expired sessions and delete storage that a new version replaced'
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from clock" -l home -d 'The emulator\'s state directory [env: AGENTCORE_HOME] [default: agentcore in the user\'s data directory]' -r -F

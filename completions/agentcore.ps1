@@ -88,6 +88,8 @@ Register-ArgumentCompleter -Native -CommandName 'agentcore' -ScriptBlock {
             [CompletionResult]::new('--conflicts', '--conflicts', [CompletionResultType]::ParameterName, 'What a call meets while its session starts or stops [default: wait]')
             [CompletionResult]::new('--ready-delay', '--ready-delay', [CompletionResultType]::ParameterName, 'Time that a runtime stays CREATING or UPDATING [default: 100ms]')
             [CompletionResult]::new('--init-timeout', '--init-timeout', [CompletionResultType]::ParameterName, 'Longest time to an agent''s first healthy ping [default: 30s]')
+            [CompletionResult]::new('--network', '--network', [CompletionResultType]::ParameterName, 'Whether sessions reach the network, through the emulator''s proxy [default: on]')
+            [CompletionResult]::new('--aws-identity', '--aws-identity', [CompletionResultType]::ParameterName, 'AWS credentials that agents get: `none`, `profile NAME`, or `role` for each runtime''s own role [default: none]')
             [CompletionResult]::new('--region', '--region', [CompletionResultType]::ParameterName, 'Region in ARNs [default: us-west-2]')
             [CompletionResult]::new('--account', '--account', [CompletionResultType]::ParameterName, 'Account in ARNs [default: 000000000000]')
             [CompletionResult]::new('--home', '--home', [CompletionResultType]::ParameterName, 'The emulator''s state directory [env: AGENTCORE_HOME] [default: agentcore in the user''s data directory]')
@@ -97,6 +99,7 @@ Register-ArgumentCompleter -Native -CommandName 'agentcore' -ScriptBlock {
             [CompletionResult]::new('--agent', '--agent', [CompletionResultType]::ParameterName, 'Agent of the project')
             [CompletionResult]::new('--early-mount', '--early-mount', [CompletionResultType]::ParameterName, 'Show session storage from the start of a compute instead of from its first call')
             [CompletionResult]::new('--foreground', '--foreground', [CompletionResultType]::ParameterName, 'Stay in the foreground until Ctrl-C')
+            [CompletionResult]::new('--watch', '--watch', [CompletionResultType]::ParameterName, 'Watch the project here, and restart its running sessions as soon as their code changes')
             [CompletionResult]::new('--detached', '--detached', [CompletionResultType]::ParameterName, 'Leave the terminal''s session')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Say less on standard error')
             [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Say less on standard error')
@@ -255,6 +258,7 @@ Register-ArgumentCompleter -Native -CommandName 'agentcore' -ScriptBlock {
             [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
             [CompletionResult]::new('ls', 'ls', [CompletionResultType]::ParameterValue, 'List sessions, of every agent unless `--agent` names one')
             [CompletionResult]::new('show', 'show', [CompletionResultType]::ParameterValue, 'Show one session, with the use of its storage')
+            [CompletionResult]::new('stats', 'stats', [CompletionResultType]::ParameterValue, 'Show what persistence did: resumes, what they found, times to the first answer, resets')
             [CompletionResult]::new('rm', 'rm', [CompletionResultType]::ParameterValue, 'End sessions and delete their storage')
             [CompletionResult]::new('prune', 'prune', [CompletionResultType]::ParameterValue, 'Forget expired sessions and delete storage that a new version replaced')
             break
@@ -274,6 +278,20 @@ Register-ArgumentCompleter -Native -CommandName 'agentcore' -ScriptBlock {
             break
         }
         'agentcore;local;session;show' {
+            [CompletionResult]::new('--home', '--home', [CompletionResultType]::ParameterName, 'The emulator''s state directory [env: AGENTCORE_HOME] [default: agentcore in the user''s data directory]')
+            [CompletionResult]::new('--output', '--output', [CompletionResultType]::ParameterName, 'How results are written to standard output')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to use colour')
+            [CompletionResult]::new('--config', '--config', [CompletionResultType]::ParameterName, 'Project file [default: .bedrock_agentcore.yaml here or in a directory above]')
+            [CompletionResult]::new('--agent', '--agent', [CompletionResultType]::ParameterName, 'Agent of the project')
+            [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Say less on standard error')
+            [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Say less on standard error')
+            [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Say more on standard error; twice for more')
+            [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Say more on standard error; twice for more')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            break
+        }
+        'agentcore;local;session;stats' {
             [CompletionResult]::new('--home', '--home', [CompletionResultType]::ParameterName, 'The emulator''s state directory [env: AGENTCORE_HOME] [default: agentcore in the user''s data directory]')
             [CompletionResult]::new('--output', '--output', [CompletionResultType]::ParameterName, 'How results are written to standard output')
             [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to use colour')

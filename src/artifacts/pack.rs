@@ -80,6 +80,58 @@ pub enum PackError {
     },
 }
 
+/// What a source directory looks like from outside: names, sizes, times and inodes of what would go
+/// along, without reading a file. As long as it is the same, so is the content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stamp {
+    digest: String,
+    /// Something was written so shortly before the look that a write right after it may have left the
+    /// same times: what was packed then is no proof for later.
+    pub fresh: bool,
+}
+
+impl Stamp {
+    /// How long after a write a file's times may still stand still. [ours: file systems count in ticks of
+    /// up to 10 ms, some of those that hosts share with virtual machines in 2 s]
+    const FRESH: std::time::Duration = std::time::Duration::from_secs(2);
+
+    /// Looks at `source`, and at single files that matter as well, whether they are there or not.
+    pub fn of(source: &Path, also: &[&Path]) -> Result<Self, PackError> {
+        let now = std::time::SystemTime::now();
+        let now = now.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let recent = i64::try_from(now.saturating_sub(Self::FRESH).as_secs()).unwrap_or(i64::MAX);
+        let mut hash = Sha256::new();
+        let mut fresh = false;
+        let (items, _) = choose(source)?;
+        let paths = items.iter().map(|item| source.join(item.path()));
+        for path in paths.chain(also.iter().map(|path| path.to_path_buf())) {
+            let name = path.as_os_str().as_encoded_bytes();
+            hash.update((name.len() as u64).to_be_bytes());
+            hash.update(name);
+            // What has gone since the walk, or was never there, is a state too.
+            let Ok(m) = fs::symlink_metadata(&path) else { continue };
+            hash.update(m.mode().to_be_bytes());
+            if m.is_dir() {
+                continue;
+            }
+            hash.update([m.size(), m.ino()].map(u64::to_be_bytes).concat());
+            let times = [m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec()];
+            hash.update(times.map(i64::to_be_bytes).concat());
+            fresh |= m.mtime().max(m.ctime()) >= recent;
+        }
+        Ok(Self { digest: hex(&hash.finalize()), fresh })
+    }
+
+    /// The stamp as text.
+    pub fn as_str(&self) -> &str {
+        &self.digest
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
 /// One thing to copy, by its path below the source directory.
 enum Item {
     Directory(PathBuf),
@@ -109,12 +161,17 @@ impl ArtifactStore {
         if bytes > MAX_CODE_BYTES {
             return Err(PackError::TooLarge { source_dir: source.to_owned(), bytes });
         }
+        // Reading is cheap and flushing is not: what is there already is neither copied nor made durable again.
+        let known = fill(None, source, &items, manifest)?;
+        if self.root.join(&known).join("manifest.json").is_file() {
+            return Ok(Packed { hash: known, files, bytes, skipped });
+        }
         fs::create_dir_all(&self.root).map_err(io("making", &self.root))?;
         let scratch = tempfile::Builder::new()
             .prefix(".packing-")
             .tempdir_in(&self.root)
             .map_err(io("making a directory in", &self.root))?;
-        let hash = fill(scratch.path(), source, &items, manifest)?;
+        let hash = fill(Some(scratch.path()), source, &items, manifest)?;
         sync(scratch.path())?;
         let target = self.root.join(&hash);
         match fs::rename(scratch.path(), &target) {
@@ -227,16 +284,24 @@ fn docker_ignore(source: &Path) -> Result<Gitignore, PackError> {
     builder.build().map_err(walk)
 }
 
-/// Copies the items and writes the manifest; gives the hash over what was really written.
-fn fill(scratch: &Path, source: &Path, items: &[Item], manifest: &Manifest) -> Result<String, PackError> {
+/// Copies the items and writes the manifest; gives the hash over what was really written. Without a
+/// `scratch` it only reads, and gives the hash over that.
+fn fill(
+    scratch: Option<&Path>,
+    source: &Path,
+    items: &[Item],
+    manifest: &Manifest,
+) -> Result<String, PackError> {
     let readable = |path: &Path, mode| {
         // Sessions run under an id of their own, which must be able to read everything.
         fs::set_permissions(path, Permissions::from_mode(mode)).map_err(io("opening to readers", path))
     };
-    readable(scratch, 0o755)?;
-    let code = scratch.join("code");
-    fs::create_dir(&code).map_err(io("making", &code))?;
-    readable(&code, 0o755)?;
+    let code = scratch.map(|scratch| scratch.join("code"));
+    if let (Some(scratch), Some(code)) = (scratch, &code) {
+        readable(scratch, 0o755)?;
+        fs::create_dir(code).map_err(io("making", code))?;
+        readable(code, 0o755)?;
+    }
     let mut hash = Sha256::new();
     let label = |kind: u8, path: &Path, hash: &mut Sha256| {
         let path = path.as_os_str().as_encoded_bytes();
@@ -246,46 +311,59 @@ fn fill(scratch: &Path, source: &Path, items: &[Item], manifest: &Manifest) -> R
     };
     let mut block = vec![0; BLOCK];
     for item in items {
-        let to = code.join(item.path());
+        let to = code.as_ref().map(|code| code.join(item.path()));
         match item {
             Item::Directory(path) => {
                 label(b'd', path, &mut hash);
-                fs::create_dir(&to).map_err(io("making", &to))?;
-                readable(&to, 0o755)?;
+                if let Some(to) = &to {
+                    fs::create_dir(to).map_err(io("making", to))?;
+                    readable(to, 0o755)?;
+                }
             }
             Item::Link(path, target) => {
                 label(b'l', path, &mut hash);
                 label(b'>', target, &mut hash);
-                std::os::unix::fs::symlink(target, &to).map_err(io("making", &to))?;
+                if let Some(to) = &to {
+                    std::os::unix::fs::symlink(target, to).map_err(io("making", to))?;
+                }
             }
             Item::File(path, _) => {
                 let from = source.join(path);
                 let mut input = File::open(&from).map_err(io("reading", &from))?;
                 let executable = input.metadata().map_err(io("reading", &from))?.mode() & 0o111 != 0;
                 label(if executable { b'x' } else { b'f' }, path, &mut hash);
-                let mut output = File::create_new(&to).map_err(io("making", &to))?;
+                let mut output = match &to {
+                    Some(to) => Some((File::create_new(to).map_err(io("making", to))?, to)),
+                    None => None,
+                };
                 let mut length = 0_u64;
                 loop {
                     let read = input.read(&mut block).map_err(io("reading", &from))?;
                     let Some(piece) = block.get(..read).filter(|p| !p.is_empty()) else { break };
                     hash.update(piece);
-                    output.write_all(piece).map_err(io("writing", &to))?;
+                    if let Some((output, to)) = &mut output {
+                        output.write_all(piece).map_err(io("writing", to))?;
+                    }
                     length += read as u64;
                 }
                 // The length after the content: it may differ from what the walk saw.
                 hash.update(length.to_be_bytes());
-                readable(&to, if executable { 0o755 } else { 0o644 })?;
+                if let Some(to) = &to {
+                    readable(to, if executable { 0o755 } else { 0o644 })?;
+                }
             }
         }
     }
     let text = serde_json::to_vec_pretty(manifest).map_err(io::Error::other);
-    let file = scratch.join("manifest.json");
-    let text = text.map_err(io("writing", &file))?;
+    let text = text.map_err(io("writing the manifest of", source))?;
     hash.update([b'm']);
     hash.update(&text);
-    fs::write(&file, &text).map_err(io("writing", &file))?;
-    readable(&file, 0o644)?;
-    Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect())
+    if let Some(scratch) = scratch {
+        let file = scratch.join("manifest.json");
+        fs::write(&file, &text).map_err(io("writing", &file))?;
+        readable(&file, 0o644)?;
+    }
+    Ok(hex(&hash.finalize()))
 }
 
 /// Makes a whole tree durable with one call instead of one for each file.
@@ -326,6 +404,32 @@ mod tests {
             .filter(|e| !e.file_type().unwrap().is_dir())
             .map(|e| e.path().strip_prefix(root).unwrap().to_str().unwrap().to_owned())
             .collect()
+    }
+
+    #[test]
+    fn a_stamp_changes_with_what_would_be_packed_and_with_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        fs::write(path("main.py"), "one").unwrap();
+        fs::write(path(".gitignore"), "*.log\n").unwrap();
+        let marker = path(".venv/pyvenv.cfg");
+        let look = || Stamp::of(dir.path(), &[&marker]).unwrap();
+        let first = look();
+        assert!(first.fresh);
+        assert_eq!(look().as_str(), first.as_str());
+        fs::write(path("agent.log"), "not packed").unwrap();
+        assert_eq!(look().as_str(), first.as_str());
+        // The same size and the same time of modification: the time of the change of the inode tells.
+        let modified = fs::metadata(path("main.py")).unwrap().modified().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        let file = File::options().write(true).open(path("main.py")).unwrap();
+        (&file).write_all(b"two").unwrap();
+        file.set_modified(modified).unwrap();
+        let second = look();
+        assert_ne!(second.as_str(), first.as_str());
+        fs::create_dir(path(".venv")).unwrap();
+        fs::write(&marker, "").unwrap();
+        assert_ne!(look().as_str(), second.as_str());
     }
 
     #[test]

@@ -50,6 +50,22 @@ pub struct RuntimeSettings {
     pub session_storage: Option<MountPath>,
 }
 
+/// How a runtime's newest version differs from what a deployment would make of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Difference {
+    /// Another bundle.
+    pub code: bool,
+    /// Anything else.
+    pub settings: bool,
+}
+
+impl Difference {
+    /// True when a deployment would change nothing.
+    pub fn is_none(self) -> bool {
+        !self.code && !self.settings
+    }
+}
+
 /// A runtime as lists show it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuntimeSummary {
@@ -100,10 +116,8 @@ impl ControlClient {
         Ok(all)
     }
 
-    /// True when the newest version of `id` says exactly `settings`.
-    ///
-    /// What `settings` leaves to the service compares equal to what the service filled in.
-    pub async fn is_current(&self, id: &str, settings: &RuntimeSettings) -> Result<bool, AwsError> {
+    /// What of the runtime's newest version differs from `settings`.
+    pub async fn compare(&self, id: &str, settings: &RuntimeSettings) -> Result<Difference, AwsError> {
         let now = self
             .client
             .get_agent_runtime()
@@ -111,7 +125,17 @@ impl ControlClient {
             .send()
             .await
             .map_err(|e| error::from_sdk(GET, e))?;
-        let same_code = now.agent_runtime_artifact.as_ref() == Some(&artifact(settings, GET)?);
+        let bundle = match &now.agent_runtime_artifact {
+            Some(AgentRuntimeArtifact::CodeConfiguration(code)) => match &code.code {
+                Some(Code::S3(location)) => Some(location.prefix.clone()),
+                _ => None,
+            },
+            _ => None,
+        };
+        // How the code is started is a setting; which code is started is not.
+        let mut like = settings.clone();
+        like.artifact.prefix = bundle.clone().unwrap_or_default();
+        let same_start = now.agent_runtime_artifact.as_ref() == Some(&artifact(&like, GET)?);
         let environment: BTreeMap<String, String> =
             now.environment_variables.unwrap_or_default().into_iter().collect();
         let lifecycle = now.lifecycle_configuration;
@@ -126,13 +150,14 @@ impl ControlClient {
             Some(RequestHeaderConfiguration::RequestHeaderAllowlist(names)) => names,
             _ => Vec::new(),
         };
-        Ok(same_code
+        let same = same_start
             && now.role_arn == settings.role_arn
             && environment == settings.environment
             && as_told(settings.idle, defaults.map(|d| d.idle_timeout), idle)
             && as_told(settings.max_lifetime, defaults.map(|d| d.max_lifetime), max)
             && allowlist == settings.header_allowlist
-            && now.filesystem_configurations.unwrap_or_default() == file_systems(settings, GET)?)
+            && now.filesystem_configurations.unwrap_or_default() == file_systems(settings, GET)?;
+        Ok(Difference { code: bundle.as_ref() != Some(&settings.artifact.prefix), settings: !same })
     }
 
     /// CreateAgentRuntime.

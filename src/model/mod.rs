@@ -3,7 +3,9 @@
 //! Nothing here does I/O, knows HTTP, SQL or a terminal. Every value is parsed once, at the edge;
 //! inner code takes these types and need not check again.
 
+mod access_key;
 mod command;
+mod credentials;
 mod ids;
 pub mod limits;
 mod names;
@@ -11,12 +13,16 @@ mod runtime;
 mod session;
 mod time;
 
+pub use access_key::AccessKey;
 pub use command::{CommandEvent, CommandLine, CommandStatus, CommandTimeout, OutputStream};
+pub use credentials::AwsCredentials;
 pub use ids::{
     AccountId, EndpointName, MountPath, ParseIdError, Partition, Region, RuntimeArn, RuntimeId, RuntimeName,
     SessionId, Version,
 };
 pub use names::session_id_for_name;
 pub use runtime::{ArtifactRef, HeaderAllowlist, Lifecycle, LifecycleError, RuntimeSpec, ServerProtocol};
-pub use session::{EndReason, SessionEvent, SessionKey, SessionState, TransitionError, transition};
+pub use session::{
+    EndReason, ResetReason, SessionEvent, SessionKey, SessionState, TransitionError, transition,
+};
 pub use time::{ParseDurationError, Timestamp, format_duration, parse_duration};

@@ -49,8 +49,37 @@ impl SessionState {
         [Self::Provisioning, Self::Ready, Self::Stopping, Self::Stopped, Self::Expired];
 }
 
+/// Why a session lost its storage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ResetReason {
+    /// It started on another version.
+    NewVersion,
+    /// Nobody called it for as long as storage is kept.
+    Expired,
+    /// The storage's directory had gone.
+    Missing,
+    /// Somebody removed the session.
+    Removed,
+}
+
+impl ResetReason {
+    /// The reason's word in JSON and in the store.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NewVersion => "newVersion",
+            Self::Expired => "expired",
+            Self::Missing => "missing",
+            Self::Removed => "removed",
+        }
+    }
+
+    /// Every reason.
+    pub const ALL: [ResetReason; 4] = [Self::NewVersion, Self::Expired, Self::Missing, Self::Removed];
+}
+
 /// Why a compute was ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum EndReason {
     /// StopRuntimeSession.
@@ -63,6 +92,8 @@ pub enum EndReason {
     StartFailed,
     /// The agent or its compute ended by itself.
     Exited,
+    /// Restarted on changed code.
+    SourceChanged,
     /// The runtime or the endpoint was deleted.
     Deleted,
     /// The emulator was shut down.
@@ -80,6 +111,7 @@ impl EndReason {
             Self::MaxLifetime => "maxLifetime",
             Self::StartFailed => "startFailed",
             Self::Exited => "exited",
+            Self::SourceChanged => "sourceChanged",
             Self::Deleted => "deleted",
             Self::Shutdown => "shutdown",
             Self::EmulatorCrashed => "emulatorCrashed",

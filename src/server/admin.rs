@@ -7,7 +7,7 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use futures_util::StreamExt;
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderValue};
@@ -15,9 +15,12 @@ use serde::Deserialize;
 use tokio::sync::watch;
 
 use crate::emulator::Emulator;
-use crate::emulator::sessions::{LogEntry, LogFilter, SessionError, SessionView};
+use crate::emulator::sessions::{LogEntry, LogFilter, SessionError, SessionView, SourceError};
 use crate::model::{EndpointName, RuntimeId, SessionId, SessionKey, SessionState};
-use crate::wire::admin::{Advance, ClockState, LogLine, Pruned, Session, SessionStorage, Status};
+use crate::wire::admin::{
+    Advance, ChangeSource, ClockState, FirstAnswers, LogLine, Pruned, RuntimeStats, Session, SessionStats,
+    SessionStorage, SourceChanged, Stats, Status, Totals,
+};
 
 struct Admin {
     emulator: Arc<Emulator>,
@@ -34,6 +37,8 @@ pub(super) fn router(emulator: Arc<Emulator>, endpoint: String, stop: watch::Sen
         .route("/sessions", get(sessions))
         .route("/sessions/prune", post(prune))
         .route("/sessions/{runtime}/{endpoint}/{session}", get(session).delete(remove))
+        .route("/runtimes/{runtime}/source", put(change_source))
+        .route("/stats", get(stats))
         .route("/clock", get(clock))
         .route("/clock/advance", post(advance))
         .route("/clock/reset", post(reset))
@@ -54,6 +59,8 @@ async fn status(State(admin): Shared) -> Response {
         engine: emulator.engine.to_owned(),
         region: emulator.config.region.to_string(),
         account: emulator.config.account.to_string(),
+        network: if emulator.config.egress.network() { "on" } else { "off" }.to_owned(),
+        aws_identity: emulator.config.egress.identity_name().unwrap_or_else(|| "none".to_owned()),
         started_at: emulator.started_at.to_rfc3339(),
         runtimes: emulator.registry.runtime_count(),
         live_sessions: live.count(),
@@ -89,6 +96,85 @@ async fn prune(State(admin): Shared) -> Response {
             json(&Pruned { sessions: pruned.sessions, storages: pruned.storages, bytes: pruned.bytes })
         }
         Err(e) => error(&e),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct StatsQuery {
+    runtime_id: Option<RuntimeId>,
+}
+
+async fn stats(State(admin): Shared, Query(query): Query<StatsQuery>) -> Response {
+    match admin.emulator.sessions.stats(query.runtime_id).await {
+        Ok(stats) => json(&Stats {
+            runtimes: stats
+                .runtimes
+                .into_iter()
+                .map(|(runtime_id, (sessions, all))| RuntimeStats {
+                    runtime_id,
+                    sessions,
+                    totals: totals(all),
+                })
+                .collect(),
+            sessions: stats
+                .sessions
+                .into_iter()
+                .map(|(key, all)| SessionStats {
+                    session_id: key.session,
+                    name: None,
+                    runtime_id: key.runtime,
+                    qualifier: key.endpoint,
+                    totals: totals(all),
+                })
+                .collect(),
+        }),
+        Err(e) => failure(StatusCode::INTERNAL_SERVER_ERROR, &e.to_string()),
+    }
+}
+
+fn totals(all: crate::emulator::sessions::Totals) -> Totals {
+    let answers = |answers: crate::emulator::sessions::FirstAnswers| FirstAnswers {
+        count: answers.count,
+        median_millis: answers.median_millis,
+    };
+    Totals {
+        starts: all.starts,
+        resumes: all.resumes,
+        files_found: all.files_found,
+        bytes_found: all.bytes_found,
+        first_answer_after_start: answers(all.fresh),
+        first_answer_after_resume: answers(all.resumed),
+        resets: all.resets.into_iter().map(|(why, n)| (why.as_str().to_owned(), n)).collect(),
+        ends: all.ends.into_iter().map(|(why, n)| (why.as_str().to_owned(), n)).collect(),
+        setup_saved_millis: all.saved_millis,
+    }
+}
+
+async fn change_source(State(admin): Shared, Path(runtime): Path<String>, body: Bytes) -> Response {
+    let Ok(runtime) = runtime.parse::<RuntimeId>() else {
+        return failure(StatusCode::NOT_FOUND, &format!("no agent runtime `{runtime}`"));
+    };
+    let wanted: ChangeSource = match serde_json::from_slice(&body) {
+        Ok(wanted) => wanted,
+        Err(e) => return failure(StatusCode::BAD_REQUEST, &e.to_string()),
+    };
+    let sessions = &admin.emulator.sessions;
+    match sessions.change_source(&runtime, wanted.version, wanted.bundle, wanted.restart).await {
+        Ok(change) => json(&SourceChanged {
+            changed: change.changed,
+            outdated: change.outdated,
+            restarted: change.restarted,
+        }),
+        Err(e) => {
+            let status = match &e {
+                SourceError::NoRuntime(_) => StatusCode::NOT_FOUND,
+                SourceError::OtherVersion { .. } => StatusCode::CONFLICT,
+                SourceError::Bundle(_) => StatusCode::BAD_REQUEST,
+                SourceError::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            };
+            failure(status, &e.to_string())
+        }
     }
 }
 

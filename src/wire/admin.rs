@@ -6,12 +6,16 @@
 //! | `GET /sessions` | list of [`Session`], newest activity first |
 //! | `GET /sessions/{runtimeId}/{endpoint}/{sessionId}` | [`Session`] |
 //! | `DELETE /sessions/{runtimeId}/{endpoint}/{sessionId}` | 204; ends the compute, deletes the storage |
+//! | `GET /stats?runtimeId=` | [`Stats`] of what persistence did for sessions |
 //! | `POST /sessions/prune` | [`Pruned`]; forgets expired sessions and deletes replaced storage |
+//! | `PUT /runtimes/{runtimeId}/source` with [`ChangeSource`] | [`SourceChanged`]; computes of that version run that bundle from now on |
 //! | `GET /clock` · `POST /clock/advance` with [`Advance`] · `POST /clock/reset` | [`ClockState`] |
 //! | `GET /logs?runtimeId=&sessionId=&follow=true` | NDJSON of [`LogLine`] |
 //! | `POST /shutdown` | 202; the emulator stops every session with grace and ends |
 //!
 //! An error is a status of 4xx or 5xx with `{"message": …}`.
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +34,10 @@ pub struct Status {
     pub engine: String,
     pub region: String,
     pub account: String,
+    /// `on` when sessions reach the network, else `off`.
+    pub network: String,
+    /// Whose AWS credentials agents get: `none`, `profile NAME` or `role`.
+    pub aws_identity: String,
     pub started_at: String,
     pub runtimes: usize,
     /// Sessions with a compute, and all known ones.
@@ -80,6 +88,92 @@ pub struct Pruned {
     pub sessions: usize,
     pub storages: usize,
     pub bytes: u64,
+}
+
+/// What persistence did for sessions, those that were removed among them.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Stats {
+    pub runtimes: Vec<RuntimeStats>,
+    pub sessions: Vec<SessionStats>,
+}
+
+/// All sessions of a runtime.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RuntimeStats {
+    pub runtime_id: RuntimeId,
+    /// Sessions that ever started.
+    pub sessions: u64,
+    #[serde(flatten)]
+    pub totals: Totals,
+}
+
+/// One session.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionStats {
+    pub session_id: SessionId,
+    /// The short name it was made from, where the caller's tool knows it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    pub runtime_id: RuntimeId,
+    pub qualifier: EndpointName,
+    #[serde(flatten)]
+    pub totals: Totals,
+}
+
+/// What happened, added up.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Totals {
+    /// Computes that began with empty storage, and those that found the storage of an earlier one.
+    pub starts: u64,
+    pub resumes: u64,
+    /// What resumes found, added up.
+    pub files_found: u64,
+    pub bytes_found: u64,
+    /// Real time from the begin of a compute's start to the end of its first call that succeeded.
+    pub first_answer_after_start: FirstAnswers,
+    pub first_answer_after_resume: FirstAnswers,
+    /// Lost storages and ended computes, by reason.
+    pub resets: BTreeMap<String, u64>,
+    pub ends: BTreeMap<String, u64>,
+    /// What the first answers after resumes came earlier by than those after starts; absent without a pair.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub setup_saved_millis: Option<i64>,
+}
+
+/// Times to first answers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FirstAnswers {
+    pub count: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub median_millis: Option<u64>,
+}
+
+/// Code that computes of a version run from now on.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ChangeSource {
+    pub version: Version,
+    /// Its hash in the artifact store.
+    pub bundle: String,
+    /// Computes that run other code are ended and started again at once.
+    #[serde(default)]
+    pub restart: bool,
+}
+
+/// What became of changed code.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceChanged {
+    /// Computes from now on run other code than computes until now.
+    pub changed: bool,
+    /// Running computes with other code, and those of them that were restarted.
+    pub outdated: usize,
+    pub restarted: usize,
 }
 
 /// The clock.

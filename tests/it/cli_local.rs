@@ -211,6 +211,133 @@ fn deploy_makes_a_version_only_where_something_changed() {
     assert_eq!((third["agentRuntimeVersion"].as_str(), third["changed"].as_bool()), (Some("3"), Some(true)));
 }
 
+/// Replaces text in the project's `main.py`.
+fn edit(world: &World, from: &str, to: &str) {
+    let main = world.place.path().join("coder/main.py");
+    let text = std::fs::read_to_string(&main).unwrap();
+    assert!(text.contains(from), "{text}");
+    std::fs::write(main, text.replace(from, to)).unwrap();
+}
+
+#[test]
+fn changed_code_runs_from_the_next_start_with_the_files_kept() {
+    let Some(world) = World::new() else { return };
+    world.ok(&["invoke", "one", "--session", "s"]);
+    edit(&world, "noted: ", "written: ");
+    // The running session keeps its code, and the change is told once.
+    let run = world.local(&["invoke", "two"]);
+    assert!(run.stdout.contains("noted: two"), "{}", run.stdout);
+    let told = "the code of `coder` has changed: sessions use it from their next start, in version 1 with their \
+                storage; the running one keeps the old code until `agentcore local stop`\n";
+    assert!(run.stderr.contains(told), "{}", run.stderr);
+    let run = world.local(&["invoke", "three"]);
+    assert!(!run.stderr.contains("has changed"), "{}", run.stderr);
+    world.ok(&["stop"]);
+    let answer = world.json(&["invoke", "four"]);
+    assert_eq!(answer["response"]["result"], "written: four");
+    assert_eq!(answer["response"]["notes"].as_array().unwrap().len(), 4, "{answer}");
+    assert_eq!(world.json(&["session", "show", "s"])["version"], "1");
+
+    // Settings are no code: a deployment applies them. Told once too.
+    let file = world.place.path().join("coder/.bedrock_agentcore.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("{text}    environment_variables: {{A: b}}\n")).unwrap();
+    let run = world.local(&["invoke", "five"]);
+    assert!(
+        run.stderr.contains("are not those of version 1: `agentcore local deploy` applies them"),
+        "{}",
+        run.stderr
+    );
+
+    // A deployment makes a version of it, which starts with empty storage.
+    assert_eq!(world.json(&["deploy"])["agentRuntimeVersion"], "2");
+    world.ok(&["stop"]);
+    let answer = world.json(&["invoke", "six"]);
+    assert_eq!(answer["response"]["result"], "written: six");
+    assert_eq!(answer["response"]["notes"], serde_json::json!(["six"]));
+    // An edit that is taken back is the version's own code again.
+    edit(&world, "written: ", "drawn: ");
+    world.ok(&["invoke", "seven"]);
+    edit(&world, "drawn: ", "written: ");
+    assert_eq!(world.json(&["deploy"])["changed"], false);
+    world.ok(&["stop"]);
+    assert_eq!(world.json(&["invoke", "eight"])["response"]["result"], "written: eight");
+}
+
+#[test]
+fn a_watched_project_restarts_its_sessions_and_keeps_their_files() {
+    let Some(world) = World::new() else { return };
+    world.ok(&["invoke", "one", "--session", "s"]);
+    let mut watch = world.place.command();
+    watch.current_dir(world.place.path().join("coder")).args(["local", "up", "--watch", "--output", "json"]);
+    let mut watch = watch.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut events = std::io::BufReader::new(watch.stdout.take().unwrap());
+    let mut next = || {
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut events, &mut line).unwrap();
+        serde_json::from_str::<Value>(&line).unwrap_or_else(|e| panic!("{e}: {line}"))
+    };
+    assert!(next()["endpoint"].is_string());
+    // A look or two must have seen the project as it was.
+    std::thread::sleep(Duration::from_millis(1500));
+    edit(&world, "noted: ", "written: ");
+    assert_eq!(next(), serde_json::json!({ "agent": "coder", "restarted": 1 }));
+    let answer = world.json(&["invoke", "two"]);
+    assert_eq!(answer["response"]["result"], "written: two");
+    assert_eq!(answer["response"]["notes"], serde_json::json!(["one", "two"]));
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(watch.id()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+    let run = Run::from(watch.wait_with_output().unwrap());
+    assert_eq!(run.status, 0, "{}", run.stderr);
+    assert!(run.stderr.contains("the emulator runs on"), "{}", run.stderr);
+    assert_eq!(world.json(&["status"])["running"], true);
+}
+
+#[test]
+fn stats_tell_what_persistence_did() {
+    let Some(world) = World::new() else { return };
+    assert_eq!(world.json(&["session", "stats"]), serde_json::json!({ "runtimes": [], "sessions": [] }));
+    // A set-up of 1 s that is spared where its result is found.
+    let setup = "        if not __import__(\"os\").path.exists(\"/mnt/workspace/set-up\"):\n            \
+                 __import__(\"time\").sleep(1)\n            open(\"/mnt/workspace/set-up\", \"w\").close()\n        \
+                 notes = remember(prompt)\n";
+    edit(&world, "        notes = remember(prompt)\n", setup);
+    for _ in 0..3 {
+        world.ok(&["invoke", "hello", "--session", "s"]);
+        world.ok(&["stop"]);
+    }
+    let stats = world.json(&["session", "stats", "s"]);
+    let number = |value: &Value| value.as_i64().unwrap_or_else(|| panic!("{stats}"));
+    assert_eq!(
+        (stats["name"].as_str(), number(&stats["starts"]), number(&stats["resumes"])),
+        (Some("s"), 1, 2)
+    );
+    // The notes and the mark of the set-up, 6 and 12 bytes of notes.
+    assert_eq!((number(&stats["filesFound"]), number(&stats["bytesFound"])), (4, 18));
+    let (fresh, resumed) = (&stats["firstAnswerAfterStart"], &stats["firstAnswerAfterResume"]);
+    assert_eq!((number(&fresh["count"]), number(&resumed["count"])), (1, 2));
+    assert!(number(&fresh["medianMillis"]) >= 1000, "{stats}");
+    assert!(number(&resumed["medianMillis"]) < number(&fresh["medianMillis"]), "{stats}");
+    assert!(number(&stats["setupSavedMillis"]) > 500, "{stats}");
+    assert_eq!(stats["ends"], serde_json::json!({ "requested": 3 }));
+    assert_eq!(stats["resets"], serde_json::json!({}));
+
+    // A version and a removal reset storage; what happened is known after a restart of the emulator too.
+    world.ok(&["deploy", "--force"]);
+    world.ok(&["exec", "--", "true"]);
+    world.ok(&["session", "rm", "s"]);
+    world.ok(&["down"]);
+    let stats = world.json(&["session", "stats"]);
+    let (session, runtime) = (&stats["sessions"][0], &stats["runtimes"][0]);
+    assert_eq!(session["resets"], serde_json::json!({ "newVersion": 1, "removed": 1 }), "{stats}");
+    // The command was the first answer of its compute.
+    assert_eq!(session["firstAnswerAfterStart"]["count"], 2, "{stats}");
+    assert_eq!((runtime["sessions"].as_i64(), runtime["starts"].as_i64()), (Some(1), Some(2)), "{stats}");
+    let text = world.ok(&["session", "stats"]);
+    assert!(text.contains("2 files, 9 B") && text.contains("(1 session)"), "{text}");
+    assert_eq!(world.local(&["session", "stats", "nobody"]).status, 1);
+}
+
 #[test]
 fn an_agent_that_dies_shows_its_last_words() {
     let Some(world) = World::new() else { return };

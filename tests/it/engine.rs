@@ -141,6 +141,7 @@ impl Room {
                 target: "/mnt/workspace".parse().unwrap(),
             }),
             early_mount: false,
+            listener: None,
         }
     }
 
@@ -745,6 +746,7 @@ fn emulator_to_be_killed() {
                 target: "/mnt/workspace".parse().unwrap(),
             }),
             early_mount: true,
+            listener: None,
         };
         let compute = engine.start(spec).await.unwrap();
         let script = "trap 'sleep 0.3; echo bye; echo bye >&2; echo saved > /mnt/workspace/saved; exit' TERM; echo up; while :; do sleep 0.05; done";

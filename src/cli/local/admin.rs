@@ -11,8 +11,10 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::super::exit::{Class, Failure};
-use crate::model::{SessionId, SessionKey};
-use crate::wire::admin::{Advance, ClockState, LogLine, Pruned, Session, Status};
+use crate::model::{RuntimeId, SessionId, SessionKey};
+use crate::wire::admin::{
+    Advance, ChangeSource, ClockState, LogLine, Pruned, Session, SourceChanged, Stats, Status,
+};
 
 /// Longest answer that is read as a whole. [ours: a list of 100,000 sessions]
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
@@ -99,8 +101,21 @@ impl Admin {
         self.send(Method::DELETE, &session_path(key), None).await.map(drop)
     }
 
+    pub(crate) async fn stats(&self) -> Result<Stats, AdminError> {
+        self.json(Method::GET, "/stats", None).await
+    }
+
     pub(crate) async fn prune(&self) -> Result<Pruned, AdminError> {
         self.json(Method::POST, "/sessions/prune", None).await
+    }
+
+    pub(crate) async fn change_source(
+        &self,
+        runtime: &RuntimeId,
+        change: &ChangeSource,
+    ) -> Result<SourceChanged, AdminError> {
+        let body = serde_json::to_vec(change).map_err(broken)?;
+        self.json(Method::PUT, &format!("/runtimes/{runtime}/source"), Some(body)).await
     }
 
     pub(crate) async fn clock(&self) -> Result<ClockState, AdminError> {

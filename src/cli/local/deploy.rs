@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::Local;
+use super::admin::AdminError;
+use super::memory::{Memory, Seen};
+use super::{Local, source};
 use crate::artifacts::python::{CommandNeeds, Python, PythonRequest};
 use crate::artifacts::{ArtifactStore, BUCKET, Launch, Manifest, Packed};
 use crate::aws::{AwsError, Connection, RuntimeSettings, RuntimeSummary};
@@ -12,8 +14,8 @@ use crate::cli::exit::{Failure, OK, Outcome};
 use crate::model::ArtifactRef;
 use crate::project::{Agent, AgentLaunch, Project};
 
-/// Role that stands in `roleArn`; no call in the emulator assumes it.
-const ROLE: &str = "arn:aws:iam::000000000000:role/agentcore-local";
+/// Role that stands in `roleArn` where the project names none.
+pub(super) const ROLE: &str = "arn:aws:iam::000000000000:role/agentcore-local";
 /// Longest member of `entryPoint`. [model: 1..128]
 const ENTRY_POINT_BYTES: usize = 128;
 
@@ -72,32 +74,38 @@ impl DeployArgs {
     }
 }
 
-/// Packs, creates or updates, and waits until READY.
-pub(crate) async fn deploy(
+/// An agent ready to be deployed.
+pub(crate) struct Prepared {
+    pub(crate) settings: RuntimeSettings,
+    pub(crate) packed: Packed,
+}
+
+/// Packs the agent's code and reads its settings. With `talk`, says what is left out or done differently.
+pub(crate) fn prepare(
     local: &Local<'_>,
     project: &Project,
     agent: &Agent,
-    connection: &Connection,
-    options: DeployOptions,
-) -> Result<Deployed, Failure> {
+    talk: bool,
+) -> Result<Prepared, Failure> {
     let ui = &local.context.ui;
-    if agent.protocol != "HTTP" {
-        let message = format!("the emulator does not run agents of protocol `{}` yet", agent.protocol);
-        return Err(Failure::failed(message).hint("set `server_protocol: HTTP` in the project file"));
-    }
+    let warn = |text: String| {
+        if talk {
+            ui.warn(text);
+        }
+    };
     let spinner = ui.spinner("packing the agent's code");
-    let (manifest, runtime, entry_point) = launch(local, project, agent, &spinner)?;
+    let (manifest, runtime, entry_point) = launch(local, project, agent, &spinner, talk)?;
     let packed = ArtifactStore::below(local.home.path()).pack(&agent.source, &manifest)?;
     drop(spinner);
     for skipped in &packed.skipped {
-        ui.warn(format!("left out of the deployment: {skipped}"));
+        warn(format!("left out of the deployment: {skipped}"));
     }
     let mut header_allowlist = agent.header_allowlist.clone();
     if agent.vpc {
-        ui.warn("`network_mode: VPC` is left out: sessions of the emulator have no VPC");
+        warn("`network_mode: VPC` is left out: sessions of the emulator have no VPC".to_owned());
     }
     if agent.authorizer {
-        ui.warn("`authorizer_configuration` is left out: the emulator asks callers for no token");
+        warn("`authorizer_configuration` is left out: the emulator asks callers for no token".to_owned());
         // Without an authorizer the service refuses this name.
         header_allowlist.retain(|n| !n.eq_ignore_ascii_case("authorization"));
     }
@@ -109,22 +117,56 @@ pub(crate) async fn deploy(
             runtime,
             entry_point,
         },
-        role_arn: ROLE.to_owned(),
+        role_arn: agent.execution_role.clone().unwrap_or_else(|| ROLE.to_owned()),
         environment: agent.environment.clone(),
         idle: agent.lifecycle.idle,
         max_lifetime: agent.lifecycle.max,
         header_allowlist,
         session_storage: agent.session_storage.clone(),
     };
-    for _ in 1..RACES {
+    Ok(Prepared { settings, packed })
+}
+
+/// Packs, creates or updates, and waits until READY.
+pub(crate) async fn deploy(
+    local: &Local<'_>,
+    project: &Project,
+    agent: &Agent,
+    connection: &Connection,
+    options: DeployOptions,
+) -> Result<Deployed, Failure> {
+    if agent.protocol != "HTTP" {
+        let message = format!("the emulator does not run agents of protocol `{}` yet", agent.protocol);
+        return Err(Failure::failed(message).hint("set `server_protocol: HTTP` in the project file"));
+    }
+    let stamp = source::stamp(project, agent)?;
+    let Prepared { settings, packed } = prepare(local, project, agent, true)?;
+    let mut written = None;
+    for attempt in 1..=RACES {
         match register(local, agent, connection, &settings, options).await {
             // Somebody else created or changed it in between: look at what they made.
-            Err(AwsError::Service { name, .. }) if name == "ConflictException" => {}
-            Ok((runtime, changed)) => return Ok(Deployed { runtime, changed, packed }),
-            Err(e) => return Err(e.into()),
+            Err(AwsError::Service { name, .. }) if name == "ConflictException" && attempt < RACES => {}
+            result => {
+                written = Some(result?);
+                break;
+            }
         }
     }
-    let (runtime, changed) = register(local, agent, connection, &settings, options).await?;
+    let Some((runtime, changed)) = written else {
+        return Err(Failure::failed(format!("agent `{}` is being deployed by others", agent.name)));
+    };
+    // An edit that computes of this very version were told to run is taken back; a deployment of others
+    // that has just made another version speaks for itself.
+    match local.tell(&runtime, &packed.hash, false).await {
+        Ok(_) if stamp.fresh => {}
+        Ok(_) => {
+            let (id, version) = (runtime.id.clone(), runtime.version.clone());
+            let seen = Seen { runtime: id, version, stamp: stamp.as_str().to_owned() };
+            Memory::of(&local.home, project.root()).see(agent.name.as_str(), seen)?;
+        }
+        Err(AdminError::Refused { status: 409, .. }) => {}
+        Err(e) => return Err(e.into()),
+    }
     Ok(Deployed { runtime, changed, packed })
 }
 
@@ -142,7 +184,7 @@ async fn register(
     if let Some(runtime) = &existing {
         // A deployment that somebody else has just begun comes to its end first.
         control.wait_ready(&runtime.id).await?;
-        if !options.force && control.is_current(&runtime.id, settings).await? {
+        if !options.force && control.compare(&runtime.id, settings).await?.is_none() {
             return Ok((runtime.clone(), false));
         }
     }
@@ -161,6 +203,7 @@ fn launch(
     project: &Project,
     agent: &Agent,
     spinner: &crate::cli::ui::Spinner,
+    talk: bool,
 ) -> Result<(Manifest, String, Vec<String>), Failure> {
     let request = PythonRequest {
         source: &agent.source,
@@ -192,10 +235,12 @@ fn launch(
             let python = Python::prepare(&request, &progress)?;
             let runtime = match &agent.runtime {
                 Some(wanted) if *wanted != python.runtime => {
-                    local.context.ui.note(format!(
-                        "the project asks for {wanted}; this machine runs it with {}",
-                        python.runtime
-                    ));
+                    if talk {
+                        local.context.ui.note(format!(
+                            "the project asks for {wanted}; this machine runs it with {}",
+                            python.runtime
+                        ));
+                    }
                     wanted.clone()
                 }
                 _ => python.runtime,

@@ -69,7 +69,7 @@ impl ExecArgs {
     pub(crate) fn exec(self, local: &Local<'_>) -> Outcome {
         let outcome = local.context.block_on(async {
             let command = self.command_line()?;
-            let target = local.target().await?;
+            let target = local.target_with_code().await?;
             let session = target.session(&self.session, self.new_session);
             target.remember(&session)?;
             local.context.ui.note(format!("session: {}", session.shown()));

@@ -60,7 +60,7 @@ impl InvokeArgs {
     pub(crate) fn exec(self, local: &Local<'_>) -> Outcome {
         local.context.block_on(async {
             let (payload, content_type) = self.read_payload(local)?;
-            let mut target = local.target().await?;
+            let mut target = local.target_with_code().await?;
             if let Some(limit) = self.timeout {
                 target.connection = target.connection.with_read_timeout(limit);
             }

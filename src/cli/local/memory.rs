@@ -32,6 +32,19 @@ struct Content {
     last_session: BTreeMap<String, SessionId>,
     /// Short names, oldest first.
     names: Vec<(SessionId, String)>,
+    /// The code of each agent, as the emulator was told it last.
+    sources: BTreeMap<String, Seen>,
+}
+
+/// The state of an agent's code that the emulator knows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Seen {
+    /// Id of its runtime.
+    pub(crate) runtime: String,
+    pub(crate) version: String,
+    /// What the files looked like.
+    pub(crate) stamp: String,
 }
 
 impl Memory {
@@ -53,6 +66,18 @@ impl Memory {
         self.read().names.into_iter().find(|(id, _)| id == session).map(|(_, name)| name)
     }
 
+    /// The state of the agent's code that the emulator was told last.
+    pub(crate) fn seen(&self, agent: &str) -> Option<Seen> {
+        self.read().sources.remove(agent)
+    }
+
+    /// Remembers the state of the agent's code that the emulator was told.
+    pub(crate) fn see(&self, agent: &str, seen: Seen) -> Result<(), Failure> {
+        self.change(|content| {
+            content.sources.insert(agent.to_owned(), seen);
+        })
+    }
+
     /// Remembers the session in use.
     pub(crate) fn remember(
         &self,
@@ -60,6 +85,18 @@ impl Memory {
         session: &SessionId,
         name: Option<&str>,
     ) -> Result<(), Failure> {
+        self.change(|content| {
+            content.last_session.insert(agent.to_owned(), session.clone());
+            if let Some(name) = name.filter(|n| *n != session.as_str()) {
+                content.names.retain(|(id, _)| id != session);
+                content.names.push((session.clone(), name.to_owned()));
+                let excess = content.names.len().saturating_sub(MOST_NAMES);
+                content.names.drain(..excess);
+            }
+        })
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Content)) -> Result<(), Failure> {
         let directory = self.home.path().join("projects");
         fs::create_dir_all(&directory).map_err(self.home.unusable())?;
         // Two commands at once must not lose each other's line.
@@ -68,13 +105,7 @@ impl Memory {
             .map_err(|(_, e)| self.home.unusable()(e.into()))?;
         let mut content = self.read();
         content.project.clone_from(&self.project);
-        content.last_session.insert(agent.to_owned(), session.clone());
-        if let Some(name) = name.filter(|n| *n != session.as_str()) {
-            content.names.retain(|(id, _)| id != session);
-            content.names.push((session.clone(), name.to_owned()));
-            let excess = content.names.len().saturating_sub(MOST_NAMES);
-            content.names.drain(..excess);
-        }
+        change(&mut content);
         let text = serde_json::to_vec_pretty(&content).map_err(std::io::Error::other);
         text.and_then(|t| write_whole(&directory, &self.file, &t)).map_err(self.home.unusable())
     }

@@ -14,15 +14,19 @@ mod down;
 mod env_exports;
 mod exec;
 mod home;
+mod identity;
 mod invoke;
 mod logs;
 mod memory;
 mod session;
+mod source;
 mod sse;
+mod stats;
 mod status;
 mod stop;
 mod target;
 mod up;
+mod watch;
 
 pub(crate) use daemon::DEFAULT_PORT;
 

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::Local;
 use super::memory::Memory;
 use crate::cli::exit::{Failure, OK, Outcome};
-use crate::model::{SessionKey, session_id_for_name};
+use crate::model::{RuntimeId, SessionId, SessionKey, session_id_for_name};
 use crate::wire::admin::Session;
 
 /// Look at and remove sessions
@@ -23,6 +23,11 @@ enum SessionVerb {
     Show {
         /// Its id or short name
         session: String,
+    },
+    /// Show what persistence did: resumes, what they found, times to the first answer, resets
+    Stats {
+        /// Id or short name of one session [default: all of them]
+        session: Option<String>,
     },
     /// End sessions and delete their storage
     Rm {
@@ -57,6 +62,7 @@ impl SessionArgs {
                     shown.name = shown.name.or(found.name);
                     ui.result(&shown, describe(local, &shown))?;
                 }
+                SessionVerb::Stats { session } => return super::stats::show(local, session.as_deref()).await,
                 SessionVerb::Rm { sessions } => {
                     let all = known(local).await?;
                     // Every name is looked up before anything is deleted.
@@ -101,17 +107,27 @@ pub(crate) async fn known(local: &Local<'_>) -> Result<Vec<Session>, Failure> {
 
 /// The session with this id, or with this short name in its own agent.
 fn find(sessions: Vec<Session>, wanted: &str) -> Result<Session, Failure> {
-    let is = |s: &Session| session_id_for_name(s.runtime_id.name(), wanted) == s.session_id;
-    let mut found = sessions.into_iter().filter(is);
+    find_by_name(sessions, wanted, |s| (&s.runtime_id, &s.session_id))
+}
+
+/// The one of `all` whose session has this id, or this short name in its own agent.
+pub(super) fn find_by_name<T>(
+    all: Vec<T>,
+    wanted: &str,
+    key: impl Fn(&T) -> (&RuntimeId, &SessionId),
+) -> Result<T, Failure> {
+    let is = |one: &T| {
+        let (runtime, session) = key(one);
+        session_id_for_name(runtime.name(), wanted) == *session
+    };
+    let mut found = all.into_iter().filter(is);
     match (found.next(), found.next()) {
         (Some(session), None) => Ok(session),
         (Some(one), Some(other)) => {
-            let message =
-                format!("`{wanted}` is a session of `{}` and of `{}`", one.runtime_id, other.runtime_id);
+            let message = format!("`{wanted}` is a session of `{}` and of `{}`", key(&one).0, key(&other).0);
             Err(Failure::usage(message).hint("name the agent with `--agent`"))
         }
-        (None, _) => Err(Failure::failed(format!("the emulator knows no session `{wanted}`"))
-            .hint("`agentcore local session ls` lists them")),
+        (None, _) => Err(super::stats::unknown(wanted)),
     }
 }
 

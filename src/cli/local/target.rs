@@ -69,12 +69,21 @@ impl Local<'_> {
     pub(crate) fn connection(&self, status: &Status) -> Result<Connection, Failure> {
         let region: Region =
             status.region.parse().map_err(|e| Failure::failed(format!("`{}`: {e}", status.region)))?;
-        Ok(Connection::local(&status.endpoint, region))
+        Ok(Connection::local(&status.endpoint, region).with_key(self.home.access_key()?))
     }
 
     /// The runtime that the command line and the project mean. A project's agent that the emulator does
     /// not know is deployed first; without a project, `--agent` names a runtime of the emulator.
     pub(crate) async fn target(&self) -> Result<Target, Failure> {
+        self.find_target(false).await
+    }
+
+    /// The same, for a verb that may start a compute: it runs the code that is in the project now.
+    pub(crate) async fn target_with_code(&self) -> Result<Target, Failure> {
+        self.find_target(true).await
+    }
+
+    async fn find_target(&self, with_code: bool) -> Result<Target, Failure> {
         let wanted = self.context.globals.agent.clone();
         let project = match self.project()? {
             // The agent of another project: the emulator knows its runtime.
@@ -90,7 +99,16 @@ impl Local<'_> {
                 let agent = project.agent(wanted.as_deref())?;
                 let memory = Some(Memory::of(&self.home, project.root()));
                 let runtime = match control.find_runtime(agent.name.as_str()).await? {
-                    Some(runtime) => runtime,
+                    Some(runtime) => {
+                        if with_code {
+                            let change =
+                                self.follow_source(&project, agent, &connection, &runtime, false).await?;
+                            if let Some(change) = change {
+                                self.note_source(agent, &runtime, &change);
+                            }
+                        }
+                        runtime
+                    }
                     None => {
                         self.context.ui.note(format!("deploying agent `{}` for its first use", agent.name));
                         let deployed =

@@ -20,10 +20,11 @@ use super::lifecycle::{
 use super::live::{Entry, Lease, Live};
 use super::{Need, SessionError, Shared};
 use crate::emulator::ConflictMode;
+use crate::emulator::store::events::Happening;
 use crate::emulator::store::sessions::{SessionRecord, SetAside};
 use crate::engine::EngineError;
 use crate::engine::agent_http::{AgentError, Ping};
-use crate::model::{EndReason, Lifecycle, SessionEvent, SessionState, Timestamp, transition};
+use crate::model::{EndReason, Lifecycle, ResetReason, SessionEvent, SessionState, Timestamp, transition};
 
 /// How long one ping may take. [ours]
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
@@ -420,6 +421,7 @@ impl Actor {
         self.phase = Phase::Down;
         if let Some(record) = &mut self.record {
             record.last_end = Some(EndReason::StartFailed);
+            self.shared.happened(&self.entry.key, Happening::Ended(EndReason::StartFailed));
             self.shared.logs.remark(&self.entry.key, &format!("the start failed: {error}")).await;
             self.keep(None).await;
         }
@@ -677,6 +679,7 @@ impl Actor {
         record.storage = None;
         self.go(SessionEvent::StorageExpired);
         if self.keep(Some(aside)).await {
+            self.shared.happened(&self.entry.key, Happening::Reset(ResetReason::Expired));
             let remark = "the session's storage was not used for 14 days: it is set aside";
             self.shared.logs.remark(&self.entry.key, remark).await;
             return;
@@ -711,6 +714,9 @@ impl Actor {
         }
         let tree = shared.storage.discard_session(&self.entry.key).await.map_err(|e| failed(&e))?;
         shared.store.forget_session(self.entry.key.clone()).await.map_err(|e| failed(&e))?;
+        if self.record.as_ref().is_some_and(|r| r.storage.is_some()) {
+            shared.happened(&self.entry.key, Happening::Reset(ResetReason::Removed));
+        }
         shared.logs.forget(&self.entry.key).await;
         shared.delete_tree(tree).await;
         Ok(())

@@ -9,20 +9,26 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::gate::Gate;
 use super::lifecycle::storage_expired;
-use super::live::{Entry, Live};
+use super::live::{Entry, Live, Measure};
 use super::{SessionError, Shared};
 use crate::artifacts::{BUCKET, Bundle, Launch, Manifest};
+use crate::egress::{self, Way};
 use crate::emulator::logs::{LogStream, Tail};
 use crate::emulator::registry::Target;
+use crate::emulator::store::events::Happening;
 use crate::emulator::store::sessions::{SessionRecord, SetAside, StorageStamp};
 use crate::engine::agent_http::AgentClient;
-use crate::engine::{Compute, ComputeSpec, EngineError, Process, ProcessExit, ProcessSpec, StorageMount};
-use crate::model::{EndReason, RuntimeSpec, SessionKey, SessionState, Timestamp, limits};
+use crate::engine::{
+    Compute, ComputeSpec, EngineError, InsideListener, Process, ProcessExit, ProcessSpec, StorageMount,
+};
+use crate::model::{EndReason, ResetReason, RuntimeSpec, SessionKey, SessionState, Timestamp, limits};
+use crate::storage::{StorageError, Usage};
 
 /// What terminating may take beyond its grace before the compute counts as stuck. [ours]
 const TERMINATE_SLACK: Duration = Duration::from_secs(15);
@@ -78,10 +84,12 @@ async fn try_launch(
     }
     let key = &entry.key;
     let target = shared.targets.current(&key.runtime, &key.endpoint).ok_or(SessionError::Unknown)?;
-    let bundle = find_bundle(shared, &target.spec).await?;
+    let code = shared.bundle(&target);
+    let bundle = find_bundle(shared, &target.spec, code.clone()).await?;
     let argv = command_line(&bundle.manifest, &target.spec.artifact.entry_point, |p| p.exists());
 
-    let now = shared.clock.now();
+    let (now, begun) = (shared.clock.now(), std::time::Instant::now());
+    let before = kept.as_ref().and_then(|r| r.storage.as_ref()).map(|s| s.id);
     let mut record = kept.clone().unwrap_or_else(|| SessionRecord {
         key: key.clone(),
         arn: target.arn.clone(),
@@ -93,24 +101,33 @@ async fn try_launch(
         storage: None,
         compute: None,
     });
-    let aside = fit_storage(shared, &mut record, &target, now).await?;
+    let (aside, reset) = fit_storage(shared, &mut record, &target, now).await?;
+    let resumed = before.filter(|id| record.storage.as_ref().is_some_and(|s| s.id == *id));
+    // Counted beside the start, which does not wait for it.
+    let found = resumed.map(|id| tokio::spawn(shared.storage.usage(key, id)));
     record.arn = target.arn.clone();
     record.version = target.version;
     record.state = SessionState::Provisioning;
     record.last_activity_at = now;
     entry.touch();
 
-    let spec = compute_spec(shared, &record, &target.spec, &bundle);
+    let way = shared.config.egress.open(&target.spec.role_arn);
+    let spec = compute_spec(shared, &record, &target.spec, &bundle, way.as_ref());
     let storage_ready = spec.early_mount || spec.storage.is_none();
     let (saved, made) =
         tokio::join!(shared.store.save_session(record.clone(), aside), shared.engine.start(spec));
     if let Err(e) = saved {
         end_at_once(made).await;
+        discard_new_storage(shared, kept.as_ref(), &record).await;
         return Err(failed(e));
+    }
+    if let Some(reason) = reset {
+        shared.happened(key, Happening::Reset(reason));
     }
     *kept = Some(record.clone());
     entry.publish(Some(record.clone()));
     let compute = made?;
+    let outside = way.zip(compute.take_listener()).map(|(way, listener)| way.serve(listener));
 
     record.compute = Some(compute.record());
     record.state = SessionState::Ready;
@@ -124,16 +141,41 @@ async fn try_launch(
     }
     *kept = Some(record);
     let agent = watch_agent(shared, key, spawned);
+    note_start(shared, key, now, found);
     shared.logs.remark(key, &format!("session started, version {}", target.version)).await;
     let live = Live {
         compute,
         agent: AgentClient::new(target.spec.port),
+        bundle: code,
+        measure: Measure {
+            events: shared.events.clone(),
+            begun,
+            resumed: resumed.is_some(),
+            done: AtomicBool::new(false),
+        },
         gate: Gate::default(),
         agent_ready: AtomicBool::new(false),
         storage_ready: AtomicBool::new(storage_ready),
         cut: CancellationToken::new(),
+        _outside: outside,
     };
     Ok(Started { live: Arc::new(live), spec: target.spec.clone(), started_at: now, agent })
+}
+
+/// Notes a start for the statistics; one that found storage when what it found is counted.
+fn note_start(
+    shared: &Arc<Shared>,
+    key: &SessionKey,
+    at: Timestamp,
+    found: Option<JoinHandle<Result<Usage, StorageError>>>,
+) {
+    let Some(found) = found else { return shared.events.note(key, at, Happening::Started) };
+    let (events, key) = (shared.events.clone(), key.clone());
+    shared.spawn(async move {
+        // Gone while it was counted, so nothing was found.
+        let usage = found.await.ok().and_then(Result::ok).unwrap_or_default();
+        events.note(&key, at, Happening::Resumed { files: usage.files, bytes: usage.bytes });
+    });
 }
 
 /// Ends a compute that came to be although its record could not be kept.
@@ -142,6 +184,17 @@ async fn end_at_once(made: Result<Box<dyn Compute>, EngineError>) {
         && let Err(e) = compute.terminate(Duration::ZERO).await
     {
         tracing::error!("a compute could not be ended: {e}");
+    }
+}
+
+/// Deletes the storage that `record` has got beyond what is kept of the session: nothing names it.
+async fn discard_new_storage(shared: &Shared, kept: Option<&SessionRecord>, record: &SessionRecord) {
+    let id = |record: &SessionRecord| record.storage.as_ref().map(|stamp| stamp.id);
+    let Some(new) = id(record).filter(|new| kept.and_then(id) != Some(*new)) else { return };
+    match shared.storage.discard(&record.key, new).await {
+        Ok(tree) => shared.delete_tree(tree).await,
+        // The next start finds it.
+        Err(e) => tracing::warn!("{e}"),
     }
 }
 
@@ -154,25 +207,27 @@ pub(super) async fn end_leftover(shared: &Shared, record: &mut SessionRecord) ->
     Ok(())
 }
 
-/// Sees to it that the record has the storage that the version asks for, stamped with that version.
+/// Sees to it that the record has the storage that the version asks for, stamped with that version. Gives
+/// what is set aside for that, and why the session lost the storage it had.
 async fn fit_storage(
     shared: &Shared,
     record: &mut SessionRecord,
     target: &Target,
     now: Timestamp,
-) -> Result<Option<SetAside>, SessionError> {
+) -> Result<(Option<SetAside>, Option<ResetReason>), SessionError> {
     let key = record.key.clone();
-    let mut aside = None;
+    let (mut aside, mut reset) = (None, None);
     if let Some(stamp) = &record.storage {
         let directory = shared.storage.directory(&key, stamp.id);
         let there = tokio::fs::try_exists(&directory).await.map_err(failed)?;
         let expired = storage_expired(record.last_activity_at, now);
         if !there || expired || stamp.version != target.version || target.spec.session_storage.is_none() {
-            let why = match (there, expired) {
-                (false, _) => "is no longer there".to_owned(),
-                (_, true) => "was not used for 14 days".to_owned(),
-                _ => format!("is of version {}", stamp.version),
+            let (reason, why) = match (there, expired) {
+                (false, _) => (ResetReason::Missing, "is no longer there".to_owned()),
+                (_, true) => (ResetReason::Expired, "was not used for 14 days".to_owned()),
+                _ => (ResetReason::NewVersion, format!("is of version {}", stamp.version)),
             };
+            reset = Some(reason);
             shared.logs.remark(&key, &format!("the session's storage {why}: it is set aside")).await;
             aside =
                 there.then(|| SetAside { key: key.clone(), id: stamp.id, version: stamp.version, at: now });
@@ -184,18 +239,18 @@ async fn fit_storage(
         let stamp = StorageStamp { id, version: target.version, mount_path: mount_path.clone() };
         record.storage = Some(stamp);
     }
-    Ok(aside)
+    Ok((aside, reset))
 }
 
-async fn find_bundle(shared: &Shared, spec: &RuntimeSpec) -> Result<Bundle, SessionError> {
+async fn find_bundle(shared: &Shared, spec: &RuntimeSpec, key: String) -> Result<Bundle, SessionError> {
     if spec.artifact.bucket != BUCKET {
         let bucket = &spec.artifact.bucket;
         return Err(failed(format!(
             "the code of this runtime is in bucket `{bucket}`, not in the emulator's own store"
         )));
     }
-    let (artifacts, prefix) = (shared.artifacts.clone(), spec.artifact.prefix.clone());
-    let found = tokio::task::spawn_blocking(move || artifacts.find(&prefix)).await;
+    let artifacts = shared.artifacts.clone();
+    let found = tokio::task::spawn_blocking(move || artifacts.find(&key)).await;
     found.map_err(failed)?.map_err(failed)
 }
 
@@ -224,12 +279,24 @@ fn command_line(
 }
 
 /// Environment of a compute, each layer over the one before: ours, the bundle's, the runtime's.
-fn environment(region: &str, manifest: &Manifest, spec: &RuntimeSpec) -> Vec<(String, String)> {
+///
+/// A name that is given in either case replaces ours in both: programs differ in which case they read.
+fn environment(
+    region: &str,
+    outside: Vec<(String, String)>,
+    manifest: &Manifest,
+    spec: &RuntimeSpec,
+) -> Vec<(String, String)> {
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let ours =
         [pair("AWS_REGION", region), pair("AWS_DEFAULT_REGION", region), pair("PYTHONUNBUFFERED", "1")];
+    let given = |name: &str| {
+        let mut names = manifest.environment.iter().chain(&spec.environment).map(|(name, _)| name);
+        names.any(|known| known.eq_ignore_ascii_case(name))
+    };
+    let outside: Vec<_> = outside.into_iter().filter(|(name, _)| !given(name)).collect();
     let mut merged: Vec<(String, String)> = Vec::new();
-    for (name, value) in ours.iter().chain(&manifest.environment).chain(&spec.environment) {
+    for (name, value) in ours.iter().chain(&outside).chain(&manifest.environment).chain(&spec.environment) {
         match merged.iter_mut().find(|(known, _)| known == name) {
             Some((_, old)) => old.clone_from(value),
             None => merged.push((name.clone(), value.clone())),
@@ -238,7 +305,13 @@ fn environment(region: &str, manifest: &Manifest, spec: &RuntimeSpec) -> Vec<(St
     merged
 }
 
-fn compute_spec(shared: &Shared, record: &SessionRecord, spec: &RuntimeSpec, bundle: &Bundle) -> ComputeSpec {
+fn compute_spec(
+    shared: &Shared,
+    record: &SessionRecord,
+    spec: &RuntimeSpec,
+    bundle: &Bundle,
+    way: Option<&Way>,
+) -> ComputeSpec {
     let storage = record.storage.as_ref().map(|stamp| StorageMount {
         source: shared.storage.directory(&record.key, stamp.id),
         target: stamp.mount_path.clone(),
@@ -247,9 +320,15 @@ fn compute_spec(shared: &Shared, record: &SessionRecord, spec: &RuntimeSpec, bun
         label: label(&record.key),
         code: bundle.code.clone(),
         read_only: bundle.manifest.read_only.clone(),
-        environment: environment(shared.config.region.as_str(), &bundle.manifest, spec),
+        environment: environment(
+            shared.config.region.as_str(),
+            way.map(Way::environment).unwrap_or_default(),
+            &bundle.manifest,
+            spec,
+        ),
         storage,
         early_mount: shared.config.early_mount,
+        listener: way.map(|way| InsideListener { port: egress::PORT, files: way.files() }),
     }
 }
 
@@ -356,13 +435,14 @@ async fn settle(
     if let Some(stamp) = &record.storage
         && let Err(e) = shared.storage.flush(&record.key, stamp.id).await
     {
-        result = result.and(Err(failed(e)));
+        result = result.and(Err(SessionError::Stop(e.to_string())));
     }
+    shared.happened(&entry.key, Happening::Ended(reason));
     record.state = SessionState::Stopped;
     record.last_end = Some(reason);
     record.last_activity_at = entry.last_activity();
     if let Err(e) = shared.store.save_session(record.clone(), None).await {
-        result = result.and(Err(failed(e)));
+        result = result.and(Err(SessionError::Stop(e.to_string())));
     }
     match &result {
         Ok(()) => shared.logs.remark(&entry.key, "session stopped, storage is durable").await,
@@ -379,6 +459,7 @@ fn words(reason: EndReason) -> &'static str {
         EndReason::MaxLifetime => "longest lifetime reached",
         EndReason::StartFailed => "the start failed",
         EndReason::Exited => "the agent or its compute ended",
+        EndReason::SourceChanged => "restarted on changed code",
         EndReason::Deleted => "deleted",
         EndReason::Shutdown => "the emulator is shut down",
         EndReason::EmulatorCrashed => "the emulator crashed",

@@ -12,10 +12,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::actor::{Actor, Message};
 use super::gate::Gate;
+use super::stats::Events;
 use super::{Need, Shared};
+use crate::egress::Serving;
 use crate::emulator::clock::Clock;
+use crate::emulator::store::events::Happening;
 use crate::emulator::store::sessions::SessionRecord;
-use crate::engine::agent_http::{AgentClient, AgentError, AgentRequest, AgentResponse};
+use crate::engine::agent_http::{AgentClient, AgentRequest, AgentResponse, CallError};
 use crate::engine::{Compute, EngineError, Process, ProcessSpec};
 use crate::model::{SessionId, SessionKey, SessionState, Timestamp};
 
@@ -23,6 +26,10 @@ use crate::model::{SessionId, SessionKey, SessionState, Timestamp};
 pub(super) struct Live {
     pub(super) compute: Box<dyn Compute>,
     pub(super) agent: AgentClient,
+    /// The code it runs.
+    pub(super) bundle: String,
+    /// What is measured of it.
+    pub(super) measure: Measure,
     pub(super) gate: Gate,
     /// The agent has answered a ping and has not ended.
     pub(super) agent_ready: AtomicBool,
@@ -30,6 +37,19 @@ pub(super) struct Live {
     pub(super) storage_ready: AtomicBool,
     /// Cancelled when the compute is being ended.
     pub(super) cut: CancellationToken,
+    /// The compute's way out, served as long as this lives.
+    pub(super) _outside: Option<Serving>,
+}
+
+/// The measure of a compute: the time to its first answer.
+pub(super) struct Measure {
+    pub(super) events: Arc<Events>,
+    /// When its start was begun.
+    pub(super) begun: std::time::Instant,
+    /// It found the storage of an earlier compute.
+    pub(super) resumed: bool,
+    /// It has been taken, or means nothing.
+    pub(super) done: AtomicBool,
 }
 
 /// A known session. Only its task writes here, but for the time of last activity.
@@ -83,6 +103,11 @@ impl Entry {
         }
         self.touch();
         Some(Lease { entry: self.clone(), live })
+    }
+
+    /// The compute as calls see it.
+    pub(super) fn live(&self) -> Option<Arc<Live>> {
+        self.live.read().clone()
     }
 
     /// Shows a compute to calls, or withdraws it.
@@ -181,13 +206,28 @@ impl Lease {
     }
 
     /// Sends a call to the agent.
-    pub async fn invoke(&self, request: AgentRequest) -> Result<AgentResponse, AgentError> {
+    pub async fn invoke(&self, request: AgentRequest) -> Result<AgentResponse, CallError> {
         self.live.agent.invoke(&*self.live.compute, request).await
     }
 
     /// Starts a process in the session.
     pub async fn spawn(&self, spec: ProcessSpec) -> Result<Process, EngineError> {
         self.live.compute.spawn(spec).await
+    }
+
+    /// Says that the call was answered to its end and well. The first one of a compute is measured.
+    pub fn answered(&self) {
+        let measure = &self.live.measure;
+        if !measure.done.load(Ordering::Relaxed) && !measure.done.swap(true, Ordering::Relaxed) {
+            let millis = u64::try_from(measure.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let what = Happening::Answered { resumed: measure.resumed, millis };
+            measure.events.note(&self.entry.key, self.entry.clock.now(), what);
+        }
+    }
+
+    /// Takes no measure of this compute: it was not started for a call.
+    pub(super) fn unmeasured(&self) {
+        self.live.measure.done.store(true, Ordering::Relaxed);
     }
 
     /// Resolves when the session is being ended: open streams must then end with an error. Cheap to clone futures of.

@@ -65,7 +65,7 @@ use crate::engine::{Engine, EngineError};
 use crate::model::{
     EndReason, EndpointName, RuntimeArn, RuntimeId, SessionId, SessionKey, SessionState, Timestamp, Version,
 };
-use crate::storage::{PlainStorage, Storage};
+use crate::storage::{PlainStorage, Storage, StorageId};
 
 use actor::{Message, Refused};
 use live::Entry;
@@ -75,11 +75,15 @@ mod gate;
 mod launch;
 mod lifecycle;
 mod live;
+mod sources;
+mod stats;
 #[cfg(test)]
 mod tests;
 
 pub use super::logs::{LogEntry, LogFilter};
 pub use live::{Cut, Lease};
+pub use sources::{SourceChange, SourceError};
+pub use stats::{FirstAnswers, Stats, Totals};
 
 /// Time between two looks for storage that has expired, besides every move of the clock. [ours]
 const EXPIRY_LOOK: Duration = Duration::from_secs(3600);
@@ -131,6 +135,9 @@ pub enum SessionError {
     /// The code bundle is missing or bad, or storage or the store failed.
     #[error("{0}")]
     Start(String),
+    /// The compute has ended, but that, or what its session wrote, could not be made durable.
+    #[error("the session was ended, but that could not be made durable: {0}")]
+    Stop(String),
     /// The emulator is shutting down.
     #[error("the emulator is shutting down")]
     ShuttingDown,
@@ -181,11 +188,18 @@ pub struct Pruned {
 trait Targets: Send + Sync + 'static {
     /// What `(runtime, endpoint)` serves now; nothing when it does not exist or is being deleted.
     fn current(&self, runtime: &RuntimeId, endpoint: &EndpointName) -> Option<Arc<Target>>;
+
+    /// Every runtime there is.
+    fn runtimes(&self) -> Vec<RuntimeId>;
 }
 
 impl Targets for Registry {
     fn current(&self, runtime: &RuntimeId, endpoint: &EndpointName) -> Option<Arc<Target>> {
         Registry::current(self, runtime, endpoint)
+    }
+
+    fn runtimes(&self) -> Vec<RuntimeId> {
+        Registry::runtime_ids(self)
     }
 }
 
@@ -200,6 +214,10 @@ struct Shared {
     config: EmulatorConfig,
     logs: Logs,
     entries: RwLock<HashMap<SessionKey, Arc<Entry>>>,
+    /// What happened and is not kept yet; shared with live computes.
+    events: Arc<stats::Events>,
+    /// Code that computes of a runtime's version run in place of the version's own.
+    sources: RwLock<HashMap<RuntimeId, (Version, String)>>,
     shutting_down: AtomicBool,
     /// Cancelled when [`Sessions`] is dropped: no task outlives it.
     dropped: CancellationToken,
@@ -285,6 +303,10 @@ impl Sessions {
         let home = |source| StoreError::Home { path: config.home.clone(), source };
         let logs = Logs::below(&config.home, clock.clone()).map_err(home)?;
         let records = store.sessions().await?;
+        let aside = store.set_aside().await?.into_iter().map(|aside| (aside.key, aside.id));
+        let known = records.iter().filter_map(|r| Some((r.key.clone(), r.storage.as_ref()?.id)));
+        let known: HashSet<_> = known.chain(aside).collect();
+        let sources = store.changed_sources().await?.into_iter().map(|s| (s.runtime, (s.version, s.bundle)));
         let shared = Arc::new(Shared {
             store,
             targets,
@@ -295,6 +317,8 @@ impl Sessions {
             config,
             logs,
             entries: RwLock::default(),
+            events: Arc::default(),
+            sources: RwLock::new(sources.collect()),
             shutting_down: AtomicBool::new(false),
             dropped: CancellationToken::new(),
             recovery: Semaphore::new(RECOVERIES_AT_A_TIME),
@@ -316,9 +340,10 @@ impl Sessions {
         for entry in left {
             entry.send(Message::Recover, &shared);
         }
-        shared.spawn(sweep_discarded(shared.clone()));
+        shared.spawn(sweep_storage(shared.clone(), known));
         shared.spawn(expire_storages(shared.clone()));
         shared.spawn(write_activities(shared.clone()));
+        shared.spawn(stats::keep_at_intervals(shared.clone()));
         Ok(Arc::new(Self { shared }))
     }
 
@@ -453,6 +478,12 @@ impl Sessions {
             Ok(tree) => self.shared.delete_tree(tree).await,
             Err(e) => tracing::warn!("storage of `{id}` could not be deleted: {e}"),
         }
+        self.shared.forget_source(id).await;
+        // Those that wait belong to it too.
+        self.shared.keep_events().await;
+        if let Err(e) = self.shared.store.forget_events(id.clone()).await {
+            tracing::warn!("the statistics of `{id}` could not be forgotten: {e}");
+        }
         self.shared.logs.forget_runtime(id).await;
     }
 
@@ -486,6 +517,7 @@ impl Sessions {
             }
         });
         join_all(stops).await;
+        self.shared.keep_events().await;
         self.shared.logs.flush().await;
     }
 }
@@ -504,8 +536,14 @@ fn view(record: SessionRecord) -> SessionView {
     }
 }
 
-/// Deletes what earlier emulators discarded and did not get to delete.
-async fn sweep_discarded(shared: Arc<Shared>) {
+/// Deletes what earlier emulators made and did not get to record, or discarded and did not get to delete.
+async fn sweep_storage(shared: Arc<Shared>, known: HashSet<(SessionKey, StorageId)>) {
+    match shared.storage.discard_unknown(shared.targets.runtimes(), known).await {
+        Ok(trees) if trees.is_empty() => {}
+        Ok(trees) => tracing::info!("{} storages that no session knows are deleted", trees.len()),
+        Err(e) => tracing::warn!("{e}"),
+    }
+    // Those among them.
     match shared.storage.discarded().await {
         Ok(trees) => {
             for tree in trees {

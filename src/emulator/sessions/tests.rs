@@ -310,6 +310,10 @@ struct DoubleTargets {
 const BUNDLE: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 impl Targets for DoubleTargets {
+    fn runtimes(&self) -> Vec<RuntimeId> {
+        vec!["coder-AbCdEf0123".parse().unwrap()]
+    }
+
     fn current(&self, runtime: &RuntimeId, endpoint: &EndpointName) -> Option<Arc<Target>> {
         let version = (*self.version.lock())?;
         Some(Arc::new(Target {
@@ -326,6 +330,7 @@ impl Targets for DoubleTargets {
                     runtime: "PYTHON_3_13".into(),
                     entry_point: vec!["main.py".into()],
                 },
+                role_arn: "arn:aws:iam::123456789012:role/agent".into(),
                 protocol: ServerProtocol::Http,
                 port: 8080,
                 lifecycle: Lifecycle::new(Some(60), Some(600)).unwrap(),
@@ -1068,6 +1073,72 @@ async fn compare(steps: Vec<Step>) {
 
 fn references_live(references: &[Reference]) -> usize {
     references.iter().filter(|r| r.live.is_some()).count()
+}
+
+// ---------------------------------------------------------------- changed sources
+
+#[test]
+fn changed_code_runs_from_the_next_start_with_the_storage_kept() {
+    drive(async {
+        let world = World::standing();
+        let (sessions, store) = world.open().await;
+        let edited = "1".repeat(64);
+        let artifacts = world.home.path().join("artifacts");
+        std::fs::create_dir_all(artifacts.join(&edited).join("code")).unwrap();
+        std::fs::copy(
+            artifacts.join(BUNDLE).join("manifest.json"),
+            artifacts.join(&edited).join("manifest.json"),
+        )
+        .unwrap();
+        let runtime = world.key(0).runtime;
+        let change = async |sessions: &Sessions, bundle: &str, restart| {
+            sessions.change_source(&runtime, Version::FIRST, bundle.to_owned(), restart).await
+        };
+        let code = |sessions: &Sessions, session| {
+            let entry = sessions.shared.entry(&world.key(session)).unwrap();
+            entry.live().map(|live| live.bundle.clone())
+        };
+        drop(world.acquire(&sessions, 1, Need::Agent).await.unwrap());
+        drop(world.acquire(&sessions, 2, Need::Agent).await.unwrap());
+
+        // Told, and nothing that runs is touched.
+        let told = change(&sessions, &edited, false).await.unwrap();
+        assert_eq!(told, SourceChange { changed: true, outdated: 2, restarted: 0 });
+        assert_eq!(code(&sessions, 1).as_deref(), Some(BUNDLE));
+        sessions.stop(&world.key(1)).await.unwrap();
+        drop(world.acquire(&sessions, 1, Need::Agent).await.unwrap());
+        assert_eq!(code(&sessions, 1), Some(edited.clone()));
+        let storage = |n| sessions.shared.entry(&world.key(n)).unwrap().record().unwrap().storage.unwrap();
+        assert_eq!((storage(1).id.0, storage(1).version), (1, Version::FIRST));
+
+        // Told again, with a restart: only the session that still runs the old code is restarted.
+        let made = world.engines.made();
+        let told = change(&sessions, &edited, true).await.unwrap();
+        assert_eq!(told, SourceChange { changed: false, outdated: 1, restarted: 1 });
+        assert_eq!((code(&sessions, 2), world.engines.made()), (Some(edited.clone()), made + 1));
+        assert_eq!(storage(2).id.0, 1);
+
+        // The next emulator knows it too; a new version runs its own code.
+        sessions.shutdown().await;
+        drop((sessions, store));
+        let (sessions, _store) = world.open().await;
+        drop(world.acquire(&sessions, 1, Need::Agent).await.unwrap());
+        assert_eq!(code(&sessions, 1), Some(edited.clone()));
+        sessions.stop(&world.key(1)).await.unwrap();
+        *world.targets.version.lock() = Version::FIRST.next();
+        drop(world.acquire(&sessions, 1, Need::Agent).await.unwrap());
+        assert_eq!(code(&sessions, 1).as_deref(), Some(BUNDLE));
+
+        // What cannot be: a version that is not the newest, a bundle that is not there.
+        let late = change(&sessions, &edited, false).await;
+        assert!(matches!(late, Err(SourceError::OtherVersion { .. })), "{late:?}");
+        *world.targets.version.lock() = Some(Version::FIRST);
+        let missing = change(&sessions, &"2".repeat(64), false).await;
+        assert!(matches!(missing, Err(SourceError::Bundle(_))), "{missing:?}");
+        // Back to the version's own code.
+        assert!(change(&sessions, BUNDLE, false).await.unwrap().changed);
+        assert!(sessions.shared.sources.read().is_empty());
+    });
 }
 
 proptest! {

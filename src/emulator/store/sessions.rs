@@ -261,7 +261,7 @@ fn aside(row: &Row<'_>) -> Result<SetAside, StoreError> {
     })
 }
 
-fn key(row: &Row<'_>) -> Result<SessionKey, StoreError> {
+pub(super) fn key(row: &Row<'_>) -> Result<SessionKey, StoreError> {
     Ok(SessionKey {
         runtime: parsed(row, "runtime")?,
         endpoint: parsed(row, "endpoint")?,
@@ -286,14 +286,14 @@ fn corrupt(column: &str, reason: &dyn std::fmt::Display) -> StoreError {
 }
 
 /// An enum's word, the same as in JSON.
-fn word<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
+pub(super) fn word<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
     match serde_json::to_value(value) {
         Ok(serde_json::Value::String(word)) => Ok(word),
         other => Err(StoreError::Corrupt(format!("no word for a session's value: {other:?}"))),
     }
 }
 
-fn from_word<T: serde::de::DeserializeOwned>(word: &str) -> Result<T, StoreError> {
+pub(super) fn from_word<T: serde::de::DeserializeOwned>(word: &str) -> Result<T, StoreError> {
     serde_json::from_value(serde_json::Value::String(word.to_owned()))
         .map_err(|e| StoreError::Corrupt(format!("`{word}` of a session: {e}")))
 }

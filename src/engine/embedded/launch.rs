@@ -5,6 +5,7 @@
 //! outside, and waits for its end: whoever kills the launcher kills the session with it.
 
 use std::io;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
@@ -196,13 +197,14 @@ fn prepare(plan: &Plan, pid: Pid, outside: &mut Control) -> Result<(), LaunchFai
 /// The first process of a session: builds its root, then serves as its helper until the end.
 fn first_process(mut emulator: Control, plan: &Plan, joined: &Joined, mut launcher: Control) -> ExitCode {
     match become_helper(plan, joined, &mut launcher) {
-        Ok(mounter) => {
+        Ok((mounter, listener)) => {
             drop(launcher);
             init::serve(init::Session {
                 socket: emulator.into_socket(),
                 environment: plan.environment.clone(),
                 mounter,
                 confinement: Confinement::new(matches!(plan.ids, IdMap::Single { .. })),
+                listener,
             })
         }
         Err(Some(failure)) => fail(&mut emulator, failure),
@@ -215,7 +217,7 @@ fn become_helper(
     plan: &Plan,
     joined: &Joined,
     launcher: &mut Control,
-) -> Result<Option<init::Mounter>, Option<LaunchFailure>> {
+) -> Result<(Option<init::Mounter>, Option<OwnedFd>), Option<LaunchFailure>> {
     use LaunchStep::{Network, Other};
     let doing = "tying the session to its launcher";
     set_pdeathsig(Signal::SIGKILL).during(Other, doing)?;
@@ -234,6 +236,8 @@ fn become_helper(
     }
     let storage = root::build(plan, mapped, launcher)?;
     sys::loopback_up().during(Network, "switching loopback on")?;
+    let listener =
+        plan.listen.map(listen).transpose().during(Network, "listening on the session's loopback")?;
     standard_to_null().during(Other, "opening /dev/null")?;
     sys::new_keyring();
     groups::limit_processes(&plan.limits, &joined.controllers).during(Other, "limiting the session")?;
@@ -246,11 +250,19 @@ fn become_helper(
     if !launcher.connected() {
         return Err(None);
     }
-    let Some((tree, (_, target))) = storage.zip(plan.storage.clone()) else { return Ok(None) };
-    Ok(Some(Box::new(move || {
+    let Some((tree, (_, target))) = storage.zip(plan.storage.clone()) else { return Ok((None, listener)) };
+    let mounter: init::Mounter = Box::new(move || {
         std::fs::create_dir_all(&target)?;
         sys::move_mount(&tree, &target)
-    })))
+    });
+    Ok((Some(mounter), listener))
+}
+
+/// The emulator's listener: a socket of the session's network, made before any process of the session.
+fn listen(port: u16) -> io::Result<OwnedFd> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener.into())
 }
 
 /// Deletes a tree as the root of a user namespace with a session's ids: only that root may delete what

@@ -36,7 +36,7 @@ use super::{Compute, ComputeRecord, ComputeSpec, Engine, EngineError};
 use compute::{EmbeddedCompute, Line};
 use groups::{Groups, Held, Limits};
 use idmap::IdMap;
-use plan::{LaunchFailure, LaunchReport, LaunchRequest, LaunchStep, Plan};
+use plan::{LaunchFailure, LaunchReport, LaunchRequest, LaunchStep, Plan, Secret};
 
 /// Hidden first argument that makes this program a launcher.
 const LAUNCHER_VERB: &str = "__session";
@@ -145,11 +145,14 @@ impl EmbeddedEngine {
             environment: Vec::new(),
             storage: None,
             early_mount: false,
+            listener: None,
         };
         self.start_session(spec).await?.terminate(Duration::ZERO).await
     }
 
     async fn start_session(&self, spec: ComputeSpec) -> Result<EmbeddedCompute, EngineError> {
+        let (listen, files) = spec.listener.map(|l| (l.port, l.files)).unzip();
+        let secrets = files.unwrap_or_default().into_iter().map(|(path, content)| Secret { path, content });
         let plan = Plan {
             ids: self.ids.clone(),
             label: spec.label,
@@ -162,6 +165,8 @@ impl EmbeddedEngine {
             early_mount: spec.early_mount,
             limits: self.limits.clone(),
             groups: self.groups.plan(),
+            listen,
+            secrets: secrets.collect(),
         };
         let groups: Vec<PathBuf> = plan.groups.iter().map(|group| group.directory.clone()).collect();
         let held = Held::new(groups.clone());
@@ -178,17 +183,21 @@ impl EmbeddedEngine {
             // While the handle is held the number cannot be another process's. One that has failed may be gone
             // already: then the next message says why.
             let started = start_time(pid);
-            match line.receive::<LaunchReport>().await? {
-                Some((LaunchReport::Ready, _)) => {}
+            let listener = match line.receive::<LaunchReport>().await? {
+                Some((LaunchReport::Ready, fds)) => fds.into_iter().next(),
                 Some((LaunchReport::Failed { failure }, _)) => return Err(classify(&failure)),
                 Some(_) => return Err(unexpected()),
                 None => return Err(EngineError::Start("it ended while its root was being built".to_owned())),
+            };
+            if listen.is_some() != listener.is_some() {
+                return Err(unexpected());
             }
+            let listener = listener.map(compute::listener).transpose()?;
             let start_time = started.ok_or_else(unexpected)?;
             let record = Record { pid, start_time, boot_id: boot_id()?, groups };
             let record = serde_json::to_string(&record).map_err(|e| EngineError::Start(e.to_string()))?;
             let child = launcher.0.take().ok_or_else(unexpected)?;
-            Ok(EmbeddedCompute::new(line, child, process, ComputeRecord(record), pipe_owner, held))
+            Ok(EmbeddedCompute::new(line, child, process, ComputeRecord(record), pipe_owner, held, listener))
         };
         match tokio::time::timeout(START_LIMIT, making).await {
             Ok(made) => made,

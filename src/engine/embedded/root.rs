@@ -20,7 +20,7 @@ use nix::unistd::{Gid, Uid, chdir, pivot_root, setgroups, sethostname, setresgid
 use super::code;
 use super::control::Control;
 use super::idmap::IdMap;
-use super::plan::{During, LaunchFailure, LaunchStep, Plan};
+use super::plan::{During, LaunchFailure, LaunchStep, Plan, Secret};
 use super::sys;
 use crate::engine::{TOOL_PATH, WORKDIR};
 use crate::model::limits::SESSION_SCRATCH_FILES;
@@ -261,6 +261,9 @@ fn assemble(plan: &Plan, pieces: Pieces, control: &mut Control) -> Result<Option
     }
     attach_all(pieces.mounts)?;
     write_etc(&plan.label).during(Mounts, "writing the session's /etc")?;
+    for secret in &plan.secrets {
+        write_secret(secret).during(Paths, format!("writing `{}`", secret.path.display()))?;
+    }
     for device in pieces.devices {
         attach(&device)?;
     }
@@ -369,6 +372,14 @@ fn write_etc(label: &str) -> io::Result<()> {
     // A session has no way to a name server of its own; without this line the resolver would try some.
     file("/etc/resolv.conf", "# This session has no name server.\noptions timeout:1 attempts:1\n")?;
     symlink("/proc/self/mounts", here("/etc/mtab"))
+}
+
+fn write_secret(secret: &Secret) -> io::Result<()> {
+    const PRIVATE: u32 = 0o600;
+    parent(&secret.path)?;
+    let mut options = fs::OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(PRIVATE).open(here(&secret.path))?;
+    file.write_all(secret.content.as_bytes())
 }
 
 /// Where an absolute path of the session is while its root is the current directory.

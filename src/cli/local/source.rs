@@ -1,0 +1,102 @@
+//! Changed code: what an edit of the project does to the sessions of its agent.
+//!
+//! `local invoke` and `local exec` look at names, sizes and times of the agent's files. Only when something
+//! moved are they packed; only when the bundle is another one is the emulator told, which runs it in every
+//! compute that starts from then on: the same version, with the storage kept. `local deploy` is what makes a
+//! version.
+
+use std::path::PathBuf;
+
+use super::Local;
+use super::admin::AdminError;
+use super::deploy::prepare;
+use super::memory::{Memory, Seen};
+use crate::artifacts::Stamp;
+use crate::aws::{Connection, RuntimeSummary};
+use crate::cli::exit::Failure;
+use crate::model::{RuntimeId, Version};
+use crate::project::{Agent, Project};
+use crate::wire::admin::{ChangeSource, SourceChanged};
+
+/// The state of everything that a bundle of `agent` is made from.
+pub(crate) fn stamp(project: &Project, agent: &Agent) -> Result<Stamp, Failure> {
+    let environment = |directory: &std::path::Path| directory.join(".venv/pyvenv.cfg");
+    let also: [PathBuf; 3] = [environment(&agent.source), environment(project.root()), project.file.clone()];
+    let also: Vec<_> = also.iter().map(PathBuf::as_path).collect();
+    Ok(Stamp::of(&agent.source, &also)?)
+}
+
+impl Local<'_> {
+    /// Sees to it that computes of the agent run the code that is in the project now. With `restart`, those
+    /// that run other code are started again. Nothing: there was nothing new to look at.
+    pub(crate) async fn follow_source(
+        &self,
+        project: &Project,
+        agent: &Agent,
+        connection: &Connection,
+        runtime: &RuntimeSummary,
+        restart: bool,
+    ) -> Result<Option<SourceChanged>, Failure> {
+        let stamp = stamp(project, agent)?;
+        let memory = Memory::of(&self.home, project.root());
+        let seen = Seen {
+            runtime: runtime.id.clone(),
+            version: runtime.version.clone(),
+            stamp: stamp.as_str().to_owned(),
+        };
+        if !restart && memory.seen(agent.name.as_str()).as_ref() == Some(&seen) {
+            return Ok(None);
+        }
+        let control = connection.control();
+        control.wait_ready(&runtime.id).await?;
+        let prepared = prepare(self, project, agent, false)?;
+        let change = match self.tell(runtime, &prepared.packed.hash, restart).await {
+            Ok(change) => change,
+            // Somebody deploys at this moment, so what the project holds is looked at again next time.
+            Err(AdminError::Refused { status: 409, .. }) => return Ok(None),
+            Err(e) => return Err(e.into()),
+        };
+        if control.compare(&runtime.id, &prepared.settings).await?.settings {
+            self.context.ui.warn(format!(
+                "the settings in `{}` are not those of version {}: `agentcore local deploy` applies them, \
+                 with empty storage",
+                project.file.display(),
+                runtime.version
+            ));
+        }
+        if !stamp.fresh {
+            memory.see(agent.name.as_str(), seen)?;
+        }
+        Ok(Some(change))
+    }
+
+    /// Tells the emulator the bundle that the version's computes run from now on.
+    pub(crate) async fn tell(
+        &self,
+        runtime: &RuntimeSummary,
+        bundle: &str,
+        restart: bool,
+    ) -> Result<SourceChanged, AdminError> {
+        let broken = |what: &str, e: &dyn std::fmt::Display| AdminError::Broken(format!("`{what}`: {e}"));
+        let id: RuntimeId = runtime.id.parse().map_err(|e| broken(&runtime.id, &e))?;
+        let version: Version = runtime.version.parse().map_err(|e| broken(&runtime.version, &e))?;
+        self.admin().change_source(&id, &ChangeSource { version, bundle: bundle.to_owned(), restart }).await
+    }
+
+    /// Says what a change of the code means for the sessions that run.
+    pub(crate) fn note_source(&self, agent: &Agent, runtime: &RuntimeSummary, change: &SourceChanged) {
+        if !change.changed {
+            return;
+        }
+        let running = match change.outdated {
+            0 => String::new(),
+            1 => "; the running one keeps the old code until `agentcore local stop`".to_owned(),
+            n => format!("; the {n} running ones keep the old code until `agentcore local stop`"),
+        };
+        self.context.ui.note(format!(
+            "the code of `{}` has changed: sessions use it from their next start, in version {} with their \
+             storage{running}",
+            agent.name, runtime.version
+        ));
+    }
+}

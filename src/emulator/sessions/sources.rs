@@ -1,0 +1,140 @@
+//! Changed sources: a developer's edit runs from a session's next compute start, in the same version
+//! and with its storage kept, where the service would need a new version and give it empty storage.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+
+use super::live::Entry;
+use super::{Need, SessionError, Sessions, Shared};
+use crate::artifacts::ArtifactError;
+use crate::emulator::registry::Target;
+use crate::emulator::store::StoreError;
+use crate::model::{EndReason, EndpointName, RuntimeId, SessionState, Version};
+
+/// What became of a changed source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SourceChange {
+    /// Computes from now on run other code than computes until now.
+    pub changed: bool,
+    /// Running computes of the version with other code.
+    pub outdated: usize,
+    /// Those of them that were restarted.
+    pub restarted: usize,
+}
+
+/// Why a source could not be changed.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// No such runtime, or it is being deleted.
+    #[error("no agent runtime `{0}`")]
+    NoRuntime(RuntimeId),
+    /// Somebody deployed another version meanwhile.
+    #[error("version {asked} is not the newest one of `{runtime}`: that is version {newest}")]
+    OtherVersion {
+        /// The runtime.
+        runtime: RuntimeId,
+        /// The version that was to run other code.
+        asked: Version,
+        /// Its newest version.
+        newest: Version,
+    },
+    /// The bundle is missing or bad.
+    #[error(transparent)]
+    Bundle(#[from] ArtifactError),
+    /// It could not be kept.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Shared {
+    /// The bundle that computes of `target` run.
+    pub(super) fn bundle(&self, target: &Target) -> String {
+        let changed = self.sources.read().get(&target.arn.id).cloned();
+        match changed {
+            Some((version, bundle)) if version == target.version => bundle,
+            _ => target.spec.artifact.prefix.clone(),
+        }
+    }
+
+    /// Forgets the changed source of a runtime that is deleted.
+    pub(super) async fn forget_source(&self, runtime: &RuntimeId) {
+        self.sources.write().remove(runtime);
+        if let Err(e) = self.store.change_source(runtime.clone(), None).await {
+            tracing::warn!("the changed source of `{runtime}` could not be forgotten: {e}");
+        }
+    }
+}
+
+impl Sessions {
+    /// Makes computes of this version run `bundle` from now on. With `restart`, those that run other code
+    /// are ended and started again at once.
+    pub async fn change_source(
+        &self,
+        runtime: &RuntimeId,
+        version: Version,
+        bundle: String,
+        restart: bool,
+    ) -> Result<SourceChange, SourceError> {
+        let shared = &self.shared;
+        let target = shared.targets.current(runtime, &EndpointName::default_endpoint());
+        let target = target.ok_or_else(|| SourceError::NoRuntime(runtime.clone()))?;
+        if target.version != version {
+            let (runtime, newest) = (runtime.clone(), target.version);
+            return Err(SourceError::OtherVersion { runtime, asked: version, newest });
+        }
+        let (artifacts, wanted) = (shared.artifacts.clone(), bundle.clone());
+        let found = tokio::task::spawn_blocking(move || artifacts.find(&wanted)).await;
+        found.map_err(|e| StoreError::Corrupt(e.to_string()))??;
+        let before = shared.bundle(&target);
+        let own = target.spec.artifact.prefix == bundle;
+        let kept = (!own).then(|| (version, bundle.clone()));
+        shared.store.change_source(runtime.clone(), kept.clone()).await?;
+        match kept {
+            Some(changed) => shared.sources.write().insert(runtime.clone(), changed),
+            None => shared.sources.write().remove(runtime),
+        };
+        let outdated: Vec<_> = shared
+            .all()
+            .into_iter()
+            .filter(|entry| entry.key.runtime == *runtime && is_outdated(entry, version, &bundle))
+            .collect();
+        let mut change = SourceChange { changed: before != bundle, outdated: outdated.len(), restarted: 0 };
+        if restart {
+            let restarts = outdated.iter().map(|entry| self.restart(entry));
+            change.restarted = join_all(restarts).await.into_iter().filter(|done| *done).count();
+        }
+        Ok(change)
+    }
+
+    /// Ends a compute and starts the session's next one. False: somebody else ended it, or the start failed.
+    async fn restart(&self, entry: &Arc<Entry>) -> bool {
+        if self.stop_entry(entry, EndReason::SourceChanged).await.is_err() {
+            return false;
+        }
+        let Some(target) = self.shared.targets.current(&entry.key.runtime, &entry.key.endpoint) else {
+            return false;
+        };
+        match self.acquire(&target, &entry.key.session, Need::Command).await {
+            Ok(lease) => {
+                lease.unmeasured();
+                true
+            }
+            Err(SessionError::ShuttingDown) => false,
+            Err(e) => {
+                tracing::warn!("session `{}` could not be restarted: {e}", entry.key.session);
+                false
+            }
+        }
+    }
+}
+
+/// True when a compute of this version runs, or is being made with, other code.
+fn is_outdated(entry: &Entry, version: Version, bundle: &str) -> bool {
+    let Some(record) = entry.record().filter(|r| r.version == version) else { return false };
+    match entry.live() {
+        Some(live) => live.bundle != bundle,
+        // It may have read its bundle already: a start more is better than old code.
+        None => record.state == SessionState::Provisioning,
+    }
+}
