@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs agentcore into a prefix: from this checkout with cargo, or from a release archive.
-# See `sh install.sh --help`. Nothing outside the prefix is touched, except cargo's own build directory.
+# See `sh install.sh --help`. Nothing outside the prefix is touched, except cargo's own build directory and,
+# where AppArmor restricts user namespaces and root installs, the AppArmor profile of the installed program.
 set -eu
 
 usage() {
@@ -61,6 +62,7 @@ bin=$prefix/bin
 bash_dir=$prefix/share/bash-completion/completions
 zsh_dir=$prefix/share/zsh/site-functions
 fish_dir=$prefix/share/fish/vendor_completions.d
+profile=/etc/apparmor.d/agentcore
 
 if [ "$uninstall" = yes ]; then
     rm -f "$bin/agentcore" "$bash_dir/agentcore" "$zsh_dir/_agentcore" "$fish_dir/agentcore.fish"
@@ -69,6 +71,14 @@ if [ "$uninstall" = yes ]; then
         "$prefix/share" "$bin"; do
         rmdir "$directory" 2>/dev/null || true
     done
+    if [ -f "$profile" ] && grep -qF "\"$bin/agentcore\"" "$profile"; then
+        if [ -w "$profile" ] && [ -w "${profile%/*}" ]; then
+            apparmor_parser --remove "$profile" 2>/dev/null || true
+            rm -f "$profile"
+        else
+            printf 'hint: its AppArmor profile is left: sudo rm %s\n' "$profile"
+        fi
+    fi
     printf 'removed agentcore from %s\n' "$prefix"
     printf 'kept: session data in the agentcore data directory (default: ~/.local/share/agentcore)\n'
     exit 0
@@ -175,6 +185,14 @@ if [ -d "$completions" ]; then
 fi
 
 printf 'installed %s\n' "$bin/agentcore"
+restricted=/proc/sys/kernel/apparmor_restrict_unprivileged_userns
+if [ -r "$restricted" ] && [ "$(cat "$restricted")" = 1 ]; then
+    if [ "$(id -u)" = 0 ]; then
+        "$bin/agentcore" doctor --fix || printf 'hint: sessions of ordinary users need this profile\n'
+    else
+        printf 'hint: AppArmor keeps sessions from running here until you run: sudo %s doctor --fix\n' "$bin/agentcore"
+    fi
+fi
 case :${PATH:-}: in
     *:"$bin":*) ;;
     *) printf 'hint: %s is not in PATH; add it to use agentcore by its name\n' "$bin" ;;

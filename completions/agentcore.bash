@@ -25,6 +25,9 @@ _agentcore() {
             agentcore,demo-agent)
                 cmd="agentcore__subcmd__demo__subcmd__agent"
                 ;;
+            agentcore,doctor)
+                cmd="agentcore__subcmd__doctor"
+                ;;
             agentcore,local)
                 cmd="agentcore__subcmd__local"
                 ;;
@@ -101,7 +104,7 @@ _agentcore() {
 
     case "${cmd}" in
         agentcore)
-            opts="-q -v -h -V --output --color --quiet --verbose --config --agent --help --version create local session completions demo-agent"
+            opts="-q -v -h -V --output --color --quiet --verbose --config --agent --help --version create local session doctor completions demo-agent"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -196,6 +199,36 @@ _agentcore() {
             ;;
         agentcore__subcmd__demo__subcmd__agent)
             opts="-q -v -h --output --color --quiet --verbose --config --agent --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --agent)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        agentcore__subcmd__doctor)
+            opts="-q -v -h --fix --output --color --quiet --verbose --config --agent --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -965,7 +998,7 @@ _agentcore() {
             return 0
             ;;
         agentcore__subcmd__local__subcmd__up)
-            opts="-q -v -h --port --engine --early-mount --grace --conflicts --ready-delay --init-timeout --region --account --foreground --watch --detached --home --output --color --quiet --verbose --config --agent --help"
+            opts="-q -v -h --port --engine --early-mount --grace --conflicts --ready-delay --init-timeout --network --aws-identity --region --account --foreground --watch --detached --home --output --color --quiet --verbose --config --agent --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -992,6 +1025,14 @@ _agentcore() {
                     return 0
                     ;;
                 --init-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --network)
+                    COMPREPLY=($(compgen -W "on off" -- "${cur}"))
+                    return 0
+                    ;;
+                --aws-identity)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

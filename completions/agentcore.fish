@@ -38,6 +38,7 @@ complete -c agentcore -n "__fish_agentcore_needs_command" -s V -l version -d 'Pr
 complete -c agentcore -n "__fish_agentcore_needs_command" -f -a "create" -d 'Make a new project'
 complete -c agentcore -n "__fish_agentcore_needs_command" -f -a "local" -d 'Run agents offline, in the emulator'
 complete -c agentcore -n "__fish_agentcore_needs_command" -f -a "session" -d 'Short names of sessions'
+complete -c agentcore -n "__fish_agentcore_needs_command" -f -a "doctor" -d 'Check what this machine has for running sessions, and say what fixes what it lacks'
 complete -c agentcore -n "__fish_agentcore_needs_command" -f -a "completions" -d 'Print the completion script of a shell'
 complete -c agentcore -n "__fish_agentcore_needs_command" -f -a "demo-agent" -d 'The agent of `local demo`'
 complete -c agentcore -n "__fish_agentcore_using_subcommand create" -l template -d 'What to begin with' -r -f -a "minimal\t'A Python agent without dependencies'
@@ -82,6 +83,9 @@ complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_se
 aws\t'409 RetryableConflictException at once, as the service documents it'"
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l ready-delay -d 'Time that a runtime stays CREATING or UPDATING [default: 100ms]' -r
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l init-timeout -d 'Longest time to an agent\'s first healthy ping [default: 30s]' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l network -d 'Whether sessions reach the network, through the emulator\'s proxy [default: on]' -r -f -a "on\t'All but this machine, through the proxy that the usual variables name'
+off\t'Nothing but their own loopback'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l aws-identity -d 'AWS credentials that agents get: `none`, `profile NAME`, or `role` for each runtime\'s own role [default: none]' -r
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l region -d 'Region in ARNs [default: us-west-2]' -r
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l account -d 'Account in ARNs [default: 000000000000]' -r
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l home -d 'The emulator\'s state directory [env: AGENTCORE_HOME] [default: agentcore in the user\'s data directory]' -r -F
@@ -273,6 +277,17 @@ complete -c agentcore -n "__fish_agentcore_using_subcommand session; and __fish_
 complete -c agentcore -n "__fish_agentcore_using_subcommand session; and __fish_seen_subcommand_from id" -s q -l quiet -d 'Say less on standard error'
 complete -c agentcore -n "__fish_agentcore_using_subcommand session; and __fish_seen_subcommand_from id" -s v -l verbose -d 'Say more on standard error; twice for more'
 complete -c agentcore -n "__fish_agentcore_using_subcommand session; and __fish_seen_subcommand_from id" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentcore -n "__fish_agentcore_using_subcommand doctor" -l output -d 'How results are written to standard output' -r -f -a "text\t'For people'
+json\t'JSON; a line for each event where a command streams'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand doctor" -l color -d 'When to use colour' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand doctor" -l config -d 'Project file [default: .bedrock_agentcore.yaml here or in a directory above]' -r -F
+complete -c agentcore -n "__fish_agentcore_using_subcommand doctor" -l agent -d 'Agent of the project' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand doctor" -l fix -d 'Write the AppArmor profile that lets this program make sessions (needs root)'
+complete -c agentcore -n "__fish_agentcore_using_subcommand doctor" -s q -l quiet -d 'Say less on standard error'
+complete -c agentcore -n "__fish_agentcore_using_subcommand doctor" -s v -l verbose -d 'Say more on standard error; twice for more'
+complete -c agentcore -n "__fish_agentcore_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c agentcore -n "__fish_agentcore_using_subcommand completions" -l output -d 'How results are written to standard output' -r -f -a "text\t'For people'
 json\t'JSON; a line for each event where a command streams'"
 complete -c agentcore -n "__fish_agentcore_using_subcommand completions" -l color -d 'When to use colour' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'

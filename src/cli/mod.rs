@@ -14,6 +14,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 mod completions;
 mod create;
 mod demo_agent;
+mod doctor;
 mod env;
 mod exit;
 mod local;
@@ -42,6 +43,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Create(verb) => verb.exec(&context),
         Verb::Local(verb) => verb.exec(&context),
         Verb::Session(verb) => verb.exec(&context),
+        Verb::Doctor(verb) => verb.exec(&context),
         Verb::Completions(verb) => verb.exec(&context),
         Verb::DemoAgent => demo_agent::exec(&context),
     };
@@ -124,6 +126,7 @@ enum Verb {
     Create(create::CreateArgs),
     Local(local::LocalArgs),
     Session(session_id::SessionArgs),
+    Doctor(doctor::DoctorArgs),
     Completions(completions::CompletionsArgs),
     /// The agent of `local demo`
     #[command(hide = true)]

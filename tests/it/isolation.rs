@@ -210,3 +210,53 @@ fn git_clones_and_commits() {
         "two\none\ntwo\n",
     );
 }
+
+#[test]
+fn where_namespaces_are_denied_the_reason_and_the_way_out_are_told() {
+    both("isolation::where_namespaces_are_denied_the_reason_and_the_way_out_are_told", async |room: Room| {
+        // A session is such a place: its filter refuses namespaces as a container's does.
+        let compute = room.compute().await;
+        let tool = agentcore::engine::TOOL_PATH;
+        for verb in ["up", "demo"] {
+            let (output, errors, exit) =
+                run(&*compute, &format!("{tool} local --home /tmp/home {verb}")).await;
+            assert_eq!((output.as_str(), exit), ("", ProcessExit::Code(5)), "{errors}");
+            let (message, hint) = errors.split_once("hint: ").expect(&errors);
+            assert!(message.contains("error: this host cannot run sessions: making namespaces"), "{errors}");
+            assert!(hint.contains("--security-opt seccomp=unconfined"), "{errors}");
+        }
+        let (left, _, _) = run(&*compute, "ls /tmp/home/run 2>/dev/null; ls -d /tmp/agentcore-*").await;
+        assert_eq!(left, "", "left behind");
+        let (output, errors, exit) = run(&*compute, &format!("{tool} --output json doctor")).await;
+        assert_eq!(exit, ProcessExit::Code(5), "{errors}");
+        let report: serde_json::Value = serde_json::from_str(&output).unwrap();
+        assert_eq!(report["ok"], false);
+        let sessions = &report["checks"][0];
+        assert_eq!(
+            (sessions["name"].as_str(), sessions["state"].as_str()),
+            (Some("sessions"), Some("missing"))
+        );
+        assert!(sessions["fix"].as_str().unwrap().contains("seccomp=unconfined"), "{sessions}");
+        compute.terminate(Duration::ZERO).await.unwrap();
+    });
+}
+
+#[test]
+fn a_machine_that_has_everything_is_told_so() {
+    let home = tempfile::tempdir().unwrap();
+    let mut doctor = std::process::Command::new(env!("CARGO_BIN_EXE_agentcore"));
+    let output =
+        doctor.args(["--output", "json", "doctor"]).env("AGENTCORE_HOME", home.path()).output().unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(output.status.success() && report["ok"] == true, "{report}");
+    let checks = report["checks"].as_array().unwrap();
+    for name in ["sessions", "ids", "limits", "disk", "port", "python3", "uv"] {
+        let check = checks.iter().find(|check| check["name"] == name).expect(name);
+        // Whatever is not as it could be comes with what to do.
+        assert!(
+            check["state"] == "ok" || check["fix"].as_str().is_some_and(|fix| !fix.is_empty()),
+            "{check}"
+        );
+    }
+    assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 0, "a check leaves nothing");
+}

@@ -28,6 +28,8 @@ mod target;
 mod up;
 mod watch;
 
+pub(crate) use daemon::DEFAULT_PORT;
+
 /// Run agents offline, in the emulator
 #[derive(clap::Args)]
 pub(crate) struct LocalArgs {

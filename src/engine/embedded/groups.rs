@@ -77,6 +77,17 @@ pub(super) enum Controller {
     Cpu,
 }
 
+impl Controller {
+    /// What it holds, for people.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Processes => "processes",
+            Self::Cpu => "processors",
+        }
+    }
+}
+
 const CONTROLLERS: [(&str, Controller); 3] =
     [("memory", Controller::Memory), ("pids", Controller::Processes), ("cpu", Controller::Cpu)];
 
@@ -126,6 +137,11 @@ impl Groups {
                 }
             }
         }
+    }
+
+    /// What groups can hold here.
+    pub(super) fn controllers(&self) -> impl Iterator<Item = Controller> {
+        self.parents.iter().flat_map(|parent| parent.controllers.iter().copied())
     }
 
     /// Names for the groups of one more session.

@@ -125,6 +125,16 @@ impl EmbeddedEngine {
         self.limits.memory_bytes = self.limits.memory_bytes.min(bytes);
     }
 
+    /// True when sessions have more ids than one.
+    pub fn has_many_ids(&self) -> bool {
+        !matches!(self.ids, IdMap::Single { .. })
+    }
+
+    /// What control groups hold of a session: `memory`, `processes`, `processors`.
+    pub fn held_by_groups(&self) -> Vec<&'static str> {
+        self.groups.controllers().map(groups::Controller::word).collect()
+    }
+
     /// Makes a whole session and ends it: the one sure way to know that this host can.
     pub async fn probe(&self) -> Result<(), EngineError> {
         let io =
@@ -356,8 +366,8 @@ fn classify(failure: &LaunchFailure) -> EngineError {
 fn hint(step: LaunchStep, setting: &dyn Fn(&str) -> Option<String>) -> String {
     let is = |path: &str, value: &str| setting(path).as_deref() == Some(value);
     if is("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1") {
-        return "this system's AppArmor keeps programs without a profile from using user namespaces: install a \
-                profile for agentcore with `userns,`, or run \
+        return "this system's AppArmor keeps programs without a profile from using user namespaces: write \
+                agentcore's by `sudo agentcore doctor --fix`, or run \
                 `sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`"
             .to_owned();
     }
