@@ -41,8 +41,10 @@ fn exists(kind: &str, name: &str) -> bool {
         let directory = if kind == "it" { "tests/it" } else { "src" };
         // Tests beside the code stand in a module `tests` of the same file, or in a file of that name.
         let file = |module: &str| read(format!("{directory}/{}.rs", module.replace("::", "/")));
-        let inline = module.strip_suffix("::tests").map(file).unwrap_or_default();
-        return [file(module), inline].iter().any(|text| text.contains(&format!("fn {test}(")));
+        let above = module.strip_suffix("::tests").unwrap_or(module);
+        return [file(module), file(above), file(&format!("{above}::mod"))]
+            .iter()
+            .any(|text| text.contains(&format!("fn {test}(")));
     }
     let parts: Vec<&str> = name.split('.').collect();
     let [module, class, test] = parts[..] else { return false };

@@ -362,6 +362,7 @@ impl World {
         left.extend(names(&self.home.join("run")).iter().map(|n| format!("scratch run/{n}")));
         left.extend(names(&self.home.join("storage/.discarded")).iter().map(|n| format!("discarded {n}")));
         let expected: BTreeSet<&str> = [
+            "access-key.json",
             "artifacts",
             "emulator.json",
             "emulator.log",
