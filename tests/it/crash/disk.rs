@@ -8,7 +8,7 @@ use serde_json::json;
 use super::kill::{all_stopped, nothing_left};
 use super::load::TAG;
 use super::room;
-use super::world::{Answer, World, runtime};
+use super::world::{Answer, World, names, runtime};
 use crate::support;
 
 const MEGABYTES: u32 = 24;
@@ -92,7 +92,9 @@ fn a_full_disk_is_told_and_survived() {
     }
     world.crash();
     let id = planes.arn.rsplit('/').next().unwrap();
-    fs::remove_file(world.home().join(format!("storage/{id}/DEFAULT/{running}/1/data/fill"))).unwrap();
+    let storages = world.home().join(format!("storage/{id}/DEFAULT/{running}"));
+    let [number] = &names(&storages)[..] else { panic!("not one storage: {:?}", names(&storages)) };
+    fs::remove_file(storages.join(number).join("data/fill")).unwrap();
     world.start().unwrap();
     runtime.block_on(async {
         let sessions = all_stopped(&planes).await;

@@ -185,7 +185,9 @@ impl World {
     /// An emulator that has not been started.
     pub fn down(scratch: TempDir, home: PathBuf) -> Self {
         let program = scratch.path().join("agentcore");
-        fs::copy(support::BIN, &program).unwrap();
+        // By a process of its own: a file that this one has open for writing, a child of another thread may hold
+        // open until it executes, and what is open for writing cannot be executed.
+        support::succeed(std::process::Command::new("cp").arg(support::BIN).arg(&program));
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let flags = vec!["--grace".to_owned(), GRACE.to_owned()];
         Self { scratch, home, program, child: None, port, arn: String::new(), flags }
@@ -362,6 +364,7 @@ impl World {
         left.extend(names(&self.home.join("run")).iter().map(|n| format!("scratch run/{n}")));
         left.extend(names(&self.home.join("storage/.discarded")).iter().map(|n| format!("discarded {n}")));
         let expected: BTreeSet<&str> = [
+            "access-key.json",
             "artifacts",
             "emulator.json",
             "emulator.log",
