@@ -965,7 +965,7 @@ _agentcore() {
             return 0
             ;;
         agentcore__subcmd__local__subcmd__up)
-            opts="-q -v -h --port --engine --early-mount --grace --conflicts --ready-delay --init-timeout --region --account --foreground --watch --detached --home --output --color --quiet --verbose --config --agent --help"
+            opts="-q -v -h --port --engine --early-mount --grace --conflicts --ready-delay --init-timeout --network --aws-identity --region --account --foreground --watch --detached --home --output --color --quiet --verbose --config --agent --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -992,6 +992,14 @@ _agentcore() {
                     return 0
                     ;;
                 --init-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --network)
+                    COMPREPLY=($(compgen -W "on off" -- "${cur}"))
+                    return 0
+                    ;;
+                --aws-identity)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

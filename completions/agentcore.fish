@@ -82,6 +82,9 @@ complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_se
 aws\t'409 RetryableConflictException at once, as the service documents it'"
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l ready-delay -d 'Time that a runtime stays CREATING or UPDATING [default: 100ms]' -r
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l init-timeout -d 'Longest time to an agent\'s first healthy ping [default: 30s]' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l network -d 'Whether sessions reach the network, through the emulator\'s proxy [default: on]' -r -f -a "on\t'All but this machine, through the proxy that the usual variables name'
+off\t'Nothing but their own loopback'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l aws-identity -d 'AWS credentials that agents get: `none`, `profile NAME`, or `role` for each runtime\'s own role [default: none]' -r
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l region -d 'Region in ARNs [default: us-west-2]' -r
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l account -d 'Account in ARNs [default: 000000000000]' -r
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l home -d 'The emulator\'s state directory [env: AGENTCORE_HOME] [default: agentcore in the user\'s data directory]' -r -F

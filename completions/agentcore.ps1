@@ -87,6 +87,8 @@ Register-ArgumentCompleter -Native -CommandName 'agentcore' -ScriptBlock {
             [CompletionResult]::new('--conflicts', '--conflicts', [CompletionResultType]::ParameterName, 'What a call meets while its session starts or stops [default: wait]')
             [CompletionResult]::new('--ready-delay', '--ready-delay', [CompletionResultType]::ParameterName, 'Time that a runtime stays CREATING or UPDATING [default: 100ms]')
             [CompletionResult]::new('--init-timeout', '--init-timeout', [CompletionResultType]::ParameterName, 'Longest time to an agent''s first healthy ping [default: 30s]')
+            [CompletionResult]::new('--network', '--network', [CompletionResultType]::ParameterName, 'Whether sessions reach the network, through the emulator''s proxy [default: on]')
+            [CompletionResult]::new('--aws-identity', '--aws-identity', [CompletionResultType]::ParameterName, 'AWS credentials that agents get: `none`, `profile NAME`, or `role` for each runtime''s own role [default: none]')
             [CompletionResult]::new('--region', '--region', [CompletionResultType]::ParameterName, 'Region in ARNs [default: us-west-2]')
             [CompletionResult]::new('--account', '--account', [CompletionResultType]::ParameterName, 'Account in ARNs [default: 000000000000]')
             [CompletionResult]::new('--home', '--home', [CompletionResultType]::ParameterName, 'The emulator''s state directory [env: AGENTCORE_HOME] [default: agentcore in the user''s data directory]')

@@ -10,8 +10,9 @@
 //! | [`artifacts`] | the local store of code bundles | `model` |
 //! | [`storage`] | session storage port and carriers | `model` |
 //! | [`helper`] | what runs inside a session, and the protocol to it | `model` |
+//! | [`egress`] | the way out of a session: proxy and credentials | `model` |
 //! | [`engine`] | compute port and its adapters | `model`, `helper` |
-//! | [`emulator`] | the local domain: registry, sessions, lifecycle, clock | `model`, `artifacts`, `storage` and `engine` ports |
+//! | [`emulator`] | the local domain: registry, sessions, lifecycle, clock | `model`, `artifacts`, `egress`, `storage` and `engine` ports |
 //! | [`server`] | HTTP to domain and back | `model`, `wire`, `emulator` |
 //! | [`project`] | the project file | `model` |
 //! | [`aws`] | the only room that knows the AWS SDK | `model` |
@@ -20,6 +21,7 @@
 pub mod artifacts;
 pub mod aws;
 pub mod cli;
+pub mod egress;
 pub mod emulator;
 pub mod engine;
 pub mod helper;

@@ -15,16 +15,18 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 
-use crate::model::{Region, limits};
+use crate::model::{AccessKey, Region, limits};
 
 mod control;
 mod data;
 mod error;
+mod identity;
 mod retry;
 
 pub use control::{ControlClient, Difference, RuntimeSettings, RuntimeSummary, Written};
 pub use data::{Answer, CommandCall, CommandStream, DataClient, InvokeCall, SessionCall};
 pub use error::AwsError;
+pub use identity::{Identity, IdentityError, IdentityKind};
 
 /// Longest wait for a connection. [ours]
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -38,12 +40,20 @@ pub struct Connection {
     region: Region,
     local: bool,
     read_timeout: Duration,
+    key: Option<AccessKey>,
 }
 
 impl Connection {
     /// An emulator at `endpoint`. Nothing of the user's AWS profile is read; a refused connection is final.
     pub fn local(endpoint: impl Into<String>, region: Region) -> Self {
-        Self { endpoint: endpoint.into(), region, local: true, read_timeout: limits::INVOKE_RESPONSE_TIMEOUT }
+        let read_timeout = limits::INVOKE_RESPONSE_TIMEOUT;
+        Self { endpoint: endpoint.into(), region, local: true, read_timeout, key: None }
+    }
+
+    /// With the access key to sign with; without one, calls are signed by nobody.
+    pub fn with_key(mut self, key: AccessKey) -> Self {
+        self.key = Some(key);
+        self
     }
 
     /// With another limit for the time to the head of a response.
@@ -58,7 +68,7 @@ impl Connection {
             .behavior_version_latest()
             .endpoint_url(&self.endpoint)
             .region(aws_sdk_bedrockagentcore::config::Region::new(self.region.to_string()))
-            .credentials_provider(placeholder_credentials())
+            .credentials_provider(self.credentials())
             .http_client(self.http_client())
             .timeout_config(self.timeouts())
             .retry_config(RetryConfig::standard().with_max_attempts(MAX_ATTEMPTS))
@@ -76,7 +86,7 @@ impl Connection {
             .behavior_version_latest()
             .endpoint_url(&self.endpoint)
             .region(aws_sdk_bedrockagentcorecontrol::config::Region::new(self.region.to_string()))
-            .credentials_provider(placeholder_credentials())
+            .credentials_provider(self.credentials())
             .http_client(self.http_client())
             .timeout_config(self.timeouts())
             .retry_config(RetryConfig::standard().with_max_attempts(MAX_ATTEMPTS))
@@ -88,26 +98,38 @@ impl Connection {
         ControlClient::new(aws_sdk_bedrockagentcorecontrol::Client::from_conf(config))
     }
 
+    fn credentials(&self) -> Credentials {
+        let (id, secret) = match &self.key {
+            Some(key) => (key.access_key_id.as_str(), key.secret_access_key.as_str()),
+            None => (PLACEHOLDER_KEY, PLACEHOLDER_KEY),
+        };
+        Credentials::new(id, secret, None, None, "agentcore-local")
+    }
+
     fn timeouts(&self) -> TimeoutConfig {
         // No operation timeout: it would end a stream that is still giving.
         TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).read_timeout(self.read_timeout).build()
     }
 
     fn http_client(&self) -> SharedHttpClient {
-        let plain = self.endpoint.starts_with("http://");
-        Builder::new().build_with_connector_fn(move |settings, components| {
-            let mut builder = Connector::builder();
-            builder.set_connector_settings(settings.cloned());
-            builder.set_sleep_impl(components.and_then(|c| c.sleep_impl()));
-            if plain {
-                return builder.build_http();
-            }
-            builder
-                .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
-                .tls_context(tls_context())
-                .build()
-        })
+        http_client(self.endpoint.starts_with("http://"))
     }
+}
+
+/// A client for plain HTTP alone, or one with TLS too.
+fn http_client(plain: bool) -> SharedHttpClient {
+    Builder::new().build_with_connector_fn(move |settings, components| {
+        let mut builder = Connector::builder();
+        builder.set_connector_settings(settings.cloned());
+        builder.set_sleep_impl(components.and_then(|c| c.sleep_impl()));
+        if plain {
+            return builder.build_http();
+        }
+        builder
+            .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
+            .tls_context(tls_context())
+            .build()
+    })
 }
 
 /// The machine's own roots and, for a machine without any, the bundled ones.
@@ -130,11 +152,7 @@ fn pem(der: &[u8]) -> String {
 }
 
 /// Access key that stands for "nobody" on a local target.
-pub const PLACEHOLDER_KEY: &str = "test";
-
-fn placeholder_credentials() -> Credentials {
-    Credentials::new(PLACEHOLDER_KEY, PLACEHOLDER_KEY, None, None, "agentcore-local")
-}
+const PLACEHOLDER_KEY: &str = "test";
 
 #[cfg(test)]
 mod tests;

@@ -1,10 +1,12 @@
 //! A running command as a stream of events.
 //!
-//! The stream owns the process: dropping it (the caller left) kills the process and all that descends
-//! from it. Nothing is buffered beyond one read per stream, so a slow reader slows the command down.
+//! A task of its own runs each command and hands its events to the stream, so the timeout and a stop of the
+//! session hold although nobody reads. Dropping the stream (the caller left) kills the process and all that
+//! descends from it. Only a few events wait for the reader, so a slow one slows the command down.
 
 use futures_util::Stream;
 use tokio::io::AsyncReadExt;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::sessions::{Cut, Lease};
@@ -15,6 +17,8 @@ use crate::model::{CommandEvent, CommandLine, CommandStatus, CommandTimeout, Out
 const READ_BYTES: usize = limits::MAX_COMMAND_CHUNK_BYTES / 3;
 /// What a pipe can still hold when the command's shell has exited. [Linux: pipe capacity 64 KiB]
 const PIPE_BYTES: usize = 64 * 1024;
+/// Events that wait for the reader. [ours]
+const EVENTS_WAITING: usize = 4;
 /// Shells tried for a command, the service's own first. [guide: bash]
 const SHELLS: [&str; 2] = ["/bin/bash", "/bin/sh"];
 
@@ -46,7 +50,13 @@ pub async fn run_command(
         let argv = vec![shell.to_owned(), "-c".to_owned(), command.as_str().to_owned()];
         let spec = ProcessSpec { argv, environment: Vec::new(), working_directory: None };
         match lease.spawn(spec).await {
-            Ok(process) => return Ok(Running::new(lease, process, timeout).into_stream()),
+            Ok(process) => {
+                let (events, inbox) = mpsc::channel(EVENTS_WAITING);
+                tokio::spawn(Running::new(lease, process, timeout).run_to_end(events));
+                return Ok(futures_util::stream::unfold(inbox, |mut inbox| async move {
+                    inbox.recv().await.map(|event| (event, inbox))
+                }));
+            }
             Err(e @ EngineError::Spawn { .. }) => missing = Some(e),
             Err(e) => return Err(e),
         }
@@ -62,8 +72,9 @@ struct Running {
     sent: u64,
     phase: Phase,
     cut: Cut,
-    /// Held so that the session counts as active while the command runs.
-    lease: Lease,
+    /// Held while the process runs, so that the session counts as active; not while its last words wait
+    /// for a reader.
+    lease: Option<Lease>,
 }
 
 #[derive(Clone, Copy)]
@@ -121,20 +132,74 @@ impl Running {
             sent: 0,
             phase: Phase::Begin,
             cut: lease.cut(),
-            lease,
+            lease: Some(lease),
         }
     }
 
-    fn into_stream(self) -> impl Stream<Item = Result<CommandEvent, CommandFailure>> + Send {
-        futures_util::stream::unfold(self, |mut running| async move {
-            let item = running.next().await?;
-            if item.is_err() {
-                // The tree must not outlive a stream that failed.
-                let _ = running.control.kill().await;
-                running.phase = Phase::Done;
+    async fn run_to_end(mut self, events: mpsc::Sender<Result<CommandEvent, CommandFailure>>) {
+        loop {
+            let place = match self.place(&events).await {
+                Ok(Some(place)) => place,
+                Ok(None) => break,
+                Err(failure) => {
+                    self.give_up().await;
+                    // The reader hears of it when he has read what waits for him, or leaves.
+                    let _ = events.send(Err(failure)).await;
+                    return;
+                }
+            };
+            let event = tokio::select! {
+                biased;
+                () = events.closed() => break,
+                event = self.next() => event,
+            };
+            match event {
+                None => return,
+                Some(Ok(event)) => place.send(Ok(event)),
+                Some(Err(failure)) => {
+                    self.give_up().await;
+                    place.send(Err(failure));
+                    return;
+                }
             }
-            Some((item, running))
-        })
+        }
+        // The caller has left.
+        self.give_up().await;
+    }
+
+    /// Waits until one more event can be handed over, and holds the command to its timeout and its
+    /// session's stop meanwhile. Nothing when the caller has left.
+    async fn place<'a>(
+        &mut self,
+        events: &'a mpsc::Sender<Result<CommandEvent, CommandFailure>>,
+    ) -> Result<Option<mpsc::Permit<'a, Result<CommandEvent, CommandFailure>>>, CommandFailure> {
+        loop {
+            let running = matches!(self.phase, Phase::Begin | Phase::Run);
+            tokio::select! {
+                biased;
+                place = events.reserve() => return Ok(place.ok()),
+                () = self.cut.wait(), if running => return Err(CommandFailure::Cut),
+                () = tokio::time::sleep_until(self.deadline), if running => self.time_out().await?,
+            }
+        }
+    }
+
+    /// The timeout has passed: ends the tree. What it had written is still told.
+    async fn time_out(&mut self) -> Result<(), CommandFailure> {
+        self.control.kill().await?;
+        self.lease = None;
+        let until = Instant::now() + limits::COMMAND_DRAIN;
+        self.phase = Phase::TimedOut { until, left: 2 * PIPE_BYTES };
+        Ok(())
+    }
+
+    /// The tree must not outlive a stream that failed or that nobody reads.
+    async fn give_up(&mut self) {
+        if matches!(self.phase, Phase::Begin | Phase::Run) {
+            let _ = self.control.kill().await;
+        }
+        self.lease = None;
+        self.phase = Phase::Done;
     }
 
     async fn next(&mut self) -> Option<Result<CommandEvent, CommandFailure>> {
@@ -157,12 +222,8 @@ impl Running {
                         }
                     }
                     None => {
-                        self.leave_background_children();
                         self.phase = Phase::Done;
                         let status = CommandStatus::Completed;
-                        if exit.shell_code() == 0 {
-                            self.lease.answered();
-                        }
                         return Some(Ok(CommandEvent::Stop { exit_code: exit.shell_code(), status }));
                     }
                 },
@@ -203,14 +264,17 @@ impl Running {
         match step {
             Step::Text(stream, text) => self.delta((stream, text)).transpose(),
             Step::Exit(exit) => {
+                let exit = exit?;
                 let until = Instant::now() + limits::COMMAND_DRAIN;
-                self.phase = Phase::Drain { exit: exit?, until, left: 2 * PIPE_BYTES };
+                self.phase = Phase::Drain { exit, until, left: 2 * PIPE_BYTES };
+                if let (0, Some(lease)) = (exit.shell_code(), &self.lease) {
+                    lease.answered();
+                }
+                self.leave_background_children();
                 Ok(None)
             }
             Step::Timeout => {
-                self.control.kill().await?;
-                let until = Instant::now() + limits::COMMAND_DRAIN;
-                self.phase = Phase::TimedOut { until, left: 2 * PIPE_BYTES };
+                self.time_out().await?;
                 Ok(None)
             }
             Step::Cut => Err(CommandFailure::Cut),
@@ -247,16 +311,12 @@ impl Running {
         Some(Ok(CommandEvent::Delta(stream, text)))
     }
 
-    /// Children in the background live on after their command. Their pipes stay open and are read into
-    /// nothing, because a closed one would kill them at their next line.
+    /// The command has ended: its children in the background live on, whoever reads its last words. Their
+    /// later output goes nowhere; the helper keeps their pipes from closing, which would kill them at their
+    /// next line.
     fn leave_background_children(&mut self) {
         self.control.detach();
-        for pipe in [self.stdout.pipe.take(), self.stderr.pipe.take()].into_iter().flatten() {
-            tokio::spawn(async move {
-                let mut pipe = pipe;
-                let _ = tokio::io::copy(&mut pipe, &mut tokio::io::sink()).await;
-            });
-        }
+        self.lease = None;
     }
 }
 

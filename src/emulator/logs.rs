@@ -136,13 +136,17 @@ impl Logs {
         let (jobs, mut inbox) = mpsc::channel(QUEUE);
         let (counter, written) = watch::channel(0);
         std::thread::Builder::new().name("logs".into()).spawn(move || {
+            let mut failing = false;
             while let Some(job) = inbox.blocking_recv() {
                 match job {
                     Job::Write { path, text } => {
-                        // Logs are a help, not a record: a full disk must not end sessions.
-                        if let Err(e) = append(&path, &text, MAX_FILE_BYTES) {
-                            tracing::warn!("the log `{}` cannot be written: {e}", path.display());
+                        // Logs are a help, not a record: a full disk must not end sessions. Told once until it
+                        // is better: what is told goes to a file too.
+                        let written = append(&path, &text, MAX_FILE_BYTES);
+                        if let (Err(e), false) = (&written, failing) {
+                            tracing::warn!("logs are lost: `{}` cannot be written: {e}", path.display());
                         }
+                        failing = written.is_err();
                         counter.send_modify(|n| *n += 1);
                     }
                     Job::Flush(done) => {

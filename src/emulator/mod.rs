@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::artifacts::ArtifactStore;
+use crate::egress::Egress;
 use crate::engine::Engine;
 use crate::model::{AccountId, EndpointName, Region, RuntimeId, SessionKey, Timestamp};
 
@@ -54,10 +55,12 @@ pub struct EmulatorConfig {
     pub wait_limit: Duration,
     /// Longest time to an agent's first healthy ping.
     pub init_timeout: Duration,
+    /// What sessions reach outside.
+    pub egress: Arc<Egress>,
 }
 
 impl EmulatorConfig {
-    /// The defaults, for state below `home`.
+    /// The defaults, for state below `home`; sessions reach nothing outside.
     pub fn new(home: PathBuf, region: Region, account: AccountId) -> Self {
         Self {
             home,
@@ -70,6 +73,7 @@ impl EmulatorConfig {
             ping_interval: Duration::from_secs(5),
             wait_limit: Duration::from_secs(120),
             init_timeout: crate::model::limits::AGENT_INIT_TIMEOUT,
+            egress: Arc::new(Egress::new(false, None)),
         }
     }
 }

@@ -74,6 +74,22 @@ pub enum AgentError {
     Timeout,
 }
 
+/// A call without an answer.
+pub struct CallError {
+    /// Why.
+    pub reason: AgentError,
+    /// The call itself, when nothing of it can have reached the agent: it may be sent again.
+    pub unsent: Option<AgentRequest>,
+}
+
+impl std::fmt::Debug for CallError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The call's headers and payload are the caller's own affair.
+        let unsent = self.unsent.is_some();
+        f.debug_struct("CallError").field("reason", &self.reason).field("unsent", &unsent).finish()
+    }
+}
+
 /// Why the body of an answer broke off.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentBodyError {
@@ -233,12 +249,18 @@ impl AgentClient {
         &self,
         compute: &dyn Compute,
         request: AgentRequest,
-    ) -> Result<AgentResponse, AgentError> {
+    ) -> Result<AgentResponse, CallError> {
         let mut message = Request::new(request.body);
         *message.method_mut() = Method::POST;
         *message.uri_mut() = Uri::from_static("/invocations");
         *message.headers_mut() = request.headers;
-        self.send(compute, message, limits::INVOKE_RESPONSE_TIMEOUT).await
+        self.send(compute, message, limits::INVOKE_RESPONSE_TIMEOUT).await.map_err(|e| CallError {
+            reason: e.reason,
+            unsent: e.unsent.map(|message| {
+                let (head, body) = message.into_parts();
+                AgentRequest { headers: head.headers, body }
+            }),
+        })
     }
 
     /// `GET /ping`. Any 200 counts as healthy: many agents answer with a body of their own.
@@ -246,7 +268,7 @@ impl AgentClient {
         let mut message = Request::new(Empty::new().map_err(|never| match never {}).boxed_unsync());
         *message.uri_mut() = Uri::from_static("/ping");
         let whole = async {
-            let answer = self.send(compute, message, limit).await?;
+            let answer = self.send(compute, message, limit).await.map_err(|e| e.reason)?;
             if answer.status != StatusCode::OK {
                 return Err(AgentError::Connection(format!("the answer to the ping was {}", answer.status)));
             }
@@ -272,7 +294,7 @@ impl AgentClient {
         compute: &dyn Compute,
         mut message: Request<RequestBody>,
         limit: Duration,
-    ) -> Result<AgentResponse, AgentError> {
+    ) -> Result<AgentResponse, Unanswered> {
         message.headers_mut().insert(HOST, self.host.clone());
         let answer = async {
             while let Some(mut kept) = self.pool.take() {
@@ -282,14 +304,18 @@ impl AgentClient {
                 match exchange(&mut kept, message).await {
                     Ok(response) => return Ok((response, kept)),
                     Err(Unanswered { unsent: Some(back), .. }) => message = back,
-                    Err(Unanswered { reason, .. }) => return Err(reason),
+                    Err(lost) => return Err(lost),
                 }
             }
-            let mut fresh = self.connect(compute).await?;
-            let response = exchange(&mut fresh, message).await.map_err(|e| e.reason)?;
+            let mut fresh = match self.connect(compute).await {
+                Ok(fresh) => fresh,
+                Err(reason) => return Err(Unanswered { reason, unsent: Some(message) }),
+            };
+            let response = exchange(&mut fresh, message).await?;
             Ok((response, fresh))
         };
-        let (response, connection) = timeout(limit, answer).await.map_err(|_| AgentError::Timeout)??;
+        let late = |_| Unanswered { reason: AgentError::Timeout, unsent: None };
+        let (response, connection) = timeout(limit, answer).await.map_err(late)??;
         let (head, incoming) = response.into_parts();
         let body = AgentBody {
             incoming,
@@ -519,7 +545,7 @@ mod tests {
         text(client.invoke(&compute, request("x")).await.unwrap()).await.unwrap();
         peer.hang_up_on_next();
         let failed = client.invoke(&compute, request("x")).await;
-        assert!(matches!(failed, Err(AgentError::Connection(_))));
+        assert!(matches!(failed, Err(CallError { reason: AgentError::Connection(_), unsent: None })));
         assert_eq!(peer.requests().len(), 2);
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use crate::model::MountPath;
@@ -55,6 +55,24 @@ pub struct ComputeSpec {
     pub storage: Option<StorageMount>,
     /// False: the storage appears when [`Compute::mount_storage`] is called. True: from the start.
     pub early_mount: bool,
+    /// A listener of the emulator's on the compute's own loopback; see [`Compute::take_listener`].
+    pub listener: Option<InsideListener>,
+}
+
+/// What the emulator serves inside a compute, which has no other way out of it.
+#[derive(Clone)]
+pub struct InsideListener {
+    /// On 127.0.0.1 of the compute.
+    pub port: u16,
+    /// Files that only the compute's root may read, by absolute path; their content is secret.
+    pub files: Vec<(PathBuf, String)>,
+}
+
+impl std::fmt::Debug for InsideListener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let files: Vec<_> = self.files.iter().map(|(path, _)| path).collect();
+        f.debug_struct("InsideListener").field("port", &self.port).field("files", &files).finish()
+    }
 }
 
 /// Where the agent's code stands inside a compute. [observed: code deployments run in /var/task]
@@ -85,6 +103,12 @@ pub trait Compute: Send + Sync {
 
     /// Opens a connection to a port of the compute's own loopback.
     fn connect(&self, port: u16) -> BoxFuture<'_, Result<SessionStream, EngineError>>;
+
+    /// The listener that [`ComputeSpec::listener`] asked for, once. It stands from before the first process on, so
+    /// nobody inside can have taken its port; what is accepted from it comes from inside this compute and nowhere else.
+    fn take_listener(&self) -> Option<TcpListener> {
+        None
+    }
 
     /// Starts a process as the compute's root, in a process group of its own.
     fn spawn(&self, spec: ProcessSpec) -> BoxFuture<'_, Result<Process, EngineError>>;

@@ -53,6 +53,8 @@ pub struct Session {
     pub mounter: Option<Mounter>,
     /// What every process is kept from.
     pub confinement: Confinement,
+    /// A socket for the emulator, handed over with [`Report::Ready`] and not kept.
+    pub listener: Option<OwnedFd>,
 }
 
 /// Serves a session until it ends. The caller is the first process of a PID namespace, has one thread, and
@@ -77,6 +79,7 @@ struct Init {
     environment: Vec<(String, String)>,
     mounter: Option<Mounter>,
     confinement: Confinement,
+    listener: Option<OwnedFd>,
     /// Started processes that have not been reaped.
     children: HashMap<Pid, u64>,
     /// The leader of every tree that may still be asked to end. A tree outlives its leader, so an entry
@@ -138,6 +141,7 @@ impl Init {
             environment,
             mounter: session.mounter,
             confinement: session.confinement,
+            listener: session.listener,
             children: HashMap::new(),
             leaders: HashMap::new(),
             outputs: HashMap::new(),
@@ -150,7 +154,8 @@ impl Init {
     }
 
     fn run(mut self) -> io::Result<()> {
-        self.report(&Report::Ready, vec![]);
+        let listener = self.listener.take();
+        self.report(&Report::Ready, listener.into_iter().collect());
         let mut linked = true;
         loop {
             linked = linked && self.flush();
@@ -507,7 +512,14 @@ mod tests {
         let (socket, emulator) = std::os::unix::net::UnixStream::pair().unwrap();
         drop(emulator);
         let confinement = Confinement::new(false);
-        let code = serve(Session { socket: socket.into(), environment: vec![], mounter: None, confinement });
+        let session = Session {
+            socket: socket.into(),
+            environment: vec![],
+            mounter: None,
+            confinement,
+            listener: None,
+        };
+        let code = serve(session);
         assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::FAILURE));
     }
 

@@ -79,7 +79,7 @@ pub enum Request {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "kind")]
 pub enum Report {
-    /// The session stands and takes requests.
+    /// The session stands and takes requests. A listener on its loopback comes along where one was asked for.
     Ready,
     /// A request was done. For [`Request::Connect`] the connection comes along.
     Done {

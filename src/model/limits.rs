@@ -20,6 +20,15 @@ pub const COMMAND_TIMEOUT_SECONDS: std::ops::RangeInclusive<u32> = 1..=3_600;
 pub const DEFAULT_COMMAND_TIMEOUT_SECONDS: u32 = 300;
 /// Largest code bundle, unpacked, in bytes. [quotas: 750 MB]
 pub const MAX_CODE_BYTES: u64 = 750_000_000;
+/// Memory of a session, in bytes. [quotas: 8 GB]
+pub const SESSION_MEMORY_BYTES: u64 = 8 << 30;
+/// Processors of a session. [quotas: 2 vCPU]
+pub const SESSION_CPUS: u64 = 2;
+/// Processes and threads of a session. [ours: what podman gives a container]
+pub const SESSION_PROCESSES: u64 = 2048;
+/// Files and directories outside the storage, in each of a session's two file systems in memory. [ours: large
+/// dependency trees have a few hundred thousand, and each takes a kilobyte of the kernel's memory]
+pub const SESSION_SCRATCH_FILES: u64 = 1_000_000;
 /// Length of a session id. [model: request header min 33; response shape max 100]
 pub const SESSION_ID_CHARS: std::ops::RangeInclusive<usize> = 33..=100;
 /// Largest code bundle, zipped, in bytes. [quotas: 250 MB]

@@ -3,7 +3,9 @@
 //! Nothing here does I/O, knows HTTP, SQL or a terminal. Every value is parsed once, at the edge;
 //! inner code takes these types and need not check again.
 
+mod access_key;
 mod command;
+mod credentials;
 mod ids;
 pub mod limits;
 mod names;
@@ -11,7 +13,9 @@ mod runtime;
 mod session;
 mod time;
 
+pub use access_key::AccessKey;
 pub use command::{CommandEvent, CommandLine, CommandStatus, CommandTimeout, OutputStream};
+pub use credentials::AwsCredentials;
 pub use ids::{
     AccountId, EndpointName, MountPath, ParseIdError, Partition, Region, RuntimeArn, RuntimeId, RuntimeName,
     SessionId, Version,

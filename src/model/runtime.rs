@@ -84,6 +84,8 @@ impl Lifecycle {
 pub struct RuntimeSpec {
     /// The code.
     pub artifact: ArtifactRef,
+    /// `roleArn`, which agents call AWS with when they have the identity of their role.
+    pub role_arn: String,
     /// The agent's protocol.
     pub protocol: ServerProtocol,
     /// Port the agent listens on inside its session.

@@ -57,6 +57,7 @@ struct SessionStorageDto {
 
 #[derive(Deserialize, Default)]
 struct AwsDto {
+    execution_role: Option<String>,
     network_configuration: Option<NetworkDto>,
     protocol_configuration: Option<ProtocolDto>,
     lifecycle_configuration: Option<Spanned<LifecycleDto>>,
@@ -176,6 +177,7 @@ impl Reader<'_> {
             vpc: self.one_of(aws.network_configuration.and_then(|n| n.network_mode), &["PUBLIC", "VPC"])?
                 == "VPC",
             authorizer: dto.authorizer_configuration.is_some(),
+            execution_role: aws.execution_role.filter(|role| !role.is_empty()),
             source,
         })
     }
@@ -379,6 +381,11 @@ agents:
         assert_eq!(agent.header_allowlist, ["Authorization"]);
         assert!(agent.vpc && agent.authorizer);
         assert_eq!(agent.protocol, "HTTP");
+        assert_eq!(agent.execution_role, None);
+        let role = "arn:aws:iam::123456789012:role/coder";
+        let project =
+            read(&text.replace("execution_role: null", &format!("execution_role: {role}"))).unwrap();
+        assert_eq!(project.agent(None).unwrap().execution_role.as_deref(), Some(role));
     }
 
     #[test]

@@ -52,6 +52,8 @@ pub struct Agent {
     pub vpc: bool,
     /// An authorizer is configured.
     pub authorizer: bool,
+    /// `execution_role`, where one is named.
+    pub execution_role: Option<String>,
 }
 
 /// How an agent is started.

@@ -59,6 +59,8 @@ async fn status(State(admin): Shared) -> Response {
         engine: emulator.engine.to_owned(),
         region: emulator.config.region.to_string(),
         account: emulator.config.account.to_string(),
+        network: if emulator.config.egress.network() { "on" } else { "off" }.to_owned(),
+        aws_identity: emulator.config.egress.identity_name().unwrap_or_else(|| "none".to_owned()),
         started_at: emulator.started_at.to_rfc3339(),
         runtimes: emulator.registry.runtime_count(),
         live_sessions: live.count(),

@@ -14,7 +14,9 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use futures_util::future::BoxFuture;
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Map, Value, json};
+use tokio::time::timeout;
 
+use super::BODY_TIMEOUT;
 use super::errors::respond_error;
 use crate::emulator::Emulator;
 use crate::emulator::registry::{
@@ -97,7 +99,9 @@ async fn read_request(
     let path: Vec<(String, String)> =
         path.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let Query(query) = query.map_err(|e| cannot_parse(format!("The query cannot be read: {e}")))?;
-    let body: Bytes = axum::body::to_bytes(body, limits::MAX_CONTROL_BODY_BYTES).await.map_err(|_| {
+    let body = timeout(BODY_TIMEOUT, axum::body::to_bytes(body, limits::MAX_CONTROL_BODY_BYTES)).await;
+    let body = body.map_err(|_| cannot_parse("The request body was not received in time".to_owned()))?;
+    let body: Bytes = body.map_err(|_| {
         let limit = limits::MAX_CONTROL_BODY_BYTES;
         cannot_parse(format!("The request body could not be read, or has more than {limit} bytes"))
     })?;

@@ -4,9 +4,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, Request, State};
 use axum::response::Response;
 use axum::routing::post;
@@ -17,20 +19,27 @@ use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::Deserialize;
+use tokio::time::timeout;
 
+use super::BODY_TIMEOUT;
 use super::errors::{agent_status, bad_field, invalid, respond_error};
 use super::headers::{self, REQUEST_ID, SESSION_ID};
 use crate::emulator::Emulator;
 use crate::emulator::command::{CommandFailure, run_command};
 use crate::emulator::registry::{RuntimeRef, Target};
 use crate::emulator::sessions::{Cut, Lease, Need};
-use crate::engine::agent_http::{AgentBody, AgentRequest, BodyError};
+use crate::engine::agent_http::{AgentBody, AgentRequest, BodyError, CallError};
 use crate::model::{CommandLine, CommandTimeout, EndpointName, RuntimeId, SessionId, SessionKey, limits};
 use crate::wire::error::{AwsError, ErrorKind, ValidationReason};
 use crate::wire::eventstream;
 
 /// Largest JSON body of a command or a stop: the longest command with every byte escaped, and room. [ours]
 const MAX_JSON_BYTES: usize = 1024 * 1024;
+
+/// How long a call looks for an agent that was healthy and cannot be connected to. [ours]
+const UNREACHED_LIMIT: Duration = Duration::from_secs(1);
+/// Pause between two looks. [ours]
+const UNREACHED_PAUSE: Duration = Duration::from_millis(20);
 
 /// The routes of the data plane.
 pub fn routes() -> Router<Arc<Emulator>> {
@@ -49,36 +58,47 @@ struct Aim {
 
 async fn invoke_agent_runtime(
     State(emulator): State<Arc<Emulator>>,
-    Path(arn): Path<String>,
-    Query(aim): Query<Aim>,
+    arn: Result<Path<String>, PathRejection>,
+    aim: Result<Query<Aim>, QueryRejection>,
     request: Request,
 ) -> Response {
-    invoke(&emulator, &arn, &aim, request).await.unwrap_or_else(|e| respond_error(&e))
+    let answer = match aimed(arn, aim) {
+        Ok((arn, aim)) => invoke(&emulator, &arn, &aim, request).await,
+        Err(error) => Err(error),
+    };
+    answer.unwrap_or_else(|e| respond_error(&e))
 }
 
 async fn invoke(emulator: &Emulator, arn: &str, aim: &Aim, request: Request) -> Result<Response, AwsError> {
     let (head, body) = request.into_parts();
-    if let Some((name, limit)) = headers::too_long(&head.headers) {
-        return Err(invalid(name.as_str(), &format!("it must have at most {limit} characters")));
-    }
+    check_lengths(&head.headers, &headers::INVOKE_LENGTHS)?;
     let declared = head.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     if declared.is_some_and(|bytes| bytes > limits::MAX_PAYLOAD_BYTES) {
         return Err(payload_too_large());
     }
     let target = resolve(emulator, arn, aim).await?;
     let session = session_of(&head.headers)?.unwrap_or_else(SessionId::random);
-    let lease = emulator.sessions.acquire(&target, &session, Need::Agent).await?;
     let request_id = request_id(&head.headers);
 
     let (body, overflow) = bounded(body, declared.is_some());
-    let payload = AgentRequest {
+    let mut call = AgentRequest {
         headers: headers::to_agent(&head.headers, &target.spec.header_allowlist, &session, &request_id),
         body,
     };
-    let answer = match lease.invoke(payload).await {
-        Ok(answer) => answer,
-        Err(_) if overflow.load(Ordering::Relaxed) => return Err(payload_too_large()),
-        Err(error) => return Err(error.into()),
+    let give_up = Instant::now() + UNREACHED_LIMIT;
+    let (answer, lease) = loop {
+        let lease = emulator.sessions.acquire(&target, &session, Need::Agent).await?;
+        match lease.invoke(call).await {
+            Ok(answer) => break (answer, lease),
+            Err(_) if overflow.load(Ordering::Relaxed) => return Err(payload_too_large()),
+            // The agent has just ended, or starts to listen anew; nothing was sent. The next turn finds out.
+            Err(CallError { unsent: Some(unsent), .. }) if Instant::now() < give_up => {
+                call = unsent;
+                drop(lease);
+                tokio::time::sleep(UNREACHED_PAUSE).await;
+            }
+            Err(error) => return Err(error.reason.into()),
+        }
     };
     if !answer.status.is_success() {
         return Err(agent_status(answer.status.as_u16()));
@@ -103,15 +123,20 @@ struct CommandBody {
 
 async fn invoke_agent_runtime_command(
     State(emulator): State<Arc<Emulator>>,
-    Path(arn): Path<String>,
-    Query(aim): Query<Aim>,
+    arn: Result<Path<String>, PathRejection>,
+    aim: Result<Query<Aim>, QueryRejection>,
     request: Request,
 ) -> Response {
-    command(&emulator, &arn, &aim, request).await.unwrap_or_else(|e| respond_error(&e))
+    let answer = match aimed(arn, aim) {
+        Ok((arn, aim)) => command(&emulator, &arn, &aim, request).await,
+        Err(error) => Err(error),
+    };
+    answer.unwrap_or_else(|e| respond_error(&e))
 }
 
 async fn command(emulator: &Emulator, arn: &str, aim: &Aim, request: Request) -> Result<Response, AwsError> {
     let (head, body) = request.into_parts();
+    check_lengths(&head.headers, &headers::COMMAND_LENGTHS)?;
     let target = resolve(emulator, arn, aim).await?;
     let session = session_of(&head.headers)?.unwrap_or_else(SessionId::random);
     let CommandBody { command, timeout } = json(body).await?;
@@ -167,11 +192,15 @@ struct StopBody {
 
 async fn stop_runtime_session(
     State(emulator): State<Arc<Emulator>>,
-    Path(arn): Path<String>,
-    Query(aim): Query<Aim>,
+    arn: Result<Path<String>, PathRejection>,
+    aim: Result<Query<Aim>, QueryRejection>,
     request: Request,
 ) -> Response {
-    stop(&emulator, &arn, &aim, request).await.unwrap_or_else(|e| respond_error(&e))
+    let answer = match aimed(arn, aim) {
+        Ok((arn, aim)) => stop(&emulator, &arn, &aim, request).await,
+        Err(error) => Err(error),
+    };
+    answer.unwrap_or_else(|e| respond_error(&e))
 }
 
 async fn stop(emulator: &Emulator, arn: &str, aim: &Aim, request: Request) -> Result<Response, AwsError> {
@@ -197,6 +226,19 @@ async fn stop(emulator: &Emulator, arn: &str, aim: &Aim, request: Request) -> Re
     Ok(response)
 }
 
+/// The path and the query, or the error of the service for what is neither.
+fn aimed(
+    arn: Result<Path<String>, PathRejection>,
+    aim: Result<Query<Aim>, QueryRejection>,
+) -> Result<(String, Aim), AwsError> {
+    let Path(arn) = arn.map_err(|e| invalid("agentRuntimeArn", &e.body_text()))?;
+    let Query(aim) = aim.map_err(|e| AwsError {
+        reason: Some(ValidationReason::CannotParse),
+        ..AwsError::new(ErrorKind::Validation, e.body_text())
+    })?;
+    Ok((arn, aim))
+}
+
 async fn resolve(emulator: &Emulator, arn: &str, aim: &Aim) -> Result<Arc<Target>, AwsError> {
     let endpoint = match &aim.qualifier {
         None => EndpointName::default_endpoint(),
@@ -215,6 +257,16 @@ async fn resolve(emulator: &Emulator, arn: &str, aim: &Aim) -> Result<Arc<Target
     match emulator.registry.resolve(&runtime, &endpoint) {
         Some(target) => Ok(target),
         None => Ok(emulator.registry.resolve_when_ready(&runtime, &endpoint).await?),
+    }
+}
+
+fn check_lengths(headers: &HeaderMap, lengths: &[headers::Length]) -> Result<(), AwsError> {
+    match headers::wrong_length(headers, lengths) {
+        None => Ok(()),
+        Some(length) => {
+            let (min, max) = (length.min, length.max);
+            Err(invalid(length.member, &format!("it must have {min} to {max} characters")))
+        }
     }
 }
 
@@ -242,7 +294,8 @@ async fn json<T: for<'de> Deserialize<'de>>(body: Body) -> Result<T, AwsError> {
         reason: Some(ValidationReason::CannotParse),
         ..AwsError::new(ErrorKind::Validation, message)
     };
-    let bytes = Limited::new(body, MAX_JSON_BYTES).collect().await;
+    let bytes = timeout(BODY_TIMEOUT, Limited::new(body, MAX_JSON_BYTES).collect()).await;
+    let bytes = bytes.map_err(|_| unreadable("the request body was not received in time".to_owned()))?;
     let bytes = bytes.map_err(|e| unreadable(format!("the request body could not be read: {e}")))?.to_bytes();
     let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
     serde_json::from_slice(text).map_err(|e| unreadable(format!("the request body is not valid JSON: {e}")))
@@ -275,17 +328,18 @@ fn payload_too_large() -> AwsError {
 /// body, which every HTTP client reports as an error.
 struct LeasedBody {
     inner: AgentBody,
-    cut: Pin<Box<dyn Future<Output = ()> + Send>>,
+    cut: Cut,
+    /// Wakes a body that waits; made when it first has to.
+    woken: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     lease: Lease,
 }
 
 impl LeasedBody {
     fn new(inner: AgentBody, lease: Lease) -> Self {
-        let mut cut: Cut = lease.cut();
         if http_body::Body::is_end_stream(&inner) {
             lease.answered();
         }
-        Self { inner, cut: Box::pin(async move { cut.wait().await }), lease }
+        Self { inner, cut: lease.cut(), woken: None, lease }
     }
 }
 
@@ -298,21 +352,31 @@ impl http_body::Body for LeasedBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        if let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(cx) {
-            let well = !matches!(frame, Some(Err(_)));
-            if well && (frame.is_none() || this.inner.is_end_stream()) {
-                this.lease.answered();
-            }
-            return Poll::Ready(frame.map(|f| f.map_err(Into::into)));
-        }
-        if this.cut.poll_unpin(cx).is_ready() {
+        let polled = match this.cut.is_cut() {
+            true => Poll::Pending,
+            false => Pin::new(&mut this.inner).poll_frame(cx),
+        };
+        // Looked at again for an end: a body that ends with its connection ends when its agent is killed,
+        // and must not look complete. The cut comes before the kill.
+        if this.cut.is_cut() && !matches!(polled, Poll::Ready(Some(Ok(_)))) {
             return Poll::Ready(Some(Err("the session was stopped".into())));
         }
-        Poll::Pending
+        if polled.is_pending() {
+            let woken = this.woken.get_or_insert_with(|| Box::pin(this.cut.clone().waited()));
+            if woken.poll_unpin(cx).is_ready() {
+                return Poll::Ready(Some(Err("the session was stopped".into())));
+            }
+        }
+        let ended = matches!(polled, Poll::Ready(None))
+            || matches!(polled, Poll::Ready(Some(Ok(_)))) && this.inner.is_end_stream();
+        if ended {
+            this.lease.answered();
+        }
+        polled.map(|frame| frame.map(|f| f.map_err(Into::into)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        !self.cut.is_cut() && self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> http_body::SizeHint {

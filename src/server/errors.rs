@@ -93,7 +93,9 @@ impl From<SessionError> for AwsError {
             SessionError::Engine(_) | SessionError::Start(_) => {
                 Self::new(ErrorKind::RuntimeClient, format!("The session could not be started: {message}"))
             }
-            SessionError::ShuttingDown => Self::new(ErrorKind::InternalServer, message),
+            SessionError::Stop(_) | SessionError::ShuttingDown => {
+                Self::new(ErrorKind::InternalServer, message)
+            }
         }
     }
 }

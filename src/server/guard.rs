@@ -1,4 +1,5 @@
-//! Who may speak to the AWS planes: programs of this machine, and no page in a browser.
+//! Who may speak to the AWS planes: programs of the emulator's own user, other users who hold its access
+//! key, and no page in a browser.
 //!
 //! The port is on loopback, but a browser carries pages of the whole world to loopback. Such a page can
 //! have a name of its own resolve to 127.0.0.1 (then `Host` is that name), and can send requests whose
@@ -7,8 +8,11 @@
 //! that says what was seen and what to do.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::SystemTime;
 
-use axum::extract::Request;
+use axum::body::Body;
+use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use http::header::{
@@ -18,7 +22,12 @@ use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderValue, Method, Uri, Version};
 
+use tokio::time::timeout;
+
 use super::errors::respond_error;
+use super::peer::Peer;
+use super::signature::{Claim, SignatureError};
+use crate::model::{AccessKey, limits};
 use crate::wire::error::{AwsError, ErrorKind, ValidationReason};
 
 /// What a browser says of the page that makes a request, by the page's site and ours. [Fetch Metadata]
@@ -42,6 +51,47 @@ pub(crate) async fn refuse_pages(request: Request, next: Next) -> Response {
             respond_error(&refusal)
         }
     }
+}
+
+/// Refuses other users of this machine unless they sign with the emulator's access key.
+pub(crate) async fn refuse_strangers(
+    State(key): State<Arc<AccessKey>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    // Who did not come through a listener of ours is nobody we know.
+    if request.extensions().get::<Peer>() == Some(&Peer::Owner) {
+        return next.run(request).await;
+    }
+    match verified(&key, request).await {
+        Ok(request) => next.run(request).await,
+        Err(refusal) => respond_error(&refusal),
+    }
+}
+
+/// The request, once its signature has been verified.
+async fn verified(key: &AccessKey, request: Request) -> Result<Request, AwsError> {
+    let (head, mut body) = request.into_parts();
+    let refused = |error: SignatureError| {
+        denied(format!(
+            "This request of another user of this machine is refused: {error}. Sign with the access key that \
+             `agentcore local env` prints to the user whose emulator this is."
+        ))
+    };
+    let claim = Claim::read(&head, key, SystemTime::now()).map_err(refused)?;
+    let mut content = bytes::Bytes::new();
+    if claim.needs_body() {
+        // Only for who names the key, and nobody's payload may be larger anyway.
+        let limit = usize::try_from(limits::MAX_PAYLOAD_BYTES).unwrap_or(usize::MAX);
+        let whole = timeout(super::BODY_TIMEOUT, axum::body::to_bytes(body, limit)).await;
+        content = whole.map_err(|_| "in time").and_then(|b| b.map_err(|_| "completely")).map_err(|how| {
+            let message = format!("The body, of at most {limit} bytes, was not received {how}");
+            AwsError::new(ErrorKind::Validation, message)
+        })?;
+        body = Body::from(content.clone());
+    }
+    claim.verify(&head, &content, key).map_err(refused)?;
+    Ok(Request::from_parts(head, body))
 }
 
 fn check(head: &Parts) -> Result<(), AwsError> {
@@ -167,7 +217,7 @@ fn shown(value: &HeaderValue) -> String {
 }
 
 /// A caller's own text, safe to repeat in an answer and in the log.
-fn short(text: &str) -> String {
+pub(super) fn short(text: &str) -> String {
     text.chars().take(SHOWN_CHARS).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 

@@ -15,11 +15,47 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
 
-/// Headers of the caller that reach the agent when he set them, with the longest value of each. [model, observed]
-const PASSED: [(HeaderName, usize); 5] =
-    [(ACCEPT, 256), (CONTENT_TYPE, 256), (TRACEPARENT, 128), (TRACESTATE, 512), (BAGGAGE, 8192)];
-/// Longest X-Amzn-Trace-Id. [model]
-const TRACE_ID_CHARS: usize = 128;
+/// Headers of the caller that reach the agent when he set them. [model, observed]
+const PASSED: [HeaderName; 5] = [ACCEPT, CONTENT_TYPE, TRACEPARENT, TRACESTATE, BAGGAGE];
+
+/// How long the value of a header may be.
+pub(crate) struct Length {
+    name: HeaderName,
+    /// The member of the service model that the header carries.
+    pub(crate) member: &'static str,
+    /// Fewest characters.
+    pub(crate) min: usize,
+    /// Most characters.
+    pub(crate) max: usize,
+}
+
+const fn length(name: &'static str, member: &'static str, min: usize, max: usize) -> Length {
+    Length { name: HeaderName::from_static(name), member, min, max }
+}
+
+/// Lengths of InvokeAgentRuntime's headers. [model]
+pub(crate) const INVOKE_LENGTHS: [Length; 11] = [
+    length("content-type", "contentType", 1, 256),
+    length("accept", "accept", 1, 256),
+    length("mcp-session-id", "mcpSessionId", 1, 1024),
+    length("mcp-protocol-version", "mcpProtocolVersion", 1, 1024),
+    length("mcp-method", "mcpMethod", 1, 1024),
+    length("mcp-name", "mcpName", 1, 1024),
+    length("x-amzn-bedrock-agentcore-runtime-user-id", "runtimeUserId", 1, 1024),
+    length("x-amzn-trace-id", "traceId", 0, 128),
+    length("traceparent", "traceParent", 0, 128),
+    length("tracestate", "traceState", 0, 512),
+    length("baggage", "baggage", 0, 8192),
+];
+/// Lengths of InvokeAgentRuntimeCommand's headers. [model]
+pub(crate) const COMMAND_LENGTHS: [Length; 6] = [
+    length("content-type", "contentType", 1, 256),
+    length("accept", "accept", 1, 256),
+    length("x-amzn-trace-id", "traceId", 0, 1024),
+    length("traceparent", "traceParent", 0, 1024),
+    length("tracestate", "traceState", 0, 512),
+    length("baggage", "baggage", 0, 8192),
+];
 
 /// The headers an agent sees of an invocation: the service's own, those of [`PASSED`] that the caller
 /// set, and the allowlisted ones. Everything else is dropped. [observed]
@@ -30,7 +66,7 @@ pub(crate) fn to_agent(
     request_id: &HeaderValue,
 ) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(8);
-    for (name, _) in PASSED {
+    for name in PASSED {
         if let Some(value) = caller.get(&name) {
             headers.insert(name, value.clone());
         }
@@ -80,10 +116,9 @@ pub(crate) fn to_caller(caller: &HeaderMap, answer: &mut HeaderMap, request_id: 
     answer.insert(TRACE_ID, trace_id(caller, request_id));
 }
 
-/// The first header that is longer than the service model allows, with its limit.
-pub(crate) fn too_long(caller: &HeaderMap) -> Option<(HeaderName, usize)> {
-    let limits = PASSED.into_iter().chain([(TRACE_ID, TRACE_ID_CHARS)]);
-    limits.into_iter().find(|(name, limit)| caller.get(name).is_some_and(|v| v.len() > *limit))
+/// The first header whose value is shorter or longer than the service model allows.
+pub(crate) fn wrong_length<'a>(caller: &HeaderMap, lengths: &'a [Length]) -> Option<&'a Length> {
+    lengths.iter().find(|l| caller.get(&l.name).is_some_and(|v| !(l.min..=l.max).contains(&v.len())))
 }
 
 #[cfg(test)]
@@ -125,5 +160,26 @@ mod tests {
         assert_eq!(seen["x-api-key"], "k");
         assert_eq!(seen["accept"], "text/event-stream");
         assert!(!seen.contains_key("x-other") && !seen.contains_key("x-big"));
+    }
+
+    /// The lengths stand in the service model too; what is checked here is what it says.
+    #[test]
+    fn lengths_are_the_service_models() {
+        use crate::wire::service_model::{INVOKE_AGENT_RUNTIME, INVOKE_AGENT_RUNTIME_COMMAND};
+        use crate::wire::shape::Kind;
+        let both = [
+            (&INVOKE_AGENT_RUNTIME, &INVOKE_LENGTHS[..]),
+            (&INVOKE_AGENT_RUNTIME_COMMAND, &COMMAND_LENGTHS[..]),
+        ];
+        for (operation, lengths) in both {
+            let Kind::Structure { members, .. } = &operation.input().kind else { panic!("a structure") };
+            for length in lengths {
+                let member = members.iter().find(|m| m.name == length.member).unwrap();
+                let Kind::String { min, max, .. } = member.shape().kind else { panic!("a text") };
+                let found =
+                    (usize::try_from(min.unwrap_or(0)).unwrap(), usize::try_from(max.unwrap()).unwrap());
+                assert_eq!((length.min, length.max), found, "{}", length.member);
+            }
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! Knows the wire and the emulator's facade; knows nothing of engines or of how storage is kept. The
 //! meaning of every domain error in HTTP stands in [`errors`] alone, and who may speak to us in [`guard`].
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
@@ -13,14 +14,19 @@ use axum::extract::Request;
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use http::header::HeaderValue;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
+use self::peer::Peer;
+use self::slots::{Slot, Slots};
 use crate::emulator::Emulator;
+use crate::model::AccessKey;
 use crate::wire::error::{AwsError, ErrorKind};
 
 pub mod admin;
@@ -29,22 +35,32 @@ pub mod data;
 pub(crate) mod errors;
 mod guard;
 mod headers;
+mod peer;
+mod signature;
+mod slots;
 
 /// Longest wait for a request's head on an open connection. [ours]
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// Bytes a connection may buffer for a request's head. [ours: the service's largest header set fits many times]
+/// Longest wait for a whole JSON body: what is sent to the control plane, and commands. Payloads of invocations
+/// are bounded by the time the agent has for its answer. [ours: 1 MiB, even through a slow tunnel]
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes a connection may buffer for a request's head, and of what is on its way. More headers than 100 are
+/// refused by the HTTP library itself. [ours: the service's largest header set fits many times]
 const HEAD_BYTES: usize = 64 * 1024;
+/// Longest wait for a request that is answered with "too many connections". [ours]
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Pause after a failed accept (no more file descriptors): the next try at once would only burn a core. [ours]
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Longest wait for open connections after every session has been stopped. [ours]
 const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 
-/// Serves both AWS planes on `aws` and the admin plane on `admin` until `shutdown` resolves or the
+/// Serves both AWS planes on `aws`, other users of the machine by `key` alone, and the admin plane on `admin` until `shutdown` resolves or the
 /// admin plane is told to shut down; then stops every session with grace.
 pub async fn serve(
     emulator: Arc<Emulator>,
     aws: TcpListener,
     admin: UnixListener,
+    key: AccessKey,
     shutdown: impl Future<Output = ()> + Send,
 ) -> io::Result<()> {
     let endpoint = format!("http://{}", aws.local_addr()?);
@@ -53,7 +69,7 @@ pub async fn serve(
     let planes = [
         tokio::spawn(accept(
             Listener::Tcp(aws),
-            aws_router(emulator.clone()),
+            aws_router(emulator.clone(), key),
             stopped.clone(),
             connections.clone(),
         )),
@@ -80,12 +96,13 @@ pub async fn serve(
     Ok(())
 }
 
-/// Both AWS planes.
-pub fn aws_router(emulator: Arc<Emulator>) -> Router {
+/// Both AWS planes, behind the guard.
+fn aws_router(emulator: Arc<Emulator>, key: AccessKey) -> Router {
     control::routes()
         .merge(data::routes())
         .fallback(unknown_operation)
         .method_not_allowed_fallback(unknown_operation)
+        .layer(middleware::from_fn_with_state(Arc::new(key), guard::refuse_strangers))
         .layer(middleware::from_fn(guard::refuse_pages))
         .layer(middleware::from_fn(with_request_id))
         .with_state(emulator)
@@ -103,7 +120,7 @@ async fn with_request_id(mut request: Request, next: Next) -> Response {
 
 /// An operation that the emulator does not have, named by its method and path.
 async fn unknown_operation(request: Request) -> Response {
-    let path = request.uri().path();
+    let path = guard::short(request.uri().path());
     let operation = match path.rsplit('/').next() {
         Some("ws") => "InvokeAgentRuntimeWithWebSocketStream",
         Some("shells") => "InvokeAgentRuntimeCommandShell",
@@ -125,19 +142,38 @@ async fn accept(
     stopped: watch::Receiver<bool>,
     connections: TaskTracker,
 ) {
+    let slots = Slots::new();
     loop {
         match &listener {
             Listener::Tcp(tcp) => match tcp.accept().await {
-                Ok((stream, _)) => {
+                Ok((stream, client)) => {
                     // Small answers must not wait for the client's acknowledgement of earlier ones.
                     let _ = stream.set_nodelay(true);
-                    connections.spawn(serve_connection(stream, router.clone(), stopped.clone()));
+                    let server = stream.local_addr();
+                    let peer = server.map_or(Peer::Stranger, |server| Peer::of(client, server));
+                    match slots.take(peer) {
+                        Slot::Served(slot) => {
+                            let served = serve_connection(stream, peer, router.clone(), stopped.clone());
+                            connections.spawn(async move {
+                                served.await;
+                                drop(slot);
+                            });
+                        }
+                        Slot::Refused(slot) => {
+                            connections.spawn(async move {
+                                refuse_connection(stream).await;
+                                drop(slot);
+                            });
+                        }
+                        Slot::Dropped => {}
+                    }
                 }
                 Err(error) => pause(error).await,
             },
             Listener::Unix(unix) => match unix.accept().await {
                 Ok((stream, _)) => {
-                    connections.spawn(serve_connection(stream, router.clone(), stopped.clone()));
+                    // Only the owner may open the socket's file.
+                    connections.spawn(serve_connection(stream, Peer::Owner, router.clone(), stopped.clone()));
                 }
                 Err(error) => pause(error).await,
             },
@@ -145,16 +181,32 @@ async fn accept(
     }
 }
 
+/// Answers one request with "too many connections".
+async fn refuse_connection(stream: TcpStream) {
+    let service = service_fn(|_: http::Request<Incoming>| async {
+        let message = "Too many connections are open to the emulator: close some, or try again";
+        Ok::<_, Infallible>(errors::respond_error(&AwsError::new(ErrorKind::Throttling, message)))
+    });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(REFUSAL_TIMEOUT).keep_alive(false);
+    let answered = http.serve_connection(TokioIo::new(stream), service);
+    let _ = tokio::time::timeout(REFUSAL_TIMEOUT, answered).await;
+}
+
 async fn pause(error: io::Error) {
     tracing::warn!(%error, "a connection could not be accepted");
     tokio::time::sleep(ACCEPT_PAUSE).await;
 }
 
-async fn serve_connection<S>(stream: S, router: Router, mut stopped: watch::Receiver<bool>)
+async fn serve_connection<S>(stream: S, peer: Peer, router: Router, mut stopped: watch::Receiver<bool>)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
-    let service = TowerToHyperService::new(router);
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: http::Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        router.call(request)
+    });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_BYTES);
     let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();

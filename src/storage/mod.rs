@@ -7,6 +7,7 @@
 //! Knows no session states, no engines and no protocol. Files below a storage may belong to any
 //! owner that the engine maps, so a discarded tree is handed back as a path for the engine to delete.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use futures_util::future::BoxFuture;
@@ -74,6 +75,15 @@ pub trait Storage: Send + Sync + 'static {
         &self,
         runtime: &RuntimeId,
     ) -> BoxFuture<'static, Result<Option<PathBuf>, StorageError>>;
+
+    /// Takes out of use what an earlier owner made and did not live to record: of the runtimes given, every storage
+    /// that is neither in `known` nor made since this value was. Returns the trees that are to be deleted. The
+    /// second call finds nothing.
+    fn discard_unknown(
+        &self,
+        runtimes: Vec<RuntimeId>,
+        known: HashSet<(SessionKey, StorageId)>,
+    ) -> BoxFuture<'static, Result<Vec<PathBuf>, StorageError>>;
 
     /// Trees that were discarded and are still there.
     fn discarded(&self) -> BoxFuture<'static, Result<Vec<PathBuf>, StorageError>>;

@@ -30,12 +30,16 @@ pub struct PlainStorage {
     /// Directories above sessions whose own entries are known to be durable: each costs a flush of the
     /// disk, and most sessions share them.
     durable: Arc<Mutex<HashSet<PathBuf>>>,
+    /// Storages made before [`Storage::discard_unknown`] has looked, which their owner may not have recorded yet.
+    /// Held while directories are made, so that a new one is never taken for an old one. Nothing once it has looked.
+    fresh: Arc<Mutex<Option<HashSet<PathBuf>>>>,
 }
 
 impl PlainStorage {
     /// The storages below the emulator home `home`.
     pub fn below(home: &Path) -> Self {
-        Self { root: home.join("storage"), durable: Arc::default() }
+        let fresh = Arc::new(Mutex::new(Some(HashSet::new())));
+        Self { root: home.join("storage"), durable: Arc::default(), fresh }
     }
 
     fn session(&self, key: &SessionKey) -> PathBuf {
@@ -63,8 +67,8 @@ impl Storage for PlainStorage {
         key: &SessionKey,
         owner: Option<(u32, u32)>,
     ) -> BoxFuture<'static, Result<StorageId, StorageError>> {
-        let (root, session, durable) = (self.root.clone(), self.session(key), self.durable.clone());
-        blocking("making a session's storage", move || create(&root, &session, owner, &durable))
+        let (storages, session) = (self.clone(), self.session(key));
+        blocking("making a session's storage", move || storages.make(&session, owner))
     }
 
     fn directory(&self, key: &SessionKey, id: StorageId) -> PathBuf {
@@ -101,13 +105,30 @@ impl Storage for PlainStorage {
         self.discard_tree(self.root.join(runtime.as_str()))
     }
 
+    fn discard_unknown(
+        &self,
+        runtimes: Vec<RuntimeId>,
+        known: HashSet<(SessionKey, StorageId)>,
+    ) -> BoxFuture<'static, Result<Vec<PathBuf>, StorageError>> {
+        let storages = self.clone();
+        blocking("looking for storage that no session knows", move || {
+            let known = known.iter().map(|(key, id)| storages.storage(key, *id)).collect();
+            let mut trees = Vec::new();
+            for runtime in runtimes {
+                for endpoint in entries(&storages.root.join(runtime.as_str()))? {
+                    for session in entries(&endpoint)? {
+                        storages.sweep(&session, &known, &mut trees)?;
+                    }
+                }
+            }
+            *storages.fresh.lock() = None;
+            Ok(trees)
+        })
+    }
+
     fn discarded(&self) -> BoxFuture<'static, Result<Vec<PathBuf>, StorageError>> {
         let trash = self.root.join(TRASH);
-        blocking("looking for discarded storage", move || match fs::read_dir(&trash) {
-            Ok(entries) => entries.map(|e| Ok(e?.path())).collect(),
-            Err(e) if e.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-            Err(e) => Err(e),
-        })
+        blocking("looking for discarded storage", move || entries(&trash))
     }
 }
 
@@ -134,47 +155,89 @@ fn sync_file_system(_data: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn create(
-    root: &Path,
-    session: &Path,
-    owner: Option<(u32, u32)>,
-    durable: &Mutex<HashSet<PathBuf>>,
-) -> io::Result<StorageId> {
-    let private = |path: &Path| DirBuilder::new().recursive(true).mode(0o700).create(path);
-    private(session)?;
-    let taken = fs::read_dir(session)?.filter_map(|e| e.ok()?.file_name().to_str()?.parse::<u32>().ok());
-    let mut number = taken.max().unwrap_or(0);
-    let storage = loop {
-        number = number.checked_add(1).ok_or(ErrorKind::StorageFull)?;
-        let storage = session.join(number.to_string());
-        match DirBuilder::new().mode(0o700).create(&storage) {
-            Ok(()) => break storage,
-            Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
-            Err(e) => return Err(e),
+impl PlainStorage {
+    fn make(&self, session: &Path, owner: Option<(u32, u32)>) -> io::Result<StorageId> {
+        let mut fresh = self.fresh.lock();
+        DirBuilder::new().recursive(true).mode(0o700).create(session)?;
+        let taken = fs::read_dir(session)?.filter_map(|e| e.ok()?.file_name().to_str()?.parse::<u32>().ok());
+        let mut number = taken.max().unwrap_or(0);
+        let storage = loop {
+            number = number.checked_add(1).ok_or(ErrorKind::StorageFull)?;
+            let storage = session.join(number.to_string());
+            match DirBuilder::new().mode(0o700).create(&storage) {
+                Ok(()) => break storage,
+                Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(e),
+            }
+        };
+        if let Some(fresh) = &mut *fresh {
+            fresh.insert(storage.clone());
         }
-    };
-    let data = storage.join(DATA);
-    DirBuilder::new().mode(0o755).create(&data)?;
-    // The process's umask may have taken bits away.
-    fs::set_permissions(&data, Permissions::from_mode(0o755))?;
-    if let Some((user, group)) = owner {
-        chown(&data, Some(user), Some(group))?;
-    }
-    // A directory's entry is durable once the directory above it is synced: from the leaf up to the home,
-    // or up to a directory whose own entry is known to be durable.
-    let above = root.parent().unwrap_or(root);
-    let mut proven = Vec::new();
-    for directory in data.ancestors() {
-        File::open(directory)?.sync_all()?;
-        if directory == above || durable.lock().contains(directory) {
-            break;
-        }
-        if !directory.starts_with(session) {
-            proven.push(directory.to_owned());
+        drop(fresh);
+        match self.furnish(session, &storage, owner) {
+            Ok(()) => Ok(StorageId(number)),
+            Err(e) => {
+                // Nobody knows of it yet. Where not even this works, the next start finds it.
+                let _ = fs::remove_dir_all(&storage);
+                Err(e)
+            }
         }
     }
-    durable.lock().extend(proven);
-    Ok(StorageId(number))
+
+    /// Makes a new storage usable, and durable.
+    fn furnish(&self, session: &Path, storage: &Path, owner: Option<(u32, u32)>) -> io::Result<()> {
+        let data = storage.join(DATA);
+        DirBuilder::new().mode(0o755).create(&data)?;
+        // The process's umask may have taken bits away.
+        fs::set_permissions(&data, Permissions::from_mode(0o755))?;
+        if let Some((user, group)) = owner {
+            chown(&data, Some(user), Some(group))?;
+        }
+        // A directory's entry is durable once the directory above it is synced: from the leaf up to the home,
+        // or up to a directory whose own entry is known to be durable.
+        let above = self.root.parent().unwrap_or(&self.root);
+        let mut proven = Vec::new();
+        for directory in data.ancestors() {
+            File::open(directory)?.sync_all()?;
+            if directory == above || self.durable.lock().contains(directory) {
+                break;
+            }
+            if !directory.starts_with(session) {
+                proven.push(directory.to_owned());
+            }
+        }
+        self.durable.lock().extend(proven);
+        Ok(())
+    }
+
+    /// Discards what is unknown of one session.
+    fn sweep(&self, session: &Path, known: &HashSet<PathBuf>, trees: &mut Vec<PathBuf>) -> io::Result<()> {
+        let mut left = false;
+        for storage in entries(session)? {
+            // Held over the look and the deed: what is made from now on waits.
+            let fresh = self.fresh.lock();
+            if known.contains(&storage) || fresh.as_ref().is_none_or(|f| f.contains(&storage)) {
+                left = true;
+            } else {
+                trees.extend(discard(&self.root, &storage)?);
+            }
+        }
+        if !left {
+            let _fresh = self.fresh.lock();
+            // Not empty any more: then somebody has begun to use it.
+            let _ = fs::remove_dir(session);
+        }
+        Ok(())
+    }
+}
+
+/// What stands in a directory; nothing where there is none.
+fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    match fs::read_dir(directory) {
+        Ok(entries) => entries.map(|e| Ok(e?.path())).collect(),
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(Vec::new()),
+        Err(e) => Err(e),
+    }
 }
 
 /// Moves a tree away in one step, so that a crash leaves it either whole or gone.
@@ -254,5 +317,35 @@ mod tests {
         assert_eq!(storage.create(&key(), None).await.unwrap(), StorageId(3));
         assert!(storage.discard_session(&key()).await.unwrap().is_some());
         assert!(!storage.directory(&key(), second).exists());
+    }
+
+    #[tokio::test]
+    async fn what_was_made_and_never_recorded_is_found_and_nothing_else() {
+        let home = tempfile::tempdir().unwrap();
+        let earlier = PlainStorage::below(home.path());
+        let recorded = earlier.create(&key(), None).await.unwrap();
+        let lost = earlier.create(&key(), None).await.unwrap();
+        let session = |c: &str| SessionKey { session: c.repeat(40).parse().unwrap(), ..key() };
+        earlier.create(&session("t"), None).await.unwrap();
+        // A crash between the directory of a session and that of its first storage.
+        fs::create_dir(earlier.session(&session("u"))).unwrap();
+        let foreign = SessionKey { runtime: "other-AbCdEf0123".parse().unwrap(), ..key() };
+        let kept = earlier.create(&foreign, None).await.unwrap();
+
+        let storage = PlainStorage::below(home.path());
+        let fresh = storage.create(&key(), None).await.unwrap();
+        let sweep = || storage.discard_unknown(vec![key().runtime], HashSet::from([(key(), recorded)]));
+        let trees = sweep().await.unwrap();
+        assert_eq!(trees.len(), 2, "{trees:?}");
+        assert!(trees.iter().all(|tree| tree.join(DATA).exists()));
+        for (key, id, there) in [(key(), recorded, true), (key(), lost, false), (key(), fresh, true)] {
+            assert_eq!(storage.directory(&key, id).exists(), there, "{id:?}");
+        }
+        assert!(!storage.session(&session("t")).exists() && !storage.session(&session("u")).exists());
+        // A runtime that nobody knows is none of its business: its records may only have been moved away.
+        assert!(storage.directory(&foreign, kept).exists());
+        // What is made later is recorded by its owner in its own time.
+        storage.create(&key(), None).await.unwrap();
+        assert!(sweep().await.unwrap().is_empty());
     }
 }

@@ -34,6 +34,10 @@ pub struct Status {
     pub engine: String,
     pub region: String,
     pub account: String,
+    /// `on` when sessions reach the network, else `off`.
+    pub network: String,
+    /// Whose AWS credentials agents get: `none`, `profile NAME` or `role`.
+    pub aws_identity: String,
     pub started_at: String,
     pub runtimes: usize,
     /// Sessions with a compute, and all known ones.

@@ -9,31 +9,67 @@ use bytes::Bytes;
 use serde_json::json;
 
 use super::error::ErrorKind;
-use crate::model::{CommandEvent, OutputStream};
+use crate::model::{CommandEvent, OutputStream, limits};
 
 /// Content type of the stream.
 pub const CONTENT_TYPE: &str = "application/vnd.amazon.eventstream";
 
-/// Largest payload of one frame, in bytes: far above what [`event`] makes (a delta of at most 64 KiB
-/// grows sixfold when every byte is escaped) and below what decoders accept (16 MiB).
-pub const MAX_PAYLOAD_BYTES: usize = 1024 * 1024;
+/// Room in a frame for all that is not the text: prelude, headers, JSON around it, checksum (about 150 bytes). [ours]
+const ENVELOPE_BYTES: usize = 256;
 
 /// A frame that could not be written: its payload is longer than the format can say.
 #[derive(Debug, thiserror::Error)]
 #[error("an event-stream frame could not be written: {0}")]
 pub struct FrameError(#[from] aws_smithy_eventstream::error::Error);
 
-/// The frame of an event.
+/// The frame of an event; of a delta whose JSON is longer than one event may be, several frames.
 pub fn event(event: &CommandEvent) -> Result<Bytes, FrameError> {
-    let payload = match event {
-        CommandEvent::Start => json!({ "contentStart": {} }),
-        CommandEvent::Delta(OutputStream::Stdout, text) => json!({ "contentDelta": { "stdout": text } }),
-        CommandEvent::Delta(OutputStream::Stderr, text) => json!({ "contentDelta": { "stderr": text } }),
-        CommandEvent::Stop { exit_code, status } => {
-            json!({ "contentStop": { "exitCode": exit_code, "status": status.as_str() } })
+    let mut buffer = Vec::new();
+    let headers = [(":message-type", "event"), (":event-type", "chunk")];
+    match event {
+        CommandEvent::Start => frame(&headers, &json!({ "contentStart": {} }), &mut buffer)?,
+        CommandEvent::Delta(stream, text) => {
+            let member = match stream {
+                OutputStream::Stdout => "stdout",
+                OutputStream::Stderr => "stderr",
+            };
+            for piece in pieces(text) {
+                frame(&headers, &json!({ "contentDelta": { member: piece } }), &mut buffer)?;
+            }
         }
-    };
-    frame(&[(":message-type", "event"), (":event-type", "chunk")], &payload)
+        CommandEvent::Stop { exit_code, status } => {
+            let stop = json!({ "contentStop": { "exitCode": exit_code, "status": status.as_str() } });
+            frame(&headers, &stop, &mut buffer)?;
+        }
+    }
+    Ok(buffer.into())
+}
+
+/// Cuts a text between characters so that each piece's frame stays within [`limits::MAX_COMMAND_CHUNK_BYTES`].
+fn pieces(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let mut size = 0;
+        let end = rest.char_indices().find(|(_, c)| {
+            size += json_len(*c);
+            size > limits::MAX_COMMAND_CHUNK_BYTES - ENVELOPE_BYTES
+        });
+        let (piece, after) = rest.split_at(end.map_or(rest.len(), |(at, _)| at));
+        rest = after;
+        Some(piece)
+    })
+}
+
+/// Bytes of a character inside a JSON string. [RFC 8259 section 7, as serde_json writes it]
+fn json_len(c: char) -> usize {
+    match c {
+        '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
+        '\u{0}'..='\u{1f}' => 6,
+        c => c.len_utf8(),
+    }
 }
 
 /// The frame that ends a stream with an error. Kinds that the stream's model does not list become `internalServerException`.
@@ -47,18 +83,25 @@ pub fn exception(kind: ErrorKind, message: &str) -> Result<Bytes, FrameError> {
         ErrorKind::RuntimeClient => "runtimeClientError",
         _ => "internalServerException",
     };
-    frame(&[(":message-type", "exception"), (":exception-type", name)], &json!({ "message": message }))
+    let mut buffer = Vec::new();
+    let headers = [(":message-type", "exception"), (":exception-type", name)];
+    frame(&headers, &json!({ "message": message }), &mut buffer)?;
+    Ok(buffer.into())
 }
 
-fn frame(headers: &[(&'static str, &'static str)], payload: &serde_json::Value) -> Result<Bytes, FrameError> {
+fn frame(
+    headers: &[(&'static str, &'static str)],
+    payload: &serde_json::Value,
+    buffer: &mut Vec<u8>,
+) -> Result<(), FrameError> {
     let payload = payload.to_string();
-    let mut buffer = Vec::with_capacity(payload.len() + 128);
+    buffer.reserve(payload.len() + ENVELOPE_BYTES);
     let mut message = Message::new(payload);
     for (name, value) in headers.iter().chain(&[(":content-type", "application/json")]) {
         message = message.add_header(Header::new(*name, HeaderValue::String((*value).into())));
     }
-    write_message_to(&message, &mut buffer)?;
-    Ok(buffer.into())
+    write_message_to(&message, buffer)?;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -132,9 +175,18 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_delta_stays_below_the_frame_bound() {
-        let text = "\u{1}".repeat(crate::model::limits::MAX_COMMAND_CHUNK_BYTES);
-        let frame = event(&CommandEvent::Delta(OutputStream::Stdout, text)).unwrap();
-        assert!(frame.len() < MAX_PAYLOAD_BYTES);
+    fn no_frame_is_longer_than_an_event_may_be_and_no_character_is_lost() {
+        for unit in ["\u{1}", "\n", "x", "é", "€\u{0}\\"] {
+            let text = unit.repeat(limits::MAX_COMMAND_CHUNK_BYTES / unit.len());
+            let bytes = event(&CommandEvent::Delta(OutputStream::Stdout, text.clone())).unwrap();
+            let (mut rest, mut whole) = (&bytes[..], String::new());
+            while !rest.is_empty() {
+                let len = u32::from_be_bytes(rest[..4].try_into().unwrap()) as usize;
+                assert!(len <= limits::MAX_COMMAND_CHUNK_BYTES, "{unit:?}: {len}");
+                whole += decode(&rest[..len]).1["contentDelta"]["stdout"].as_str().unwrap();
+                rest = &rest[len..];
+            }
+            assert_eq!(whole, text);
+        }
     }
 }

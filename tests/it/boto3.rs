@@ -44,6 +44,7 @@ cases! {
     sessions = "test_lifecycle" "Sessions" [];
     silent_agent = "test_streaming" "SilentAgent" [];
     story = "test_lifecycle" "Story" [];
+    strangers = "test_guard" "Strangers" [];
     tags = "test_control" "Tags" [];
     termination = "test_lifecycle" "Termination" [];
     tokens = "test_control" "Tokens" [];

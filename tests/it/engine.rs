@@ -110,7 +110,7 @@ fn again(name: &str, script: &str, environment: &[(&str, &str)], as_user: bool) 
 }
 
 impl Room {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let directory = match user_room() {
             Some(room) => tempfile::tempdir_in(room.join("own")).unwrap(),
             None => tempfile::tempdir().unwrap(),
@@ -141,6 +141,7 @@ impl Room {
                 target: "/mnt/workspace".parse().unwrap(),
             }),
             early_mount: false,
+            listener: None,
         }
     }
 
@@ -745,6 +746,7 @@ fn emulator_to_be_killed() {
                 target: "/mnt/workspace".parse().unwrap(),
             }),
             early_mount: true,
+            listener: None,
         };
         let compute = engine.start(spec).await.unwrap();
         let script = "trap 'sleep 0.3; echo bye; echo bye >&2; echo saved > /mnt/workspace/saved; exit' TERM; echo up; while :; do sleep 0.05; done";
@@ -769,10 +771,14 @@ fn a_session_outlives_its_emulator_for_its_grace_only() {
         let record = ComputeRecord(std::fs::read_to_string(room.path("record")).unwrap());
         let first = first_process(&record);
         assert!(alive(first));
+        let groups: serde_json::Value = serde_json::from_str(&record.0).unwrap();
+        let groups: Vec<PathBuf> =
+            groups["groups"].as_array().unwrap().iter().map(|g| g.as_str().unwrap().into()).collect();
         emulator.kill().unwrap();
         emulator.wait().unwrap();
         room.engine.end_leftover(record.clone(), Duration::from_secs(10)).await.unwrap();
         until("the session is reaped", async || !alive(first)).await;
+        until("its groups go with it", async || groups.iter().all(|group| !group.exists())).await;
         let saved = std::fs::read_to_string(room.path("storage/saved")).unwrap();
         assert_eq!(saved, "saved\n", "the agent had no grace");
         room.engine.end_leftover(record, Duration::ZERO).await.unwrap();

@@ -39,8 +39,10 @@ fn exists(kind: &str, name: &str) -> bool {
     if kind == "it" || kind == "lib" {
         let Some((module, test)) = name.rsplit_once("::") else { return false };
         let directory = if kind == "it" { "tests/it" } else { "src" };
-        let path = format!("{directory}/{}.rs", module.replace("::", "/"));
-        return read(path).contains(&format!("fn {test}("));
+        // Tests beside the code stand in a module `tests` of the same file, or in a file of that name.
+        let file = |module: &str| read(format!("{directory}/{}.rs", module.replace("::", "/")));
+        let inline = module.strip_suffix("::tests").map(file).unwrap_or_default();
+        return [file(module), inline].iter().any(|text| text.contains(&format!("fn {test}(")));
     }
     let parts: Vec<&str> = name.split('.').collect();
     let [module, class, test] = parts[..] else { return false };

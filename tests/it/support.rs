@@ -31,6 +31,11 @@ pub fn in_ci() -> bool {
     std::env::var("CI").is_ok_and(|value| !matches!(value.as_str(), "" | "0" | "false"))
 }
 
+/// A count of a load or fault test: the small one, or the one of a release where that is asked for.
+pub fn count(small: usize, full: usize) -> usize {
+    if std::env::var("AGENTCORE_TEST_FULL").is_ok_and(|value| value == "1") { full } else { small }
+}
+
 /// Says that `test` cannot run here. On a laptop that is one line on the real stderr, which libtest
 /// does not capture; in CI it is a failure, because a test that never runs proves nothing.
 pub fn skip(test: &str, missing: &str) {
@@ -102,24 +107,31 @@ impl Emulator {
     /// Starts `agentcore local up --foreground` with `flags` and waits until it answers.
     #[track_caller]
     pub fn start(flags: &[&str]) -> Self {
+        Self::start_with(flags, &[])
+    }
+
+    /// Starts one with more in its environment.
+    #[track_caller]
+    pub fn start_with(flags: &[&str], environment: &[(&str, &str)]) -> Self {
         let scratch = short_temp_dir();
-        Self::start_at(scratch.path().join("home"), scratch, flags)
+        Self::start_at(scratch.path().join("home"), scratch, flags, environment)
     }
 
     /// Starts one whose state directory is `home`.
     #[track_caller]
     pub fn start_in(home: &Path) -> Self {
-        Self::start_at(home.to_owned(), short_temp_dir(), &[])
+        Self::start_at(home.to_owned(), short_temp_dir(), &[], &[])
     }
 
     #[track_caller]
-    fn start_at(home: PathBuf, scratch: TempDir, flags: &[&str]) -> Self {
+    fn start_at(home: PathBuf, scratch: TempDir, flags: &[&str], environment: &[(&str, &str)]) -> Self {
         let log_file = scratch.path().join("test-output.log");
         let log = File::create(&log_file).unwrap();
         let mut command = clean(BIN);
         // Without `--port`, whoever finds the usual port taken gets a free one.
         command
             .env("AGENTCORE_HOME", &home)
+            .envs(environment.iter().copied())
             .args(["local", "up", "--foreground"])
             .args(flags)
             .stdout(log.try_clone().unwrap())
@@ -166,6 +178,23 @@ impl Emulator {
     #[track_caller]
     pub fn run(&self, directory: &Path, args: &[&str]) -> Output {
         succeed(self.command().current_dir(directory).args(args))
+    }
+
+    /// The memory of the emulator's process, in KiB.
+    pub fn memory_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches("kB").trim().parse().unwrap()
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What the emulator has written to its terminal.
+    pub fn output(&self) -> String {
+        fs::read_to_string(self.scratch.path().join("test-output.log")).unwrap()
     }
 
     /// SIGKILL, as a crash.

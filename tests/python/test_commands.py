@@ -96,6 +96,17 @@ class Commands(Suite):
                                 " | grep -c '^sleep 6[012]'")
         self.assertEqual(left.stdout.strip(), "0", "the whole process group is ended, setsid children too")
 
+    def test_the_timeout_holds_although_nobody_reads(self):
+        answer = self.runtime.command_raw(
+            "yes & while :; do date >> /tmp/ticks; sleep 0.1; done", self.session, timeout=1)
+        ticks = lambda: self.run_command("wc -l < /tmp/ticks; pgrep -c yes").stdout.split()
+        until("the end of the command", lambda: ticks()[-1] == "0")
+        before = ticks()
+        time.sleep(0.5)
+        self.assertEqual(ticks(), before)
+        events = [event for event in answer["stream"]]
+        self.assertEqual(events[-1]["chunk"]["contentStop"], {"exitCode": -1, "status": "TIMED_OUT"})
+
     def test_in_parallel(self):
         self.run_command("true")
         begin = time.monotonic()
@@ -170,7 +181,8 @@ class ResponseLimit(Suite):
 
     def test_the_100_mb_end_of_a_response(self):
         answer = Raw("POST", path_of(self.runtime.arn, "commands"),
-                     json.dumps({"command": "yes 0123456789abcdef | head -c 110000000; echo end >&2"}))
+                     json.dumps({"command": "yes 0123456789abcdef | head -c 110000000; echo end >&2"}),
+                     {"Content-Type": "application/json"})
         self.assertEqual(answer.status, 200)
         view, at = memoryview(answer.body), 0
 

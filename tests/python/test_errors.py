@@ -249,6 +249,19 @@ class OnTheWire(Suite):
         self.assertEqual(found.status, 200)
         self.assertNotEqual(missing.headers["x-amzn-requestid"], found.headers["x-amzn-requestid"])
 
+    def test_what_is_no_path_no_query_or_too_long_is_a_validation_exception(self):
+        invocations = path_of(self.runtime.arn, "invocations")
+        for path, headers in (
+            ("/runtimes/%FF/invocations", {}),
+            (invocations + "?qualifier=a&qualifier=b", {}),
+            (invocations, {"traceparent": "x" * 129}),
+            (invocations, {"X-Amzn-Bedrock-AgentCore-Runtime-User-Id": "u" * 1025}),
+            (path_of(self.runtime.arn, "commands"), {"traceparent": "x" * 1025, "Content-Type": "application/json"}),
+        ):
+            answer = Raw("POST", path, b"{}", headers)
+            self.assertEqual((answer.status, answer.headers.get("x-amzn-errortype")),
+                             (400, "ValidationException"), (path, answer.body))
+
     def test_operations_that_are_not_done_are_named(self):
         answer = Raw("GET", path_of(self.runtime.arn, "invocations/.well-known/agent-card.json"))
         self.assertGreaterEqual(answer.status, 400)

@@ -173,6 +173,20 @@ class Sessions(Suite):
             self.assertNotIsInstance(caught.exception, AssertionError)
             stop.result()
 
+    def test_stop_ends_fast_streams_that_end_with_their_connection_with_an_error(self):
+        for _ in range(6):
+            session = new_session()
+            stream = self.runtime.invoke_raw({"do": "flood"}, session)["response"]
+            self.assertTrue(stream.read(1 << 20))
+            with concurrent.futures.ThreadPoolExecutor(1) as pool:
+                stop = pool.submit(self.runtime.stop, session)
+                with self.assertRaises(Exception) as caught:
+                    while stream.read(1 << 16):
+                        pass
+                    self.fail("the stream ended as if it were complete")
+                self.assertNotIsInstance(caught.exception, AssertionError)
+                stop.result()
+
     def test_a_call_right_after_stop_finds_the_files(self):
         session = new_session()
         for number in range(5):

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nix::sys::resource::{Resource, setrlimit};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -27,6 +28,8 @@ pub(crate) const DEFAULT_PORT: u16 = 8642;
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// Time between two looks whether the emulator answers.
 const START_POLL: Duration = Duration::from_millis(10);
+/// Largest core dump. [core(5): what a limit of 1 means]
+const CORE_BYTES: u64 = 1;
 /// Lines of the emulator's log that go into an error.
 const TAIL_LINES: usize = 10;
 /// As much of the log's end as is looked at for them.
@@ -129,14 +132,26 @@ impl Local<'_> {
         lines.iter().skip(lines.len().saturating_sub(TAIL_LINES)).map(|l| (*l).to_owned()).collect()
     }
 
+    /// Forbids core dumps of this process and of what it starts: they would have secrets of agents and the
+    /// access key in them. One byte, not none: where dumps go to a program instead of a file, the kernel
+    /// takes a limit of none for one that does not count.
+    fn forbid_core_dumps(&self) {
+        let limit = setrlimit(Resource::RLIMIT_CORE, CORE_BYTES, CORE_BYTES);
+        if let Err(error) = limit {
+            self.context.ui.warn(format!("core dumps cannot be forbidden: {error}"));
+        }
+    }
+
     /// Is the emulator, until a signal or the admin plane ends it.
     pub(crate) async fn serve(&self, settings: &Settings) -> Outcome {
         let ui = &self.context.ui;
+        self.forbid_core_dumps();
         self.home.make()?;
         let Some(_lock) = self.home.lock()? else {
             ui.note("an emulator runs already in this state directory");
             return Ok(OK);
         };
+        let key = self.home.access_key()?;
         let emulator = open(&self.home, settings).await?;
         let aws = listen(settings.port, ui).await?;
         let address = aws.local_addr().map_err(self.home.unusable())?;
@@ -155,7 +170,7 @@ impl Local<'_> {
                 _ = terminate.recv() => {}
             }
         };
-        let served = crate::server::serve(emulator, aws, admin, shutdown).await;
+        let served = crate::server::serve(emulator, aws, admin, key, shutdown).await;
         served.map_err(|e| Failure::failed(format!("the emulator could not go on serving: {e}")))?;
         ui.note("the emulator has ended");
         Ok(OK)
@@ -179,8 +194,9 @@ impl Local<'_> {
 pub(crate) async fn open(home: &Home, settings: &Settings) -> Result<Arc<Emulator>, Failure> {
     let engine = EmbeddedEngine::new(EmbeddedConfig::new(home.run_directory())?)?;
     engine.probe().await?;
-    let config =
+    let mut config =
         settings.apply(EmulatorConfig::new(home.path().to_owned(), settings.region()?, settings.account()?));
+    config.egress = Arc::new(settings.egress().await?);
     Ok(Emulator::open(config, Arc::new(engine), Arc::new(Clock::system())).await?)
 }
 

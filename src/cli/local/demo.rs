@@ -82,9 +82,10 @@ impl DemoArgs {
                 let _ = ended.await;
             };
             let engine = emulator.engine;
-            let server = tokio::spawn(crate::server::serve(emulator, aws, admin, shutdown));
+            let key = home.access_key()?;
+            let server = tokio::spawn(crate::server::serve(emulator, aws, admin, key.clone(), shutdown));
             story.step("start", format!("emulator at {endpoint}, engine {}", engine))?;
-            let connection = Connection::local(endpoint, settings.region()?);
+            let connection = Connection::local(endpoint, settings.region()?).with_key(key);
             let outcome = tokio::select! {
                 outcome = tell(&mut story, &home, &connection) => outcome,
                 _ = tokio::signal::ctrl_c() => Err(Failure::new(Class::Interrupted, "the demo was ended")),

@@ -14,8 +14,8 @@ use crate::cli::exit::{Failure, OK, Outcome};
 use crate::model::{ArtifactRef, limits};
 use crate::project::{Agent, AgentLaunch, Project};
 
-/// Role that stands in `roleArn`; no call in the emulator assumes it.
-const ROLE: &str = "arn:aws:iam::000000000000:role/agentcore-local";
+/// Role that stands in `roleArn` where the project names none.
+pub(super) const ROLE: &str = "arn:aws:iam::000000000000:role/agentcore-local";
 /// Longest member of `entryPoint`. [model: 1..128]
 const ENTRY_POINT_BYTES: usize = 128;
 
@@ -124,7 +124,7 @@ pub(crate) fn prepare(
             runtime,
             entry_point,
         },
-        role_arn: ROLE.to_owned(),
+        role_arn: agent.execution_role.clone().unwrap_or_else(|| ROLE.to_owned()),
         environment: agent.environment.clone(),
         idle: agent.lifecycle.idle,
         max_lifetime: agent.lifecycle.max,

@@ -4,8 +4,8 @@ use clap::ValueEnum;
 use serde_json::{Map, Value};
 
 use super::Local;
-use crate::aws::PLACEHOLDER_KEY;
 use crate::cli::exit::{Failure, OK, Outcome};
+use crate::model::AccessKey;
 use crate::wire::admin::Status;
 
 /// Print the variables that point SDKs at the emulator: eval "$(agentcore local env)"
@@ -29,7 +29,8 @@ impl EnvArgs {
     pub(crate) fn exec(self, local: &Local<'_>) -> Outcome {
         local.context.block_on(async {
             let status = local.ensure_running().await?;
-            let variables = variables(&status, local.context.env.has_credentials);
+            let variables =
+                variables(&status, (!local.context.env.has_credentials).then_some(local.home.access_key()?));
             let mut lines = Vec::new();
             for (name, value) in &variables {
                 let value = shlex::try_quote(value)
@@ -48,7 +49,8 @@ impl EnvArgs {
     }
 }
 
-fn variables(status: &Status, has_credentials: bool) -> Vec<(&'static str, String)> {
+/// The variables; the emulator's own key only where the user has no credentials that it would replace.
+fn variables(status: &Status, key: Option<AccessKey>) -> Vec<(&'static str, String)> {
     let endpoint = || status.endpoint.clone();
     let mut variables = vec![
         ("AWS_ENDPOINT_URL_BEDROCK_AGENTCORE", endpoint()),
@@ -59,10 +61,10 @@ fn variables(status: &Status, has_credentials: bool) -> Vec<(&'static str, Strin
         ("AWS_REGION", status.region.clone()),
         ("AWS_DEFAULT_REGION", status.region.clone()),
     ];
-    if !has_credentials {
+    if let Some(key) = key {
         // SDKs refuse to send a request without any.
-        variables.push(("AWS_ACCESS_KEY_ID", PLACEHOLDER_KEY.into()));
-        variables.push(("AWS_SECRET_ACCESS_KEY", PLACEHOLDER_KEY.into()));
+        variables.push(("AWS_ACCESS_KEY_ID", key.access_key_id));
+        variables.push(("AWS_SECRET_ACCESS_KEY", key.secret_access_key));
     }
     variables
 }
@@ -72,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn placeholder_credentials_never_replace_real_ones() {
+    fn our_key_never_replaces_real_credentials() {
         let status = Status {
             version: "0".into(),
             pid: 1,
@@ -81,15 +83,17 @@ mod tests {
             engine: "embedded".into(),
             region: "us-west-2".into(),
             account: "000000000000".into(),
+            network: "on".to_owned(),
+            aws_identity: "none".to_owned(),
             started_at: "now".into(),
             runtimes: 0,
             live_sessions: 0,
             sessions: 0,
             clock_offset_seconds: 0,
         };
-        let names = |has| variables(&status, has).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
-        assert!(names(false).contains(&"AWS_ACCESS_KEY_ID"));
-        assert!(!names(true).iter().any(|n| n.contains("KEY")));
-        assert!(names(true).contains(&"BEDROCK_AGENTCORE_DP_ENDPOINT"));
+        let names = |key| variables(&status, key).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+        assert!(names(Some(AccessKey::random())).contains(&"AWS_ACCESS_KEY_ID"));
+        assert!(!names(None).iter().any(|n| n.contains("KEY")));
+        assert!(names(None).contains(&"BEDROCK_AGENTCORE_DP_ENDPOINT"));
     }
 }

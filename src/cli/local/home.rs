@@ -10,6 +10,7 @@ use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use super::super::exit::Failure;
+use crate::model::AccessKey;
 
 /// Longest path of a UNIX socket, without its final NUL. [Linux: sun_path has 108 bytes]
 const SOCKET_PATH_BYTES: usize = 107;
@@ -46,6 +47,35 @@ impl Home {
     /// Scratch of the engine.
     pub(crate) fn run_directory(&self) -> PathBuf {
         self.0.join("run")
+    }
+
+    fn key_file(&self) -> PathBuf {
+        self.0.join("access-key.json")
+    }
+
+    /// The access key of this home's emulator; made at its first use.
+    pub(crate) fn access_key(&self) -> Result<AccessKey, Failure> {
+        let file = self.key_file();
+        for _ in 0..2 {
+            match fs::read(&file) {
+                Ok(text) => {
+                    return serde_json::from_slice(&text).map_err(|e| {
+                        Failure::failed(format!("the access key in `{}` cannot be read: {e}", file.display()))
+                            .hint("delete the file; the next `agentcore local up` makes another key")
+                    });
+                }
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(self.unusable()(e)),
+            }
+            // Whoever of several makes it first has made it for all.
+            let text = serde_json::to_vec(&AccessKey::random()).map_err(io::Error::other);
+            let made = text.and_then(|text| write_new(&self.0, &file, &text));
+            match made {
+                Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(self.unusable()(e)),
+                _ => {}
+            }
+        }
+        Err(self.unusable()(io::Error::from(io::ErrorKind::NotFound)))
     }
 
     fn running_file(&self) -> PathBuf {
@@ -124,6 +154,15 @@ impl Drop for Announcement {
     }
 }
 
+/// Makes `file` with this content, for its owner's eyes only; whole, or not at all where it exists.
+fn write_new(directory: &Path, file: &Path, content: &[u8]) -> io::Result<()> {
+    use std::io::Write;
+    let mut scratch = tempfile::NamedTempFile::new_in(directory)?;
+    scratch.write_all(content)?;
+    scratch.as_file().sync_all()?;
+    scratch.persist_noclobber(file).map(drop).map_err(|e| e.error)
+}
+
 /// Replaces `file` by one with this content, whole or not at all.
 pub(crate) fn write_whole(directory: &Path, file: &Path, content: &[u8]) -> io::Result<()> {
     use std::io::Write;
@@ -135,6 +174,20 @@ pub(crate) fn write_whole(directory: &Path, file: &Path, content: &[u8]) -> io::
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_access_key_is_made_once_and_is_its_owners() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::new(dir.path().to_owned());
+        let key = home.access_key().unwrap();
+        assert_eq!(home.access_key().unwrap(), key);
+        let mode =
+            std::os::unix::fs::PermissionsExt::mode(&fs::metadata(home.key_file()).unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o600);
+        fs::write(home.key_file(), "{").unwrap();
+        let failure = home.access_key().unwrap_err();
+        assert!(failure.hint.unwrap().contains("delete the file"));
+    }
 
     #[test]
     fn one_emulator_holds_a_home_and_its_end_frees_it() {

@@ -14,6 +14,7 @@ mod down;
 mod env_exports;
 mod exec;
 mod home;
+mod identity;
 mod invoke;
 mod logs;
 mod memory;

@@ -38,6 +38,8 @@ impl StatusArgs {
                 ("process", format!("{} (version {})", status.pid, status.version)),
                 ("home", status.home.clone()),
                 ("account", format!("{} in {}", status.account, status.region)),
+                ("network", status.network.clone()),
+                ("AWS identity", status.aws_identity.clone()),
                 ("started", status.started_at.clone()),
                 ("runtimes", status.runtimes.to_string()),
                 ("sessions", format!("{} ({} live)", status.sessions, status.live_sessions)),

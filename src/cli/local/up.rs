@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use super::Local;
 use super::admin::AdminError;
+use super::{Local, identity};
 use crate::cli::exit::{Failure, OK, Outcome};
+use crate::egress::Egress;
 use crate::emulator::{ConflictMode, EmulatorConfig};
 use crate::model::{AccountId, Region, parse_duration};
 
@@ -57,6 +58,12 @@ pub(crate) struct Settings {
     /// Longest time to an agent's first healthy ping [default: 30s]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     init_timeout: Option<Duration>,
+    /// Whether sessions reach the network, through the emulator's proxy [default: on]
+    #[arg(long, value_enum, value_name = "MODE")]
+    network: Option<NetworkChoice>,
+    /// AWS credentials that agents get: `none`, `profile NAME`, or `role` for each runtime's own role [default: none]
+    #[arg(long, num_args = 1..=2, value_names = ["IDENTITY", "NAME"])]
+    aws_identity: Vec<String>,
     /// Region in ARNs [default: us-west-2]
     #[arg(long, value_name = "REGION")]
     region: Option<Region>,
@@ -69,6 +76,14 @@ pub(crate) struct Settings {
 enum EngineChoice {
     /// Namespaces of this Linux host
     Embedded,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum NetworkChoice {
+    /// All but this machine, through the proxy that the usual variables name
+    On,
+    /// Nothing but their own loopback
+    Off,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -95,10 +110,15 @@ impl Settings {
         add("--engine", self.engine.and_then(|e| word(&|| e.to_possible_value())));
         add("--grace", self.grace.map(millis));
         add("--conflicts", self.conflicts.and_then(|c| word(&|| c.to_possible_value())));
+        add("--network", self.network.and_then(|n| word(&|| n.to_possible_value())));
         add("--ready-delay", self.ready_delay.map(millis));
         add("--init-timeout", self.init_timeout.map(millis));
         add("--region", self.region.as_ref().map(Region::to_string));
         add("--account", self.account.as_ref().map(AccountId::to_string));
+        if !self.aws_identity.is_empty() {
+            arguments.push("--aws-identity".into());
+            arguments.extend(self.aws_identity.iter().map(OsString::from));
+        }
         if self.early_mount {
             arguments.push("--early-mount".into());
         }
@@ -119,6 +139,15 @@ impl Settings {
         }
     }
 
+    /// What sessions reach outside.
+    pub(crate) async fn egress(&self) -> Result<Egress, Failure> {
+        let identity = match identity::parse(&self.aws_identity)? {
+            Some(kind) => Some(identity::open(kind, self.region()?).await?),
+            None => None,
+        };
+        Ok(Egress::new(self.network != Some(NetworkChoice::Off), identity))
+    }
+
     /// The configuration with these settings in place of its defaults.
     pub(crate) fn apply(&self, mut config: EmulatorConfig) -> EmulatorConfig {
         config.early_mount = self.early_mount;
@@ -137,6 +166,8 @@ impl Settings {
 impl UpArgs {
     pub(crate) fn exec(self, local: &Local<'_>) -> Outcome {
         let context = local.context;
+        // Before anything is started: a wrong word is this command's to refuse.
+        identity::parse(&self.settings.aws_identity)?;
         if self.foreground {
             if self.detached {
                 // A terminal that closes must not take the emulator with it. The process was just
@@ -204,7 +235,7 @@ mod tests {
 
     #[test]
     fn settings_survive_the_way_through_a_command_line() {
-        let line = "x --port 9000 --engine embedded --early-mount --grace 250ms --conflicts aws \
+        let line = "x --port 9000 --engine embedded --early-mount --grace 250ms --conflicts aws --network off --aws-identity profile dev \
                     --ready-delay 2s --init-timeout 1m --region eu-west-1 --account 123456789012";
         let first = Line::parse_from(line.split_whitespace()).settings;
         let again = std::iter::once(OsString::from("x")).chain(first.to_arguments());

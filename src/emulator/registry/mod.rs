@@ -503,6 +503,11 @@ impl Registry {
         self.snapshot.borrow().runtimes.len()
     }
 
+    /// Every runtime's id, those that are being deleted among them.
+    pub fn runtime_ids(&self) -> Vec<RuntimeId> {
+        self.snapshot.borrow().runtimes.keys().cloned().collect()
+    }
+
     /// A runtime.
     pub fn runtime(&self, id: &RuntimeId) -> Result<Arc<Runtime>, RegistryError> {
         self.snapshot.borrow().runtimes.get(id).cloned().ok_or_else(|| plan::no_runtime(id))

@@ -174,6 +174,7 @@ impl<'a> Reader<'a> {
         let session_storage = self.filesystems();
         Some(RuntimeSpec {
             artifact: artifact?,
+            role_arn: self.get(&["roleArn"]).and_then(Value::as_str).unwrap_or_default().to_owned(),
             protocol: ServerProtocol::Http,
             port,
             lifecycle: lifecycle?,

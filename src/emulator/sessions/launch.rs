@@ -18,12 +18,15 @@ use super::lifecycle::storage_expired;
 use super::live::{Entry, Live, Measure};
 use super::{SessionError, Shared};
 use crate::artifacts::{BUCKET, Bundle, Launch, Manifest};
+use crate::egress::{self, Way};
 use crate::emulator::logs::{LogStream, Tail};
 use crate::emulator::registry::Target;
 use crate::emulator::store::events::Happening;
 use crate::emulator::store::sessions::{SessionRecord, SetAside, StorageStamp};
 use crate::engine::agent_http::AgentClient;
-use crate::engine::{Compute, ComputeSpec, EngineError, Process, ProcessExit, ProcessSpec, StorageMount};
+use crate::engine::{
+    Compute, ComputeSpec, EngineError, InsideListener, Process, ProcessExit, ProcessSpec, StorageMount,
+};
 use crate::model::{EndReason, ResetReason, RuntimeSpec, SessionKey, SessionState, Timestamp, limits};
 use crate::storage::{StorageError, Usage};
 
@@ -108,12 +111,14 @@ async fn try_launch(
     record.last_activity_at = now;
     entry.touch();
 
-    let spec = compute_spec(shared, &record, &target.spec, &bundle);
+    let way = shared.config.egress.open(&target.spec.role_arn);
+    let spec = compute_spec(shared, &record, &target.spec, &bundle, way.as_ref());
     let storage_ready = spec.early_mount || spec.storage.is_none();
     let (saved, made) =
         tokio::join!(shared.store.save_session(record.clone(), aside), shared.engine.start(spec));
     if let Err(e) = saved {
         end_at_once(made).await;
+        discard_new_storage(shared, kept.as_ref(), &record).await;
         return Err(failed(e));
     }
     if let Some(reason) = reset {
@@ -122,6 +127,7 @@ async fn try_launch(
     *kept = Some(record.clone());
     entry.publish(Some(record.clone()));
     let compute = made?;
+    let outside = way.zip(compute.take_listener()).map(|(way, listener)| way.serve(listener));
 
     record.compute = Some(compute.record());
     record.state = SessionState::Ready;
@@ -151,6 +157,7 @@ async fn try_launch(
         agent_ready: AtomicBool::new(false),
         storage_ready: AtomicBool::new(storage_ready),
         cut: CancellationToken::new(),
+        _outside: outside,
     };
     Ok(Started { live: Arc::new(live), spec: target.spec.clone(), started_at: now, agent })
 }
@@ -177,6 +184,17 @@ async fn end_at_once(made: Result<Box<dyn Compute>, EngineError>) {
         && let Err(e) = compute.terminate(Duration::ZERO).await
     {
         tracing::error!("a compute could not be ended: {e}");
+    }
+}
+
+/// Deletes the storage that `record` has got beyond what is kept of the session: nothing names it.
+async fn discard_new_storage(shared: &Shared, kept: Option<&SessionRecord>, record: &SessionRecord) {
+    let id = |record: &SessionRecord| record.storage.as_ref().map(|stamp| stamp.id);
+    let Some(new) = id(record).filter(|new| kept.and_then(id) != Some(*new)) else { return };
+    match shared.storage.discard(&record.key, new).await {
+        Ok(tree) => shared.delete_tree(tree).await,
+        // The next start finds it.
+        Err(e) => tracing::warn!("{e}"),
     }
 }
 
@@ -261,12 +279,24 @@ fn command_line(
 }
 
 /// Environment of a compute, each layer over the one before: ours, the bundle's, the runtime's.
-fn environment(region: &str, manifest: &Manifest, spec: &RuntimeSpec) -> Vec<(String, String)> {
+///
+/// A name that is given in either case replaces ours in both: programs differ in which case they read.
+fn environment(
+    region: &str,
+    outside: Vec<(String, String)>,
+    manifest: &Manifest,
+    spec: &RuntimeSpec,
+) -> Vec<(String, String)> {
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let ours =
         [pair("AWS_REGION", region), pair("AWS_DEFAULT_REGION", region), pair("PYTHONUNBUFFERED", "1")];
+    let given = |name: &str| {
+        let mut names = manifest.environment.iter().chain(&spec.environment).map(|(name, _)| name);
+        names.any(|known| known.eq_ignore_ascii_case(name))
+    };
+    let outside: Vec<_> = outside.into_iter().filter(|(name, _)| !given(name)).collect();
     let mut merged: Vec<(String, String)> = Vec::new();
-    for (name, value) in ours.iter().chain(&manifest.environment).chain(&spec.environment) {
+    for (name, value) in ours.iter().chain(&outside).chain(&manifest.environment).chain(&spec.environment) {
         match merged.iter_mut().find(|(known, _)| known == name) {
             Some((_, old)) => old.clone_from(value),
             None => merged.push((name.clone(), value.clone())),
@@ -275,7 +305,13 @@ fn environment(region: &str, manifest: &Manifest, spec: &RuntimeSpec) -> Vec<(St
     merged
 }
 
-fn compute_spec(shared: &Shared, record: &SessionRecord, spec: &RuntimeSpec, bundle: &Bundle) -> ComputeSpec {
+fn compute_spec(
+    shared: &Shared,
+    record: &SessionRecord,
+    spec: &RuntimeSpec,
+    bundle: &Bundle,
+    way: Option<&Way>,
+) -> ComputeSpec {
     let storage = record.storage.as_ref().map(|stamp| StorageMount {
         source: shared.storage.directory(&record.key, stamp.id),
         target: stamp.mount_path.clone(),
@@ -284,9 +320,15 @@ fn compute_spec(shared: &Shared, record: &SessionRecord, spec: &RuntimeSpec, bun
         label: label(&record.key),
         code: bundle.code.clone(),
         read_only: bundle.manifest.read_only.clone(),
-        environment: environment(shared.config.region.as_str(), &bundle.manifest, spec),
+        environment: environment(
+            shared.config.region.as_str(),
+            way.map(Way::environment).unwrap_or_default(),
+            &bundle.manifest,
+            spec,
+        ),
         storage,
         early_mount: shared.config.early_mount,
+        listener: way.map(|way| InsideListener { port: egress::PORT, files: way.files() }),
     }
 }
 
@@ -393,14 +435,14 @@ async fn settle(
     if let Some(stamp) = &record.storage
         && let Err(e) = shared.storage.flush(&record.key, stamp.id).await
     {
-        result = result.and(Err(failed(e)));
+        result = result.and(Err(SessionError::Stop(e.to_string())));
     }
     shared.happened(&entry.key, Happening::Ended(reason));
     record.state = SessionState::Stopped;
     record.last_end = Some(reason);
     record.last_activity_at = entry.last_activity();
     if let Err(e) = shared.store.save_session(record.clone(), None).await {
-        result = result.and(Err(failed(e)));
+        result = result.and(Err(SessionError::Stop(e.to_string())));
     }
     match &result {
         Ok(()) => shared.logs.remark(&entry.key, "session stopped, storage is durable").await,

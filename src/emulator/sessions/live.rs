@@ -14,10 +14,11 @@ use super::actor::{Actor, Message};
 use super::gate::Gate;
 use super::stats::Events;
 use super::{Need, Shared};
+use crate::egress::Serving;
 use crate::emulator::clock::Clock;
 use crate::emulator::store::events::Happening;
 use crate::emulator::store::sessions::SessionRecord;
-use crate::engine::agent_http::{AgentClient, AgentError, AgentRequest, AgentResponse};
+use crate::engine::agent_http::{AgentClient, AgentRequest, AgentResponse, CallError};
 use crate::engine::{Compute, EngineError, Process, ProcessSpec};
 use crate::model::{SessionId, SessionKey, SessionState, Timestamp};
 
@@ -36,6 +37,8 @@ pub(super) struct Live {
     pub(super) storage_ready: AtomicBool,
     /// Cancelled when the compute is being ended.
     pub(super) cut: CancellationToken,
+    /// The compute's way out, served as long as this lives.
+    pub(super) _outside: Option<Serving>,
 }
 
 /// The measure of a compute: the time to its first answer.
@@ -203,7 +206,7 @@ impl Lease {
     }
 
     /// Sends a call to the agent.
-    pub async fn invoke(&self, request: AgentRequest) -> Result<AgentResponse, AgentError> {
+    pub async fn invoke(&self, request: AgentRequest) -> Result<AgentResponse, CallError> {
         self.live.agent.invoke(&*self.live.compute, request).await
     }
 

@@ -65,7 +65,7 @@ use crate::engine::{Engine, EngineError};
 use crate::model::{
     EndReason, EndpointName, RuntimeArn, RuntimeId, SessionId, SessionKey, SessionState, Timestamp, Version,
 };
-use crate::storage::{PlainStorage, Storage};
+use crate::storage::{PlainStorage, Storage, StorageId};
 
 use actor::{Message, Refused};
 use live::Entry;
@@ -135,6 +135,9 @@ pub enum SessionError {
     /// The code bundle is missing or bad, or storage or the store failed.
     #[error("{0}")]
     Start(String),
+    /// The compute has ended, but that, or what its session wrote, could not be made durable.
+    #[error("the session was ended, but that could not be made durable: {0}")]
+    Stop(String),
     /// The emulator is shutting down.
     #[error("the emulator is shutting down")]
     ShuttingDown,
@@ -185,11 +188,18 @@ pub struct Pruned {
 trait Targets: Send + Sync + 'static {
     /// What `(runtime, endpoint)` serves now; nothing when it does not exist or is being deleted.
     fn current(&self, runtime: &RuntimeId, endpoint: &EndpointName) -> Option<Arc<Target>>;
+
+    /// Every runtime there is.
+    fn runtimes(&self) -> Vec<RuntimeId>;
 }
 
 impl Targets for Registry {
     fn current(&self, runtime: &RuntimeId, endpoint: &EndpointName) -> Option<Arc<Target>> {
         Registry::current(self, runtime, endpoint)
+    }
+
+    fn runtimes(&self) -> Vec<RuntimeId> {
+        Registry::runtime_ids(self)
     }
 }
 
@@ -294,6 +304,9 @@ impl Sessions {
         let logs = Logs::below(&config.home, clock.clone()).map_err(home)?;
         let records = store.sessions().await?;
         let sources = store.changed_sources().await?.into_iter().map(|s| (s.runtime, (s.version, s.bundle)));
+        let aside = store.set_aside().await?.into_iter().map(|aside| (aside.key, aside.id));
+        let known = records.iter().filter_map(|r| Some((r.key.clone(), r.storage.as_ref()?.id)));
+        let known: HashSet<_> = known.chain(aside).collect();
         let shared = Arc::new(Shared {
             store,
             targets,
@@ -327,7 +340,7 @@ impl Sessions {
         for entry in left {
             entry.send(Message::Recover, &shared);
         }
-        shared.spawn(sweep_discarded(shared.clone()));
+        shared.spawn(sweep_storage(shared.clone(), known));
         shared.spawn(expire_storages(shared.clone()));
         shared.spawn(write_activities(shared.clone()));
         shared.spawn(stats::keep_at_intervals(shared.clone()));
@@ -523,8 +536,14 @@ fn view(record: SessionRecord) -> SessionView {
     }
 }
 
-/// Deletes what earlier emulators discarded and did not get to delete.
-async fn sweep_discarded(shared: Arc<Shared>) {
+/// Deletes what earlier emulators made and did not get to record, or discarded and did not get to delete.
+async fn sweep_storage(shared: Arc<Shared>, known: HashSet<(SessionKey, StorageId)>) {
+    match shared.storage.discard_unknown(shared.targets.runtimes(), known).await {
+        Ok(trees) if trees.is_empty() => {}
+        Ok(trees) => tracing::info!("{} storages that no session knows are deleted", trees.len()),
+        Err(e) => tracing::warn!("{e}"),
+    }
+    // Those among them.
     match shared.storage.discarded().await {
         Ok(trees) => {
             for tree in trees {

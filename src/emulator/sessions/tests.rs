@@ -310,6 +310,10 @@ struct DoubleTargets {
 const BUNDLE: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 impl Targets for DoubleTargets {
+    fn runtimes(&self) -> Vec<RuntimeId> {
+        vec!["coder-AbCdEf0123".parse().unwrap()]
+    }
+
     fn current(&self, runtime: &RuntimeId, endpoint: &EndpointName) -> Option<Arc<Target>> {
         let version = (*self.version.lock())?;
         Some(Arc::new(Target {
@@ -326,6 +330,7 @@ impl Targets for DoubleTargets {
                     runtime: "PYTHON_3_13".into(),
                     entry_point: vec!["main.py".into()],
                 },
+                role_arn: "arn:aws:iam::123456789012:role/agent".into(),
                 protocol: ServerProtocol::Http,
                 port: 8080,
                 lifecycle: Lifecycle::new(Some(60), Some(600)).unwrap(),

@@ -8,7 +8,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
-use rusqlite::{Connection, OptionalExtension, Transaction};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction};
 use tokio::sync::oneshot;
 
 pub mod events;
@@ -49,6 +49,17 @@ pub enum StoreError {
         path: PathBuf,
         /// Its schema.
         found: i64,
+    },
+    /// The file is another program's, or broken.
+    #[error(
+        "the state file `{path}` is not one of agentcore, or is damaged ({reason}): nothing of it was read or changed; \
+         move it away to begin anew (the files of sessions stay where they are), or use another AGENTCORE_HOME"
+    )]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
     },
     /// A statement failed.
     #[error("the state could not be read or written: {0}")]
@@ -157,27 +168,103 @@ fn open(path: &Path) -> Result<Connection, StoreError> {
         made.map_err(|source| StoreError::Home { path: home.to_owned(), source })?;
     }
     let mut connection = Connection::open(path).map_err(fail)?;
+    // Looked at before the first setting, which would already write to it.
+    let found = recognize(&connection, path)?;
     connection.pragma_update(None, "journal_mode", "WAL").map_err(fail)?;
     connection.pragma_update(None, "synchronous", "FULL").map_err(fail)?;
     connection.pragma_update(None, "foreign_keys", "ON").map_err(fail)?;
     connection.busy_timeout(std::time::Duration::from_secs(5)).map_err(fail)?;
-    let found: i64 = connection.query_row("PRAGMA user_version", [], |r| r.get(0)).map_err(fail)?;
-    match found {
-        0 => {
-            let transaction = connection.transaction()?;
-            for tables in [META_TABLES, runtimes::TABLES, sessions::TABLES, sources::TABLES, events::TABLES] {
-                transaction.execute_batch(tables)?;
-            }
-            transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
-            transaction.commit()?;
+    if found == 0 {
+        let transaction = connection.transaction()?;
+        for tables in [META_TABLES, runtimes::TABLES, sessions::TABLES, sources::TABLES, events::TABLES] {
+            transaction.execute_batch(tables)?;
         }
+        transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+        transaction.commit()?;
+    } else {
         // Tables that schema 1 got before its first release.
-        SCHEMA_VERSION => {
-            for tables in [sources::TABLES, events::TABLES] {
-                connection.execute_batch(tables).map_err(fail)?;
-            }
+        for tables in [sources::TABLES, events::TABLES] {
+            connection.execute_batch(tables).map_err(fail)?;
         }
-        found => return Err(StoreError::Newer { path: path.to_owned(), found }),
     }
     Ok(connection)
+}
+
+/// The schema of the file; 0 for one that is new. Anything but a whole file of this program is refused.
+fn recognize(connection: &Connection, path: &Path) -> Result<i64, StoreError> {
+    let foreign = |reason: String| StoreError::Foreign { path: path.to_owned(), reason };
+    let refused = |source: rusqlite::Error| match source.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => foreign(source.to_string()),
+        _ => StoreError::Open { path: path.to_owned(), source },
+    };
+    let number = |sql: &str| connection.query_row(sql, [], |r| r.get::<_, i64>(0)).map_err(refused);
+    match number("PRAGMA user_version")? {
+        0 if number("SELECT count(*) FROM sqlite_schema")? > 0 => {
+            Err(foreign("it has other tables".to_owned()))
+        }
+        found @ 0..=SCHEMA_VERSION => {
+            let said: String =
+                connection.query_row("PRAGMA quick_check(1)", [], |r| r.get(0)).map_err(refused)?;
+            if said == "ok" { Ok(found) } else { Err(foreign(said)) }
+        }
+        found if found > SCHEMA_VERSION => Err(StoreError::Newer { path: path.to_owned(), found }),
+        found => Err(foreign(format!("it has schema {found}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn refusal(path: &Path) -> StoreError {
+        let before = std::fs::read(path).unwrap();
+        let error = Store::open(path).await.err().unwrap();
+        assert_eq!(std::fs::read(path).unwrap(), before, "it was changed: {error}");
+        error
+    }
+
+    #[tokio::test]
+    async fn what_is_no_state_of_this_program_is_refused_unchanged() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("state.db");
+        std::fs::write(&path, "not SQLite, but long enough to be taken for something ".repeat(100)).unwrap();
+        let error = refusal(&path).await;
+        assert!(matches!(error, StoreError::Foreign { .. }), "{error}");
+        assert!(error.to_string().contains("move it away"), "{error}");
+        std::fs::remove_file(&path).unwrap();
+
+        for (version, newer) in [(0, false), (SCHEMA_VERSION + 1, true), (-1, false)] {
+            let other = Connection::open(&path).unwrap();
+            other
+                .execute_batch("CREATE TABLE notes (text TEXT); INSERT INTO notes VALUES ('mine');")
+                .unwrap();
+            other.pragma_update(None, "user_version", version).unwrap();
+            drop(other);
+            let error = refusal(&path).await;
+            assert_eq!(matches!(error, StoreError::Newer { .. }), newer, "{version}: {error}");
+            assert_eq!(matches!(error, StoreError::Foreign { .. }), !newer, "{version}: {error}");
+            std::fs::remove_file(&path).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_damaged_file_is_refused_unchanged() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("state.db");
+        let store = Store::open(&path).await.unwrap();
+        for number in 0..200 {
+            store.set_meta("clock", format!("{number:01000}")).await.unwrap();
+        }
+        drop(store);
+        // The thread closes the file, which folds the log into it.
+        while home.path().join("state.db-wal").exists() {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        let mut bytes = std::fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[4096..middle].fill(0xA5);
+        std::fs::write(&path, bytes).unwrap();
+        let error = refusal(&path).await;
+        assert!(matches!(error, StoreError::Foreign { .. }), "{error}");
+    }
 }

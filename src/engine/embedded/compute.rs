@@ -16,14 +16,17 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::{Gid, Uid, fchown};
+use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, Interest, ReadBuf, Ready};
+use tokio::net::TcpListener;
 use tokio::net::unix::pipe;
 use tokio::process::Child;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::groups::Held;
 use super::{END_MARGIN, sys};
 use crate::engine::{
     Compute, ComputeRecord, EngineError, Process, ProcessControl, ProcessExit, ProcessSpec, SessionStream,
@@ -119,6 +122,7 @@ pub(super) struct EmbeddedCompute {
     gone: watch::Receiver<bool>,
     record: ComputeRecord,
     pipe_owner: Option<(u32, u32)>,
+    listener: Mutex<Option<TcpListener>>,
 }
 
 /// A sender to the task. The queue has no bound of its own: what is in it is bounded by the calls that wait for
@@ -156,14 +160,16 @@ impl EmbeddedCompute {
         process: OwnedFd,
         record: ComputeRecord,
         pipe_owner: Option<(u32, u32)>,
+        groups: Held,
+        listener: Option<TcpListener>,
     ) -> Self {
         let (orders, queue) = mpsc::unbounded_channel();
         let (going, gone) = watch::channel(false);
         let process = Arc::new(process);
         let task = Task { line, queue, answers: HashMap::new(), processes: HashMap::new() };
-        tokio::spawn(task.run(launcher, process.clone(), going));
+        tokio::spawn(task.run(launcher, process.clone(), groups, going));
         let link = Link { orders, next: Arc::new(AtomicU64::new(1)) };
-        Self { link, process, gone, record, pipe_owner }
+        Self { link, process, gone, record, pipe_owner, listener: Mutex::new(listener) }
     }
 
     /// A pipe for an output: the emulator's reading end, the writing end, the helper's reading end.
@@ -269,6 +275,13 @@ impl EmbeddedCompute {
     }
 }
 
+/// Takes over the listener that came with a session.
+pub(super) fn listener(socket: OwnedFd) -> Result<TcpListener, EngineError> {
+    let io = |source| EngineError::Io { context: "taking over the session's listener".to_owned(), source };
+    // It was made non-blocking inside.
+    TcpListener::from_std(socket.into()).map_err(io)
+}
+
 fn unexpected(failure: &Failure) -> EngineError {
     EngineError::Helper(format!("{failure:?}"))
 }
@@ -289,6 +302,10 @@ impl Compute for EmbeddedCompute {
 
     fn connect(&self, port: u16) -> BoxFuture<'_, Result<SessionStream, EngineError>> {
         self.open_connection(port).boxed()
+    }
+
+    fn take_listener(&self) -> Option<TcpListener> {
+        self.listener.lock().take()
     }
 
     fn spawn(&self, spec: ProcessSpec) -> BoxFuture<'_, Result<Process, EngineError>> {
@@ -394,7 +411,13 @@ struct Task {
 
 impl Task {
     /// Serves until the launcher has ended, which is after everything in the session.
-    async fn run(mut self, mut launcher: Child, process: Arc<OwnedFd>, going: watch::Sender<bool>) {
+    async fn run(
+        mut self,
+        mut launcher: Child,
+        process: Arc<OwnedFd>,
+        groups: Held,
+        going: watch::Sender<bool>,
+    ) {
         let mut ordering = true;
         loop {
             let over = tokio::select! {
@@ -417,6 +440,7 @@ impl Task {
         }
         self.hear_the_rest().await;
         drop(self);
+        groups.release().await;
         going.send_replace(true);
     }
 

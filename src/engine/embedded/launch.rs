@@ -5,6 +5,7 @@
 //! outside, and waits for its end: whoever kills the launcher kills the session with it.
 
 use std::io;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
@@ -16,6 +17,7 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, setsid};
 
 use super::control::Control;
+use super::groups::{self, Joined};
 use super::idmap::{IdMap, SESSION_IDS};
 use super::plan::{Build, During, LaunchFailure, LaunchReport, LaunchRequest, LaunchStep, Plan};
 use super::sys::{self, Cloned};
@@ -81,12 +83,21 @@ fn session(mut emulator: Control, plan: &Plan) -> ExitCode {
         Ok(pair) => pair,
         Err(failure) => return fail(&mut emulator, failure),
     };
-    let cloned = sys::clone_into(SESSION_NAMESPACES).during(LaunchStep::Namespaces, "making namespaces");
-    match cloned {
-        Err(failure) => fail(&mut emulator, failure),
+    let mut joined = groups::join(&plan.groups, &plan.limits);
+    let mut cloned = sys::clone_into(SESSION_NAMESPACES, joined.directory.as_ref());
+    if cloned.is_err() && joined.directory.take().is_some() {
+        // Perhaps it was the group: then limits of processes hold the session.
+        joined.controllers.clear();
+        cloned = sys::clone_into(SESSION_NAMESPACES, None);
+    }
+    match cloned.during(LaunchStep::Namespaces, "making namespaces") {
+        Err(failure) => {
+            groups::leave(&plan.groups);
+            fail(&mut emulator, failure)
+        }
         Ok(Cloned::Child) => {
             drop(outside);
-            first_process(emulator, plan, inside)
+            first_process(emulator, plan, &joined, inside)
         }
         Ok(Cloned::Parent { pid, handle }) => {
             drop(inside);
@@ -95,6 +106,7 @@ fn session(mut emulator: Control, plan: &Plan) -> ExitCode {
                 // Its line closes before it was told to go on, so the child ends by itself.
                 drop(outside);
                 wait(pid);
+                groups::leave(&plan.groups);
                 return fail(&mut emulator, failure);
             }
             if emulator.send(&LaunchReport::Started { pid: pid.as_raw() }, vec![handle]).is_err() {
@@ -111,6 +123,7 @@ fn session(mut emulator: Control, plan: &Plan) -> ExitCode {
             }
             drop(outside);
             wait(pid);
+            groups::leave(&plan.groups);
             ExitCode::SUCCESS
         }
     }
@@ -182,15 +195,16 @@ fn prepare(plan: &Plan, pid: Pid, outside: &mut Control) -> Result<(), LaunchFai
 }
 
 /// The first process of a session: builds its root, then serves as its helper until the end.
-fn first_process(mut emulator: Control, plan: &Plan, mut launcher: Control) -> ExitCode {
-    match become_helper(plan, &mut launcher) {
-        Ok(mounter) => {
+fn first_process(mut emulator: Control, plan: &Plan, joined: &Joined, mut launcher: Control) -> ExitCode {
+    match become_helper(plan, joined, &mut launcher) {
+        Ok((mounter, listener)) => {
             drop(launcher);
             init::serve(init::Session {
                 socket: emulator.into_socket(),
                 environment: plan.environment.clone(),
                 mounter,
                 confinement: Confinement::new(matches!(plan.ids, IdMap::Single { .. })),
+                listener,
             })
         }
         Err(Some(failure)) => fail(&mut emulator, failure),
@@ -201,8 +215,9 @@ fn first_process(mut emulator: Control, plan: &Plan, mut launcher: Control) -> E
 /// Nothing as the error means that the launcher has gone or has said what is wrong itself.
 fn become_helper(
     plan: &Plan,
+    joined: &Joined,
     launcher: &mut Control,
-) -> Result<Option<init::Mounter>, Option<LaunchFailure>> {
+) -> Result<(Option<init::Mounter>, Option<OwnedFd>), Option<LaunchFailure>> {
     use LaunchStep::{Network, Other};
     let doing = "tying the session to its launcher";
     set_pdeathsig(Signal::SIGKILL).during(Other, doing)?;
@@ -221,8 +236,11 @@ fn become_helper(
     }
     let storage = root::build(plan, mapped, launcher)?;
     sys::loopback_up().during(Network, "switching loopback on")?;
+    let listener =
+        plan.listen.map(listen).transpose().during(Network, "listening on the session's loopback")?;
     standard_to_null().during(Other, "opening /dev/null")?;
     sys::new_keyring();
+    groups::limit_processes(&plan.limits, &joined.controllers).during(Other, "limiting the session")?;
     confine::drop_capabilities().during(Other, "restricting the session")?;
     let _ = set_name(c"agentcore-init");
     // The session's root may not look into this process, which holds the line to the emulator.
@@ -232,11 +250,19 @@ fn become_helper(
     if !launcher.connected() {
         return Err(None);
     }
-    let Some((tree, (_, target))) = storage.zip(plan.storage.clone()) else { return Ok(None) };
-    Ok(Some(Box::new(move || {
+    let Some((tree, (_, target))) = storage.zip(plan.storage.clone()) else { return Ok((None, listener)) };
+    let mounter: init::Mounter = Box::new(move || {
         std::fs::create_dir_all(&target)?;
         sys::move_mount(&tree, &target)
-    })))
+    });
+    Ok((Some(mounter), listener))
+}
+
+/// The emulator's listener: a socket of the session's network, made before any process of the session.
+fn listen(port: u16) -> io::Result<OwnedFd> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener.into())
 }
 
 /// Deletes a tree as the root of a user namespace with a session's ids: only that root may delete what
@@ -246,7 +272,7 @@ fn remove(mut emulator: Control, ids: &IdMap, path: &Path) -> ExitCode {
         Ok(pair) => pair,
         Err(failure) => return fail(&mut emulator, failure),
     };
-    match sys::clone_into(libc::CLONE_NEWUSER).during(LaunchStep::Namespaces, "making a namespace") {
+    match sys::clone_into(libc::CLONE_NEWUSER, None).during(LaunchStep::Namespaces, "making a namespace") {
         Err(failure) => fail(&mut emulator, failure),
         Ok(Cloned::Child) => {
             drop(outside);

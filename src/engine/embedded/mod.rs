@@ -8,11 +8,12 @@
 //! What it shows of the host is read-only and named: system directories, a few files of `/etc`, the paths of
 //! [`ComputeSpec::read_only`]. The code directory is an overlay whose changes go with the session (a copy where
 //! overlays are refused). Everything else but the storage is memory of the session. This adapter isolates
-//! agents from the host's files, processes and network; limits on memory and time are not its business yet.
+//! agents from the host's files, processes and network, and holds them to a share of the machine ([`groups`]).
 
 mod code;
 mod compute;
 mod control;
+mod groups;
 mod idmap;
 mod launch;
 mod plan;
@@ -33,8 +34,9 @@ use tokio::process::{Child, Command};
 
 use super::{Compute, ComputeRecord, ComputeSpec, Engine, EngineError};
 use compute::{EmbeddedCompute, Line};
+use groups::{Groups, Held, Limits};
 use idmap::IdMap;
-use plan::{LaunchFailure, LaunchReport, LaunchRequest, LaunchStep, Plan};
+use plan::{LaunchFailure, LaunchReport, LaunchRequest, LaunchStep, Plan, Secret};
 
 /// Hidden first argument that makes this program a launcher.
 const LAUNCHER_VERB: &str = "__session";
@@ -69,6 +71,8 @@ impl EmbeddedConfig {
 pub struct EmbeddedEngine {
     config: EmbeddedConfig,
     ids: IdMap,
+    limits: Limits,
+    groups: Groups,
 }
 
 /// What the record of a compute says.
@@ -81,6 +85,21 @@ struct Record {
     start_time: u64,
     /// Start times count from the machine's start.
     boot_id: String,
+    /// Its control groups.
+    #[serde(default)]
+    groups: Vec<PathBuf>,
+}
+
+/// A launcher whose session does not stand yet. Dropping it kills it; later it ends with its session, which ends when
+/// the emulator's end of the line closes, and clears up behind it.
+struct Launcher(Option<Child>);
+
+impl Drop for Launcher {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            let _ = child.start_kill();
+        }
+    }
 }
 
 /// Serves the engine's hidden verbs; nothing when `args` (the whole command line) is not one of them.
@@ -94,7 +113,13 @@ impl EmbeddedEngine {
         let context = format!("making the engine's directory `{}`", config.runtime_dir.display());
         let io = |source| EngineError::Io { context, source };
         std::fs::DirBuilder::new().recursive(true).mode(PRIVATE).create(&config.runtime_dir).map_err(io)?;
-        Ok(Self { config, ids: IdMap::choose() })
+        let groups = Groups::find(&config.runtime_dir);
+        Ok(Self { config, ids: IdMap::choose(), limits: Limits::of_host(), groups })
+    }
+
+    /// Gives sessions less memory than the service does.
+    pub fn limit_memory(&mut self, bytes: u64) {
+        self.limits.memory_bytes = self.limits.memory_bytes.min(bytes);
     }
 
     /// Makes a whole session and ends it: the one sure way to know that this host can.
@@ -110,11 +135,14 @@ impl EmbeddedEngine {
             environment: Vec::new(),
             storage: None,
             early_mount: false,
+            listener: None,
         };
         self.start_session(spec).await?.terminate(Duration::ZERO).await
     }
 
     async fn start_session(&self, spec: ComputeSpec) -> Result<EmbeddedCompute, EngineError> {
+        let (listen, files) = spec.listener.map(|l| (l.port, l.files)).unzip();
+        let secrets = files.unwrap_or_default().into_iter().map(|(path, content)| Secret { path, content });
         let plan = Plan {
             ids: self.ids.clone(),
             label: spec.label,
@@ -125,28 +153,41 @@ impl EmbeddedEngine {
             environment: spec.environment,
             storage: spec.storage.map(|s| (s.source, PathBuf::from(s.target.as_str()))),
             early_mount: spec.early_mount,
+            limits: self.limits.clone(),
+            groups: self.groups.plan(),
+            listen,
+            secrets: secrets.collect(),
         };
+        let groups: Vec<PathBuf> = plan.groups.iter().map(|group| group.directory.clone()).collect();
+        let held = Held::new(groups.clone());
         let pipe_owner = self.ids.root_owner();
         let request = LaunchRequest::Session { plan: Box::new(plan) };
         let making = async {
-            let (mut line, child) = self.launch(&request).await?;
+            let (mut line, mut launcher) = self.launch(&request).await?;
             let (pid, process) = match line.receive::<LaunchReport>().await? {
                 Some((LaunchReport::Started { pid }, mut fds)) => (pid, fds.pop().ok_or_else(unexpected)?),
                 Some((LaunchReport::Failed { failure }, _)) => return Err(classify(&failure)),
                 Some(_) => return Err(unexpected()),
                 None => return Err(EngineError::Start("the launcher ended without a word".to_owned())),
             };
-            // While the handle is held the number cannot be another process's.
-            let record =
-                Record { pid, start_time: start_time(pid).ok_or_else(unexpected)?, boot_id: boot_id()? };
-            match line.receive::<LaunchReport>().await? {
-                Some((LaunchReport::Ready, _)) => {}
+            // While the handle is held the number cannot be another process's. One that has failed may be gone
+            // already: then the next message says why.
+            let started = start_time(pid);
+            let listener = match line.receive::<LaunchReport>().await? {
+                Some((LaunchReport::Ready, fds)) => fds.into_iter().next(),
                 Some((LaunchReport::Failed { failure }, _)) => return Err(classify(&failure)),
                 Some(_) => return Err(unexpected()),
                 None => return Err(EngineError::Start("it ended while its root was being built".to_owned())),
+            };
+            if listen.is_some() != listener.is_some() {
+                return Err(unexpected());
             }
+            let listener = listener.map(compute::listener).transpose()?;
+            let start_time = started.ok_or_else(unexpected)?;
+            let record = Record { pid, start_time, boot_id: boot_id()?, groups };
             let record = serde_json::to_string(&record).map_err(|e| EngineError::Start(e.to_string()))?;
-            Ok(EmbeddedCompute::new(line, child, process, ComputeRecord(record), pipe_owner))
+            let child = launcher.0.take().ok_or_else(unexpected)?;
+            Ok(EmbeddedCompute::new(line, child, process, ComputeRecord(record), pipe_owner, held, listener))
         };
         match tokio::time::timeout(START_LIMIT, making).await {
             Ok(made) => made,
@@ -155,7 +196,7 @@ impl EmbeddedEngine {
     }
 
     /// Starts a launcher and hands it its request.
-    async fn launch(&self, request: &LaunchRequest) -> Result<(Line, Child), EngineError> {
+    async fn launch(&self, request: &LaunchRequest) -> Result<(Line, Launcher), EngineError> {
         let io = |source| EngineError::Io { context: "starting a session's launcher".to_owned(), source };
         let (here, there) = std::os::unix::net::UnixStream::pair().map_err(io)?;
         // No hook runs before the program is executed, so that this is a vfork whatever the emulator's size.
@@ -165,9 +206,9 @@ impl EmbeddedEngine {
             .stdin(Stdio::from(OwnedFd::from(there)))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            .kill_on_drop(true)
             .spawn()
             .map_err(io)?;
+        let child = Launcher(Some(child));
         let mut line = Line::new(here.into()).map_err(io)?;
         line.push(request, vec![])?;
         line.flush().await?;
@@ -178,7 +219,9 @@ impl EmbeddedEngine {
         let (mut line, mut child) =
             self.launch(&LaunchRequest::Remove { ids: self.ids.clone(), path }).await?;
         let said = line.receive::<LaunchReport>().await?;
-        let _ = child.wait().await;
+        if let Some(child) = &mut child.0 {
+            let _ = child.wait().await;
+        }
         match said {
             Some((LaunchReport::Removed, _)) => Ok(()),
             Some((LaunchReport::Failed { failure }, _)) => Err(classify(&failure)),
@@ -234,6 +277,12 @@ async fn end_leftover(record: ComputeRecord, grace: Duration) -> Result<(), Engi
     let Ok(record) = serde_json::from_str::<Record>(&record.0) else {
         return Err(EngineError::Helper("the record of a compute cannot be read".to_owned()));
     };
+    let ended = end_process(&record, grace).await;
+    Held::new(record.groups).release().await;
+    ended
+}
+
+async fn end_process(record: &Record, grace: Duration) -> Result<(), EngineError> {
     let context = || "waiting for a compute of an earlier emulator".to_owned();
     let process = match sys::open_process(nix::unistd::Pid::from_raw(record.pid)) {
         Ok(process) => process,
@@ -362,7 +411,7 @@ mod tests {
         let pid = i32::try_from(child.id()).unwrap();
         for (start_time, boot_id) in [(1, boot_id().unwrap()), (start_time(pid).unwrap(), "other".to_owned())]
         {
-            let record = serde_json::to_string(&Record { pid, start_time, boot_id }).unwrap();
+            let record = serde_json::to_string(&Record { pid, start_time, boot_id, groups: vec![] }).unwrap();
             end_leftover(ComputeRecord(record), Duration::ZERO).await.unwrap();
         }
         assert!(child.try_wait().unwrap().is_none(), "another process was ended");

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::groups::{Group, Limits};
 use super::idmap::IdMap;
 
 /// What a launcher is asked for, once.
@@ -47,6 +48,30 @@ pub(super) struct Plan {
     pub(super) storage: Option<(PathBuf, PathBuf)>,
     /// The storage is there from the start.
     pub(super) early_mount: bool,
+    /// How much of the machine it may use.
+    pub(super) limits: Limits,
+    /// The control groups to make for it.
+    pub(super) groups: Vec<Group>,
+    /// The emulator listens on this port of the session's loopback.
+    pub(super) listen: Option<u16>,
+    /// Files that only the session's root may read.
+    pub(super) secrets: Vec<Secret>,
+}
+
+/// A file of a session with content that is shown to nobody else.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Secret {
+    /// Where it stands inside.
+    pub(super) path: PathBuf,
+    /// What it says.
+    pub(super) content: String,
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Secret").field(&self.path).finish()
+    }
 }
 
 /// What a launcher reports. [`LaunchReport::Ready`] is the helper's first report.

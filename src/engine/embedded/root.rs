@@ -20,9 +20,10 @@ use nix::unistd::{Gid, Uid, chdir, pivot_root, setgroups, sethostname, setresgid
 use super::code;
 use super::control::Control;
 use super::idmap::IdMap;
-use super::plan::{During, LaunchFailure, LaunchStep, Plan};
+use super::plan::{During, LaunchFailure, LaunchStep, Plan, Secret};
 use super::sys;
 use crate::engine::{TOOL_PATH, WORKDIR};
+use crate::model::limits::SESSION_SCRATCH_FILES;
 
 /// Directories of the system, shown read-only as the host has them: directories as such, links as links.
 const SYSTEM: [&str; 8] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store"];
@@ -107,9 +108,9 @@ pub(super) fn build(
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
         .during(Mounts, "making mounts private")?;
     let pieces = collect(plan, mapped)?;
-    let options = "mode=0755,uid=0,gid=0";
+    let options = format!("{},uid=0,gid=0", scratch_options(plan));
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    mount(Some("session"), &plan.staging, Some("tmpfs"), flags, Some(options))
+    mount(Some("session"), &plan.staging, Some("tmpfs"), flags, Some(options.as_str()))
         .during(Mounts, format!("mounting a tmpfs on `{}`", plan.staging.display()))?;
     chdir(&plan.staging).during(Mounts, "entering the new root")?;
     become_root(&plan.ids)?;
@@ -125,6 +126,11 @@ pub(super) fn build(
     let host_name: String = plan.label.chars().take(MAX_HOST_NAME).collect();
     sethostname(&host_name).during(Other, "setting the host name")?;
     Ok(storage)
+}
+
+/// Bounds of a session's file system in memory. Where no control group counts it, nothing else does.
+fn scratch_options(plan: &Plan) -> String {
+    format!("mode=0755,size={},nr_inodes={SESSION_SCRATCH_FILES}", plan.limits.scratch_bytes())
 }
 
 /// Takes on the ids of the session's root.
@@ -255,6 +261,9 @@ fn assemble(plan: &Plan, pieces: Pieces, control: &mut Control) -> Result<Option
     }
     attach_all(pieces.mounts)?;
     write_etc(&plan.label).during(Mounts, "writing the session's /etc")?;
+    for secret in &plan.secrets {
+        write_secret(secret).during(Paths, format!("writing `{}`", secret.path.display()))?;
+    }
     for device in pieces.devices {
         attach(&device)?;
     }
@@ -263,7 +272,7 @@ fn assemble(plan: &Plan, pieces: Pieces, control: &mut Control) -> Result<Option
     mount(Some("proc"), "proc", Some("proc"), flags, None::<&str>)
         .during(LaunchStep::Proc, "mounting /proc")?;
     attach(&Piece { at: TOOL_PATH.into(), tree: pieces.tool, directory: false })?;
-    if !(pieces.code_is_owned && overlay(&pieces.code)?) {
+    if !(pieces.code_is_owned && overlay(plan, &pieces.code)?) {
         code::receive(control, &here(WORKDIR))?;
     }
     match (pieces.storage, &plan.storage) {
@@ -304,13 +313,14 @@ fn attach(piece: &Piece) -> Result<(), LaunchFailure> {
 
 /// The code as an overlay: the bundle below, the session's changes above and lost with it. False when this
 /// kernel or this file system has no such overlay.
-fn overlay(code: &OwnedFd) -> Result<bool, LaunchFailure> {
+fn overlay(plan: &Plan, code: &OwnedFd) -> Result<bool, LaunchFailure> {
     let doing = "making the code directory writable";
     let step = LaunchStep::Mounts;
     let scratch = Path::new(".scratch");
     fs::create_dir(scratch).during(step, doing)?;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    mount(Some("session"), scratch, Some("tmpfs"), flags, Some("mode=0755")).during(step, doing)?;
+    let options = scratch_options(plan);
+    mount(Some("session"), scratch, Some("tmpfs"), flags, Some(options.as_str())).during(step, doing)?;
     for name in ["lower", "upper", "work"] {
         fs::DirBuilder::new().mode(0o755).create(scratch.join(name)).during(step, doing)?;
     }
@@ -362,6 +372,14 @@ fn write_etc(label: &str) -> io::Result<()> {
     // A session has no way to a name server of its own; without this line the resolver would try some.
     file("/etc/resolv.conf", "# This session has no name server.\noptions timeout:1 attempts:1\n")?;
     symlink("/proc/self/mounts", here("/etc/mtab"))
+}
+
+fn write_secret(secret: &Secret) -> io::Result<()> {
+    const PRIVATE: u32 = 0o600;
+    parent(&secret.path)?;
+    let mut options = fs::OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(PRIVATE).open(here(&secret.path))?;
+    file.write_all(secret.content.as_bytes())
 }
 
 /// Where an absolute path of the session is while its root is the current directory.

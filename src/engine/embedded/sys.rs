@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// `struct clone_args`, its first version. [linux/sched.h]
+/// `struct clone_args`, its third version. [linux/sched.h]
 #[repr(C)]
 #[derive(Default)]
 struct CloneArgs {
@@ -27,6 +27,9 @@ struct CloneArgs {
     stack: u64,
     stack_size: u64,
     tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
 }
 
 /// `struct mount_attr`. [linux/mount.h]
@@ -39,6 +42,8 @@ struct MountAttr {
     userns_fd: u64,
 }
 
+/// [linux/sched.h]
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 /// Mount attributes. [linux/mount.h]
 pub(super) const READ_ONLY: u64 = 0x1;
 pub(super) const NO_SUID: u64 = 0x2;
@@ -71,11 +76,14 @@ fn path(path: &Path) -> io::Result<CString> {
     CString::new(path.as_os_str().as_bytes()).map_err(|_| io::ErrorKind::InvalidInput.into())
 }
 
-/// Forks into new namespaces (`CLONE_NEW*` flags). Only for a process with one thread.
-pub(super) fn clone_into(namespaces: c_int) -> io::Result<Cloned> {
+/// Forks into new namespaces (`CLONE_NEW*` flags), and into a control group of the second version where one is
+/// given. Only for a process with one thread.
+pub(super) fn clone_into(namespaces: c_int, group: Option<&OwnedFd>) -> io::Result<Cloned> {
     let mut handle: RawFd = -1;
+    let flags = u64::try_from(namespaces | libc::CLONE_PIDFD).unwrap_or_default();
     let args = CloneArgs {
-        flags: u64::try_from(namespaces | libc::CLONE_PIDFD).unwrap_or_default(),
+        flags: flags | group.map_or(0, |_| CLONE_INTO_CGROUP),
+        cgroup: group.map_or(0, |group| u64::try_from(group.as_raw_fd()).unwrap_or_default()),
         pidfd: std::ptr::from_mut(&mut handle) as u64,
         exit_signal: u64::try_from(libc::SIGCHLD).unwrap_or_default(),
         ..CloneArgs::default()

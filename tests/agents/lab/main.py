@@ -107,6 +107,16 @@ class Handler(BaseHTTPRequestHandler):
 
     # -- what a payload can ask for --------------------------------------------------------
 
+    def do_flood(self):
+        """Bytes without an end, as fast as they go; the body ends with the connection."""
+        self.send_response(200)
+        self.send_header("Content-Type", "application/octet-stream")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.close_connection = True
+        while True:
+            self.wfile.write(b"x" * 65536)
+
     def do_echo(self, **values):
         self.answer(200, values)
 

@@ -1,0 +1,248 @@
+//! The way out of a session: a proxy to the network and, where an identity is given, its AWS credentials.
+//!
+//! A session has a loopback of its own and nothing else. One listener on it ([`PORT`]) belongs to the emulator, and
+//! [`Way::serve`] answers what comes in there: `CONNECT` and requests for `http://` targets are the proxy ([`proxy`]),
+//! which reaches what [`policy`] allows and nothing of this machine; requests for the listener itself get
+//! credentials ([`credentials`]) when they carry the session's own token. The listener's socket is of the session's
+//! network, so no other session and no process of the host can reach it at all; the token keeps out requests that
+//! somebody else makes an agent send.
+//!
+//! The room knows no engine, no session state and no AWS SDK: it gets a socket, and credentials from a
+//! [`CredentialSource`].
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::{Method, Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::model::AwsCredentials;
+
+mod credentials;
+mod policy;
+mod proxy;
+mod reply;
+
+pub use policy::{Policy, Refusal};
+
+/// Port of the listener inside a session. [ours: above Linux's ephemeral ports (up to 60999), so that no outgoing
+/// connection has it, and outside 8000 to 12000, which agents may ask for]
+pub const PORT: u16 = 64_642;
+/// Where a session finds its token. The file's name is in the environment, the token is not.
+const TOKEN_FILE: &str = "/run/agentcore/token";
+/// Path of the credentials on the listener.
+const CREDENTIALS_PATH: &str = "/credentials";
+/// What a session talks to without the proxy: itself.
+const NO_PROXY: &str = "127.0.0.1,localhost,::1";
+/// Connections of one session at a time. [ours: a pool of a busy HTTP client has 10 to 100]
+const MAX_SESSION_CONNECTIONS: usize = 128;
+/// Connections of all sessions at a time. [ours: two descriptors each, within a usual limit of 4,096 or more]
+const MAX_CONNECTIONS: usize = 1_024;
+/// Longest time to a request's head. [ours]
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Largest head of a request. [ours: as the emulator's own server]
+const HEAD_BYTES: usize = 64 * 1024;
+/// Pause after a connection could not be accepted, for want of descriptors as a rule. [ours]
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Where credentials come from.
+pub trait CredentialSource: Send + Sync + 'static {
+    /// What it is, for people: `profile dev`.
+    fn name(&self) -> String;
+
+    /// Credentials for a runtime with this `roleArn` that are good for a while; in words, without secrets, why there
+    /// are none.
+    fn credentials<'a>(&'a self, role: &'a str) -> BoxFuture<'a, Result<AwsCredentials, String>>;
+}
+
+/// What all sessions may reach.
+pub struct Egress {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    network: bool,
+    identity: Option<Arc<dyn CredentialSource>>,
+    policy: Policy,
+    connections: Arc<Semaphore>,
+}
+
+impl std::fmt::Debug for Egress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Egress")
+            .field("network", &self.shared.network)
+            .field("identity", &self.identity_name())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Egress {
+    /// With the network on or off, and perhaps an identity for agents.
+    pub fn new(network: bool, identity: Option<Arc<dyn CredentialSource>>) -> Self {
+        Self::with_policy(network, identity, Policy::default())
+    }
+
+    fn with_policy(network: bool, identity: Option<Arc<dyn CredentialSource>>, policy: Policy) -> Self {
+        let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        Self { shared: Arc::new(Shared { network, identity, policy, connections }) }
+    }
+
+    /// True when the proxy lets anything out.
+    pub fn network(&self) -> bool {
+        self.shared.network
+    }
+
+    /// The agents' identity, for people.
+    pub fn identity_name(&self) -> Option<String> {
+        self.shared.identity.as_ref().map(|identity| identity.name())
+    }
+
+    /// A way out for one compute of a runtime with this role; nothing when sessions get neither network nor identity.
+    pub fn open(&self, role: &str) -> Option<Way> {
+        if !self.shared.network && self.shared.identity.is_none() {
+            return None;
+        }
+        let token = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
+        Some(Way { shared: self.shared.clone(), role: role.to_owned(), token })
+    }
+}
+
+/// The way out of one compute.
+pub struct Way {
+    shared: Arc<Shared>,
+    role: String,
+    token: String,
+}
+
+impl Way {
+    /// What the compute's processes find in their environment. Nothing of it is secret.
+    pub fn environment(&self) -> Vec<(String, String)> {
+        let own = format!("http://127.0.0.1:{PORT}");
+        let mut found = Vec::new();
+        let mut add = |name: &str, value: &str| found.push((name.to_owned(), value.to_owned()));
+        if self.shared.network {
+            // Programs differ in which spelling they read; curl reads only the small one for http.
+            for name in ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"] {
+                add(name, &own);
+            }
+            for name in ["NO_PROXY", "no_proxy"] {
+                add(name, NO_PROXY);
+            }
+            add("NODE_USE_ENV_PROXY", "1");
+        }
+        if self.shared.identity.is_some() {
+            add("AWS_CONTAINER_CREDENTIALS_FULL_URI", &format!("{own}{CREDENTIALS_PATH}"));
+            add("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", TOKEN_FILE);
+        }
+        found
+    }
+
+    /// Files that only the compute's root may read.
+    pub fn files(&self) -> Vec<(PathBuf, String)> {
+        match self.shared.identity {
+            Some(_) => vec![(TOKEN_FILE.into(), self.token.clone())],
+            None => Vec::new(),
+        }
+    }
+
+    /// Serves the compute's listener until the result is dropped. All connections end with it.
+    pub fn serve(self, listener: TcpListener) -> Serving {
+        let ended = CancellationToken::new();
+        let serving = Serving { _end: ended.clone().drop_guard() };
+        let way = Arc::new(self);
+        tokio::spawn(async move {
+            ended.run_until_cancelled(accept(way, listener, ended.clone())).await;
+        });
+        serving
+    }
+}
+
+/// A listener that is being served.
+pub struct Serving {
+    _end: DropGuard,
+}
+
+/// What one connection holds: its places among the connections that may be open.
+struct Places {
+    _session: OwnedSemaphorePermit,
+    _all: OwnedSemaphorePermit,
+}
+
+async fn accept(way: Arc<Way>, listener: TcpListener, ended: CancellationToken) {
+    let session = Arc::new(Semaphore::new(MAX_SESSION_CONNECTIONS));
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "a connection of a session could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let all = way.shared.connections.clone().try_acquire_owned();
+        let (Ok(own), Ok(all)) = (session.clone().try_acquire_owned(), all) else {
+            // An answer without reading: whoever opens too many learns why, and costs nothing more.
+            let _ = stream.try_write(reply::TOO_MANY.as_bytes());
+            continue;
+        };
+        let places = Arc::new(Places { _session: own, _all: all });
+        tokio::spawn(serve_connection(way.clone(), stream, places, ended.clone()));
+    }
+}
+
+async fn serve_connection(way: Arc<Way>, stream: TcpStream, places: Arc<Places>, ended: CancellationToken) {
+    // A help and no more: without it small answers go out a little later.
+    let _ = stream.set_nodelay(true);
+    let until = ended.clone();
+    let service = service_fn(move |request| {
+        let (way, places, ended) = (way.clone(), places.clone(), ended.clone());
+        async move { Ok::<_, std::convert::Infallible>(answer(&way, request, places, ended).await) }
+    });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_BYTES);
+    let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
+    // A client that goes away or breaks the protocol is its own affair.
+    let _ = until.run_until_cancelled(connection).await;
+}
+
+async fn answer(
+    way: &Way,
+    request: Request<Incoming>,
+    places: Arc<Places>,
+    ended: CancellationToken,
+) -> Response<reply::Body> {
+    let to_proxy = request.method() == Method::CONNECT || request.uri().scheme().is_some();
+    if !to_proxy {
+        return credentials::answer(way, &request).await;
+    }
+    if !way.shared.network {
+        return reply::forbidden("the network of sessions is off: start the emulator with `--network on`");
+    }
+    let answered = if request.method() == Method::CONNECT {
+        proxy::connect(&way.shared.policy, request, places, ended).await
+    } else {
+        proxy::forward(&way.shared.policy, request, ended).await
+    };
+    answered.unwrap_or_else(|error| {
+        tracing::debug!(%error, "a session's request to the network failed");
+        error.response()
+    })
+}
+
+/// A body that is there as a whole.
+fn whole(text: impl Into<Bytes>) -> reply::Body {
+    use http_body_util::{BodyExt, Full};
+    Full::new(text.into()).map_err(|never| match never {}).boxed()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,266 @@
+//! The proxy: tunnels (`CONNECT`) and forwarded requests (`GET http://…`), both streaming, both to checked addresses.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::uri::{Authority, Scheme};
+use http::{Request, Response, StatusCode, Uri};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use nix::sys::socket::{setsockopt, sockopt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::Places;
+use super::policy::{Policy, Refusal};
+use super::reply::{self, Body};
+
+/// Longest time to a name's addresses. [ours]
+const RESOLVE_LIMIT: Duration = Duration::from_secs(10);
+/// Longest time to a connection, all addresses of the target together. [ours]
+const CONNECT_LIMIT: Duration = Duration::from_secs(20);
+/// Longest time for one address while there are others. [ours: a machine without IPv6 should not wait for it]
+const ADDRESS_LIMIT: Duration = Duration::from_secs(5);
+const HTTP_PORT: u16 = 80;
+/// Headers of one connection, not of the message. [RFC 9110, 7.6.1]
+const OF_THE_CONNECTION: [HeaderName; 8] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// Why a request got nowhere.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ProxyError {
+    /// It makes no sense.
+    #[error("{0}")]
+    Bad(&'static str),
+    /// The target is not for sessions.
+    #[error(
+        "`{target}` is {refusal}: sessions reach the network, but not the machine that runs them \
+         (a service of this machine can be had by giving it to a session on its own loopback)"
+    )]
+    Refused {
+        /// The host asked for.
+        target: String,
+        /// What is wrong with it.
+        refusal: Refusal,
+    },
+    /// The name leads nowhere.
+    #[error("`{target}` has no address: {reason}")]
+    Unknown {
+        /// The host asked for.
+        target: String,
+        /// The resolver's words.
+        reason: String,
+    },
+    /// No connection came about.
+    #[error("`{target}` cannot be reached: {source}")]
+    Unreachable {
+        /// The host asked for.
+        target: String,
+        /// The last address's error.
+        #[source]
+        source: io::Error,
+    },
+    /// It took too long.
+    #[error("`{target}` did not answer in time")]
+    Slow {
+        /// The host asked for.
+        target: String,
+    },
+    /// The target's answer is none.
+    #[error("`{target}` broke the connection: {source}")]
+    Broken {
+        /// The host asked for.
+        target: String,
+        /// The client's error.
+        #[source]
+        source: hyper::Error,
+    },
+}
+
+impl ProxyError {
+    /// The answer that says so.
+    pub(super) fn response(&self) -> Response<Body> {
+        let status = match self {
+            Self::Bad(_) => StatusCode::BAD_REQUEST,
+            Self::Refused { .. } => StatusCode::FORBIDDEN,
+            Self::Unknown { .. } | Self::Unreachable { .. } | Self::Broken { .. } => StatusCode::BAD_GATEWAY,
+            Self::Slow { .. } => StatusCode::GATEWAY_TIMEOUT,
+        };
+        reply::plain(status, &self.to_string())
+    }
+}
+
+/// Where a request wants to go.
+struct Target {
+    /// Without the brackets of an IPv6 address.
+    host: String,
+    port: u16,
+}
+
+impl Target {
+    fn new(authority: &Authority, default_port: Option<u16>) -> Result<Self, ProxyError> {
+        if authority.as_str().contains('@') {
+            return Err(ProxyError::Bad("a target with a user name is not taken"));
+        }
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        let explicit = authority.port();
+        let port = match explicit {
+            Some(port) => Some(port.as_u16()),
+            None => default_port,
+        };
+        match port {
+            Some(port) if port > 0 && !host.is_empty() => Ok(Self { host, port }),
+            _ => Err(ProxyError::Bad("the target needs a host and a port")),
+        }
+    }
+}
+
+/// `CONNECT`: a tunnel, once the other end is there.
+pub(super) async fn connect(
+    policy: &Policy,
+    request: Request<Incoming>,
+    places: Arc<Places>,
+    ended: CancellationToken,
+) -> Result<Response<Body>, ProxyError> {
+    let authority = request.uri().authority().ok_or(ProxyError::Bad("CONNECT needs `host:port`"))?;
+    let target = Target::new(authority, None)?;
+    let mut outside = dial(policy, &target).await?;
+    tokio::spawn(async move {
+        let tunnel = async {
+            // Without it the client has gone before its tunnel stood.
+            let Ok(inside) = hyper::upgrade::on(request).await else { return };
+            let _ = tokio::io::copy_bidirectional(&mut TokioIo::new(inside), &mut outside).await;
+        };
+        ended.run_until_cancelled(tunnel).await;
+        drop(places);
+    });
+    Ok(Response::new(super::whole("")))
+}
+
+/// A request for an `http://` target.
+pub(super) async fn forward(
+    policy: &Policy,
+    mut request: Request<Incoming>,
+    ended: CancellationToken,
+) -> Result<Response<Body>, ProxyError> {
+    if request.uri().scheme() != Some(&Scheme::HTTP) {
+        return Err(ProxyError::Bad(
+            "the proxy forwards `http://`; for `https://` ask it for a tunnel (CONNECT)",
+        ));
+    }
+    let authority = request.uri().authority().cloned().ok_or(ProxyError::Bad("the target needs a host"))?;
+    let target = Target::new(&authority, Some(HTTP_PORT))?;
+    let stream = dial(policy, &target).await?;
+    let broken = |source| ProxyError::Broken { target: target.host.clone(), source };
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    tokio::spawn(async move { ended.run_until_cancelled(connection).await });
+
+    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+    *request.uri_mut() = path.parse::<Uri>().map_err(|_| ProxyError::Bad("the target's path is not one"))?;
+    strip(request.headers_mut());
+    // The target's own name counts, whatever the header said. [RFC 9112, 3.2.2]
+    let host =
+        HeaderValue::from_str(authority.as_str()).map_err(|_| ProxyError::Bad("the host is not one"))?;
+    request.headers_mut().insert(header::HOST, host);
+    let mut response = sender.send_request(request).await.map_err(broken)?;
+    strip(response.headers_mut());
+    Ok(response.map(|body| body.boxed()))
+}
+
+/// Takes away what is between two ends of one connection.
+fn strip(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in OF_THE_CONNECTION.iter().chain(&named) {
+        headers.remove(name);
+    }
+}
+
+/// A connection to a target that sessions may reach.
+async fn dial(policy: &Policy, target: &Target) -> Result<TcpStream, ProxyError> {
+    let name = || target.host.clone();
+    // Also for what is written as a number: the resolver knows all spellings of addresses.
+    let resolving = tokio::net::lookup_host((target.host.as_str(), target.port));
+    let found = match timeout(RESOLVE_LIMIT, resolving).await {
+        Ok(Ok(found)) => found,
+        Ok(Err(e)) => return Err(ProxyError::Unknown { target: name(), reason: e.to_string() }),
+        Err(_) => return Err(ProxyError::Slow { target: name() }),
+    };
+    let addresses = policy.allowed(found).map_err(|refusal| match refusal {
+        Some(refusal) => ProxyError::Refused { target: name(), refusal },
+        None => ProxyError::Unknown { target: name(), reason: "the name has none".to_owned() },
+    })?;
+    let connecting = async {
+        let mut last = io::Error::from(io::ErrorKind::TimedOut);
+        let count = addresses.len();
+        for (index, address) in addresses.into_iter().enumerate() {
+            let limit = if index + 1 < count { ADDRESS_LIMIT } else { CONNECT_LIMIT };
+            match timeout(limit, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(e)) => last = e,
+                Err(_) => {}
+            }
+        }
+        Err(last)
+    };
+    let stream = match timeout(CONNECT_LIMIT, connecting).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(source)) => return Err(ProxyError::Unreachable { target: name(), source }),
+        Err(_) => return Err(ProxyError::Slow { target: name() }),
+    };
+    // Helps and no more: small writes at once, and an end of peers that vanished, which nothing else tells of a
+    // tunnel that may be silent for as long as it likes.
+    let _ = stream.set_nodelay(true);
+    let _ = setsockopt(&stream, sockopt::KeepAlive, &true);
+    Ok(stream)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_of_the_connection_do_not_pass() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("connection", "close, X-Hop"),
+            ("x-hop", "1"),
+            ("proxy-authorization", "Basic x"),
+            ("te", "trailers"),
+            ("x-end", "2"),
+        ] {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        strip(&mut headers);
+        assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-end"]);
+    }
+
+    #[test]
+    fn targets_are_a_host_and_a_port() {
+        let of = |text: &str, port| Target::new(&text.parse().unwrap(), port).map(|t| (t.host, t.port)).ok();
+        assert_eq!(of("example.com:443", None), Some(("example.com".into(), 443)));
+        assert_eq!(of("[::1]:443", None), Some(("::1".into(), 443)));
+        assert_eq!(of("example.com", Some(80)), Some(("example.com".into(), 80)));
+        assert_eq!(of("example.com", None), None);
+        assert_eq!(of("example.com:0", None), None);
+        assert_eq!(of("user@example.com:80", None), None);
+    }
+}

@@ -1,0 +1,199 @@
+//! Rounds of SIGKILL under load.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use super::load::{Book, Dice, Load, TAG};
+use super::world::{Kind, Planes, World, runtime};
+use super::{figures, full, tell};
+
+/// Longest time until the registry and the machine agree again after something was killed. [ours]
+const SETTLE: Duration = Duration::from_secs(20);
+/// Sessions that are known besides those under load.
+const KNOWN: u32 = 1000;
+
+/// Nothing for the emulator itself.
+type Victim = Option<Kind>;
+
+fn choose(dice: &mut Dice) -> Victim {
+    match dice.below(10) {
+        0..4 => None,
+        4..6 => Some(Kind::Launcher),
+        6..8 => Some(Kind::Helper),
+        8 => Some(Kind::Agent),
+        _ => Some(Kind::Command),
+    }
+}
+
+fn state(session: &Value) -> &str {
+    session["state"].as_str().unwrap_or_default()
+}
+
+fn count(processes: &[(i32, Kind)], kind: Kind) -> usize {
+    processes.iter().filter(|p| p.1 == kind).count()
+}
+
+/// Waits until what is known agrees with what runs: each ready session has its two processes and no other
+/// session has any.
+async fn agreement(world: &World, planes: &Planes) -> BTreeMap<String, Value> {
+    let end = Instant::now() + SETTLE;
+    loop {
+        let sessions = planes.sessions().await.unwrap();
+        let ready = sessions.values().filter(|s| state(s) == "ready").count();
+        let at_rest = sessions.values().all(|s| matches!(state(s), "ready" | "stopped"));
+        let processes = world.processes();
+        let run = (count(&processes, Kind::Launcher), count(&processes, Kind::Helper));
+        if at_rest && run == (ready, ready) && count(&processes, Kind::Command) == 0 {
+            return sessions;
+        }
+        assert!(Instant::now() < end, "{ready} sessions are ready, and there run {processes:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// The time until no session is anything but stopped.
+pub(super) async fn all_stopped(planes: &Planes) -> BTreeMap<String, Value> {
+    let end = Instant::now() + SETTLE;
+    loop {
+        let sessions = planes.sessions().await.unwrap();
+        if sessions.values().all(|s| state(s) == "stopped") {
+            return sessions;
+        }
+        assert!(Instant::now() < end, "{sessions:?}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// Waits until nothing is there that belongs to no session.
+pub(super) async fn nothing_left(world: &World, sessions: &BTreeMap<String, Value>) {
+    let end = Instant::now() + SETTLE;
+    loop {
+        let left = world.leftovers(sessions);
+        if left.is_empty() {
+            return;
+        }
+        assert!(Instant::now() < end, "left behind: {left:#?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn check_books(world: &World, books: &[Book], sessions: &BTreeMap<String, Value>) -> usize {
+    let mut acknowledged = 0;
+    for book in books {
+        acknowledged += book.check(world, false).unwrap();
+        if book.stopped {
+            let session = &sessions[&book.session];
+            assert_eq!(state(session), "stopped", "an acknowledged stop was forgotten: {session}");
+            assert_eq!(session["lastEnd"], "requested", "{session}");
+        }
+    }
+    acknowledged
+}
+
+async fn check_tag(planes: &Planes, load: &Load) {
+    let (answered, attempted) = load.tag();
+    let value = planes.tags().await.unwrap().get(TAG).map_or(0, |v| v.parse().unwrap());
+    assert!((answered..=attempted).contains(&value), "{value} is not within {answered} and {attempted}");
+}
+
+#[test]
+fn kill_rounds_lose_nothing_and_leave_nothing() {
+    let (rounds, live) = if full() { (300, 6) } else { (14, 3) };
+    let seed = Dice::seed();
+    let mut dice = Dice::new(seed);
+    let mut world = World::new();
+    let runtime = runtime();
+    let planes = world.planes();
+
+    // Many sessions are known besides those that are used.
+    runtime.block_on(async {
+        let (status, body) = planes.command(&"first-".repeat(7), "true").await.unwrap();
+        assert!(status.is_success(), "{body:?}");
+    });
+    world.end();
+    world.seed(KNOWN);
+    world.start().unwrap();
+
+    let load = runtime.block_on(async { Load::begin(&planes, live, seed) });
+    let (mut answers, mut recoveries) = (Vec::new(), Vec::new());
+    let mut killed: BTreeMap<String, usize> = BTreeMap::new();
+    let mut acknowledged = 0;
+    for round in 0..rounds {
+        std::thread::sleep(Duration::from_millis(100 + dice.below(400)));
+        // The first round is always the emulator, so that every run has its recovery.
+        let mut victim = if round == 0 { None } else { choose(&mut dice) };
+        load.disturb();
+        let mut hit = None;
+        if let Some(kind) = victim {
+            let all = world.processes();
+            let of_kind: Vec<_> = all.iter().filter(|p| p.1 == kind).collect();
+            match of_kind.get(dice.below(of_kind.len().max(1) as u64) as usize) {
+                Some((pid, _)) => hit = Some(*pid),
+                None => victim = None,
+            }
+        }
+        *killed
+            .entry(victim.map_or("emulator".to_owned(), |k| format!("{k:?}").to_lowercase()))
+            .or_default() += 1;
+        match hit {
+            Some(pid) => {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+                std::thread::sleep(Duration::from_millis(dice.below(100)));
+                runtime.block_on(load.pause());
+            }
+            None => {
+                world.crash();
+                runtime.block_on(load.pause());
+                answers.push(world.start().unwrap());
+                let begin = Instant::now();
+                runtime.block_on(async {
+                    all_stopped(&planes).await;
+                    recoveries.push(*answers.last().unwrap() + begin.elapsed());
+                });
+            }
+        }
+        runtime.block_on(async {
+            let sessions = agreement(&world, &planes).await;
+            acknowledged = check_books(&world, &load.books(), &sessions);
+            check_tag(&planes, &load).await;
+            if victim.is_none() {
+                nothing_left(&world, &sessions).await;
+            }
+        });
+        assert_eq!(load.surprises(), Vec::<String>::new(), "calls failed although nothing was wrong");
+        load.resume();
+    }
+    assert!(acknowledged > 0 && !recoveries.is_empty());
+    let calls = load.calls();
+    let books = runtime.block_on(async {
+        load.pause().await;
+        load.resume();
+        load.end().await
+    });
+    // Every session works, and then an ordinary end leaves nothing.
+    runtime.block_on(async {
+        for book in &books {
+            let (status, body) = planes.command(&book.session, "test -d /mnt/workspace").await.unwrap();
+            assert!(status.is_success(), "{body:?}");
+        }
+    });
+    world.end();
+    for book in &books {
+        book.check(&world, false).unwrap();
+    }
+    assert_eq!(world.processes(), vec![]);
+    assert!(!world.home().join("emulator.sock").exists() && !world.home().join("emulator.json").exists());
+    tell(&format!(
+        "kill rounds: {rounds} (seed {seed}), killed {killed:?}; {} calls, {} failed while something was killed; \
+         {acknowledged} acknowledged writes, 0 lost, 0 left behind; with {KNOWN} known sessions `up` answers after: {}; \
+         all sessions stopped after: {}",
+        calls.0,
+        calls.1,
+        figures(&answers),
+        figures(&recoveries),
+    ));
+}

@@ -1,0 +1,212 @@
+//! What a session may use of the machine, and what must work in spite of everything that holds it.
+//!
+//! As in [`super::engine`], each test runs as whoever runs the tests and, for root, as users too.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail")]
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use agentcore::engine::{Compute, ProcessExit};
+use agentcore::model::limits::{SESSION_CPUS, SESSION_MEMORY_BYTES, SESSION_PROCESSES};
+
+use super::engine::{Room, argv, both, children, finish, first_process, is_root, line, run, sh};
+use super::support;
+
+/// The control groups of a compute, as its record has them, that exist.
+fn groups(compute: &dyn Compute) -> Vec<PathBuf> {
+    let record: serde_json::Value = serde_json::from_str(&compute.record().0).unwrap();
+    let groups = record["groups"].as_array().unwrap().iter();
+    groups.map(|path| PathBuf::from(path.as_str().unwrap())).filter(|path| path.exists()).collect()
+}
+
+/// What one of the files with these names says in the groups.
+fn setting(groups: &[PathBuf], names: [&str; 2]) -> Option<String> {
+    let mut files = groups.iter().flat_map(|group| names.map(|name| group.join(name)));
+    files.find_map(|file| std::fs::read_to_string(file).ok()).map(|text| text.trim().to_owned())
+}
+
+#[test]
+fn a_session_has_the_services_share_of_the_machine() {
+    both("isolation::a_session_has_the_services_share_of_the_machine", async |room: Room| {
+        let compute = room.compute().await;
+        let groups = groups(&*compute);
+        let (limits, _, _) = run(&*compute, "ulimit -c; ulimit -d; ulimit -u 2>/dev/null || ulimit -p").await;
+        let limits: Vec<&str> = limits.split_whitespace().collect();
+        assert_eq!(limits[0], "0", "core dumps");
+        match setting(&groups, ["memory.limit_in_bytes", "memory.max"]) {
+            Some(bytes) => {
+                let bytes: u64 = bytes.parse().unwrap();
+                assert!(bytes > 0 && bytes <= SESSION_MEMORY_BYTES, "{bytes}");
+            }
+            None => {
+                let kilobytes: u64 = limits[1].parse().unwrap();
+                assert!(kilobytes > 0 && kilobytes <= SESSION_MEMORY_BYTES / 1024, "{kilobytes}");
+            }
+        }
+        match setting(&groups, ["pids.max", "pids.max"]) {
+            Some(processes) => assert_eq!(processes, SESSION_PROCESSES.to_string()),
+            None => assert_eq!(limits[2], SESSION_PROCESSES.to_string()),
+        }
+        if let Some(quota) = setting(&groups, ["cpu.cfs_quota_us", "cpu.max"]) {
+            let quota: u64 = quota.split(' ').next().unwrap().parse().unwrap();
+            assert!(quota > 0 && quota <= SESSION_CPUS * 100_000, "{quota}");
+        }
+        // Every process is in the groups, and goes before the emulator when the machine is out of memory.
+        let mut process = compute.spawn(sh("echo up; sleep 60")).await.unwrap();
+        line(&mut process).await;
+        let first = first_process(&compute.record());
+        let mut all = vec![first];
+        all.extend(children(first));
+        for pid in all {
+            let score = std::fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap();
+            assert_eq!(score.trim(), "500");
+            for group in &groups {
+                let members = std::fs::read_to_string(group.join("cgroup.procs")).unwrap();
+                assert!(members.lines().any(|member| member == pid.to_string()), "{pid} is not in {group:?}");
+            }
+        }
+        compute.terminate(Duration::ZERO).await.unwrap();
+        for group in groups {
+            assert!(!group.exists(), "left behind: {group:?}");
+        }
+    });
+}
+
+#[test]
+fn a_fork_bomb_stays_in_its_session() {
+    both("isolation::a_fork_bomb_stays_in_its_session", async |room: Room| {
+        let compute = room.compute().await;
+        let bomb = "import os, signal, sys\ncount = 0\ntry:\n while True:\n  if os.fork() == 0:\n   signal.pause()\n  \
+                    count += 1\nexcept OSError as e:\n print(count, e.strerror, flush=True)\nsignal.pause()\n";
+        let mut process = compute.spawn(argv(&["python3", "-c", bomb])).await.unwrap();
+        let said = line(&mut process).await;
+        let (count, reason) = said.split_once(' ').unwrap();
+        let count: u64 = count.parse().unwrap();
+        assert_eq!(reason, "Resource temporarily unavailable");
+        assert!(count > SESSION_PROCESSES / 2 && count < SESSION_PROCESSES, "{count} processes");
+        // The session can do nothing more, and says so; another one does not notice, and the end is quick.
+        assert!(compute.spawn(sh("true")).await.is_err());
+        let other = room.compute().await;
+        assert_eq!(run(&*other, "echo fine").await.0, "fine\n");
+        let start = Instant::now();
+        compute.terminate(Duration::from_millis(100)).await.unwrap();
+        assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+        drop(other);
+    });
+}
+
+#[test]
+fn memory_is_bounded_and_its_end_is_the_sessions_alone() {
+    both("isolation::memory_is_bounded_and_its_end_is_the_sessions_alone", async |mut room: Room| {
+        let memory = 256 << 20;
+        room.engine.limit_memory(memory);
+        let compute = room.compute().await;
+        let mut bystander = compute.spawn(sh("echo up; exec sleep 300")).await.unwrap();
+        line(&mut bystander).await;
+        let greedy = "b = bytearray(600 << 20)\nfor i in range(0, len(b), 4096): b[i] = 1\nprint('all')\n";
+        let (output, errors, exit) =
+            finish(compute.spawn(argv(&["python3", "-c", greedy])).await.unwrap()).await;
+        let by_group = setting(&groups(&*compute), ["memory.limit_in_bytes", "memory.max"]).is_some();
+        if by_group {
+            assert_eq!((output.as_str(), exit), ("", ProcessExit::Signal(9)), "{errors}");
+        } else {
+            assert_eq!((output.as_str(), exit), ("", ProcessExit::Code(1)));
+            assert!(errors.contains("MemoryError"), "{errors}");
+        }
+        assert!(!is_root() || by_group || !PathBuf::from("/sys/fs/cgroup/memory/cgroup.procs").exists());
+        // Files in memory have bounds of their own, below that.
+        let fill = "for d in /tmp /var/task /dev/shm; do head -c 200000000 /dev/zero > $d/x; wc -c < $d/x; rm -f $d/x; done";
+        let (output, errors, _) = run(&*compute, fill).await;
+        assert_eq!(errors.matches("No space left on device").count(), 3, "{errors}");
+        for size in output.lines() {
+            let size: u64 = size.trim().parse().unwrap();
+            assert!(size > memory / 4 && size <= memory / 2, "{size}");
+        }
+        assert_eq!(run(&*compute, "echo alive").await.0, "alive\n");
+        assert!(tokio::time::timeout(Duration::from_millis(50), bystander.control.wait()).await.is_err());
+        compute.terminate(Duration::ZERO).await.unwrap();
+    });
+}
+
+/// Runs real work in the storage; all of it must end well. Nothing is said when a tool is missing on a laptop.
+fn works(name: &'static str, tool: &'static str, script: &'static str, expected: &'static str) {
+    let found =
+        std::process::Command::new("sh").args(["-c", &format!("command -v {tool}")]).output().unwrap();
+    if !found.status.success() {
+        support::skip(name, tool);
+        return;
+    }
+    both(&format!("isolation::{name}"), async |room: Room| {
+        let compute = room.compute().await;
+        compute.mount_storage().await.unwrap();
+        let script = format!("exec 3>&1 > /tmp/log 2>&1; set -ex; cd /mnt/workspace; {script}");
+        let (output, _, exit) = run(&*compute, &script).await;
+        let (log, _, _) = run(&*compute, "tail -c 3000 /tmp/log").await;
+        assert_eq!((output.as_str(), exit), (expected, ProcessExit::Code(0)), "{log}");
+        compute.terminate(Duration::ZERO).await.unwrap();
+    });
+}
+
+#[test]
+fn archives_with_foreign_owners_unpack() {
+    works(
+        "archives_with_foreign_owners_unpack",
+        "tar",
+        "mkdir tree && echo content > tree/file && ln -s file tree/link && mkdir tree/bin && cp /bin/true tree/bin; \
+         tar --owner=someone:1000 --group=staff:1001 -czf archive.tar.gz tree && rm -r tree; \
+         tar -xpzf archive.tar.gz && tar --same-owner --numeric-owner -xpzf archive.tar.gz -C /tmp; \
+         cp -a tree copy && install -o 1000 -g 1000 -m 640 tree/file installed && chown -R 1000:1000 copy; \
+         test \"$(stat -c %a installed)\" = 640; cat copy/link /tmp/tree/file >&3; copy/bin/true",
+        "content\ncontent\n",
+    );
+}
+
+#[test]
+fn npm_installs_a_locked_tree() {
+    works(
+        "npm_installs_a_locked_tree",
+        "npm",
+        "mkdir dependency app; \
+         echo '{\"name\":\"dependency\",\"version\":\"1.0.0\",\"main\":\"i.js\",\"bin\":\"b.js\",\
+               \"scripts\":{\"install\":\"touch built\"}}' > dependency/package.json; \
+         echo 'module.exports = \"required\"' > dependency/i.js; \
+         printf '#!/usr/bin/env node\\nconsole.log(\"run\")\\n' > dependency/b.js; \
+         npm pack ./dependency; cd app; npm init -y; npm install --offline ../dependency-1.0.0.tgz; \
+         rm -r node_modules; npm ci --offline --no-audit; test -e node_modules/dependency/built; \
+         node -p 'require(\"dependency\")' >&3; npx --offline dependency >&3",
+        "required\nrun\n",
+    );
+}
+
+#[test]
+fn pip_installs_into_an_environment() {
+    works(
+        "pip_installs_into_an_environment",
+        "python3",
+        "python3 -m venv environment; \
+         python3 -c \"import zipfile as z; w = z.ZipFile('dependency-1.0-py3-none-any.whl', 'w'); \
+         d = 'dependency-1.0.dist-info/'; w.writestr('dependency.py', 'def main(): print(42)'); \
+         w.writestr(d + 'METADATA', 'Metadata-Version: 2.1\\nName: dependency\\nVersion: 1.0\\n'); \
+         w.writestr(d + 'WHEEL', 'Wheel-Version: 1.0\\nGenerator: x\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n'); \
+         w.writestr(d + 'entry_points.txt', '[console_scripts]\\nanswer = dependency:main\\n'); \
+         w.writestr(d + 'RECORD', ''); w.close()\"; \
+         environment/bin/pip install --no-index --find-links . dependency; environment/bin/answer >&3; \
+         environment/bin/pip uninstall -y dependency",
+        "42\n",
+    );
+}
+
+#[test]
+fn git_clones_and_commits() {
+    works(
+        "git_clones_and_commits",
+        "git",
+        "git config --global user.name n; git config --global user.email e@example.com; \
+         git init -b main origin; cd origin; echo one > file; git add .; git commit -m one; cd ..; \
+         git clone origin linked; git clone file:///mnt/workspace/origin packed; cd packed; echo two > file; \
+         git commit -am two; git push origin HEAD:other; git fsck; git gc; git log --format=%s >&3; \
+         git -C ../linked fetch; git -C ../linked log -1 --format=%s origin/other >&3",
+        "two\none\ntwo\n",
+    );
+}
