@@ -16,7 +16,7 @@ use ignore::{DirEntry, WalkBuilder};
 use sha2::{Digest, Sha256};
 
 use super::{ArtifactStore, Launch, Manifest};
-use crate::model::limits::MAX_CODE_BYTES;
+use crate::model::limits::{MAX_CODE_BYTES, MAX_ZIPPED_CODE_BYTES};
 
 /// Directories that are tools' own, wherever they stand.
 const TOOL_DIRECTORIES: [&str; 8] = [
@@ -58,6 +58,14 @@ pub struct Packed {
     pub bytes: u64,
     /// What could not go along, in words.
     pub skipped: Vec<String>,
+}
+
+impl Packed {
+    /// True when the service might refuse it for its size as an archive. The emulator makes no archive, so
+    /// what it would come to is not known; what is smaller before it is zipped fits in any case.
+    pub fn may_be_too_large_zipped(&self) -> bool {
+        self.bytes > MAX_ZIPPED_CODE_BYTES
+    }
 }
 
 /// Why a directory cannot be packed.
@@ -575,6 +583,13 @@ mod tests {
             .filter(|e| !e.file_type().unwrap().is_dir())
             .map(|e| e.path().strip_prefix(root).unwrap().to_str().unwrap().to_owned())
             .collect()
+    }
+
+    #[test]
+    fn the_limit_of_an_archive_is_a_warning_from_its_number_on() {
+        let packed = |bytes| Packed { hash: String::new(), files: 1, bytes, skipped: Vec::new() };
+        assert!(!packed(250_000_000).may_be_too_large_zipped());
+        assert!(packed(250_000_001).may_be_too_large_zipped());
     }
 
     #[test]

@@ -268,9 +268,17 @@ fn table(rows: &[Vec<String>], width: usize) -> String {
         })
         .collect();
     let total = |widths: &[usize]| widths.iter().sum::<usize>() + GAP * columns.saturating_sub(1);
-    let excess = total(&widths).saturating_sub(width);
-    if let Some(widest) = widths.iter_mut().max() {
-        *widest = widest.saturating_sub(excess).max(LEAST.min(*widest));
+    loop {
+        let excess = total(&widths).saturating_sub(width);
+        // The widest gives way to the width of the next one, then both do, and so on.
+        let widest = widths.iter().copied().max().unwrap_or(0);
+        if excess == 0 || widest <= LEAST {
+            break;
+        }
+        let next = widths.iter().copied().filter(|w| *w < widest).max().unwrap_or(0);
+        let alike = widths.iter().filter(|w| **w == widest).count();
+        let narrower = widest.saturating_sub(excess.div_ceil(alike)).max(next).max(LEAST);
+        widths.iter_mut().filter(|w| **w == widest).for_each(|w| *w = narrower);
     }
     let mut lines = Vec::new();
     for row in rows {
@@ -297,6 +305,13 @@ mod tests {
         assert!(text.contains('…') && text.contains("ready"), "{text}");
         assert!(table(&rows, UNLIMITED).contains(&"a".repeat(60)));
         assert_eq!(table(&[], 10), "");
+        // Several wide columns give way together; those that are narrow anyway stay whole.
+        let rows = vec![["a".repeat(30), "b".repeat(25), "cc".to_owned(), "d".repeat(12)].to_vec()];
+        let text = table(&rows, 50);
+        assert!(console::measure_text_width(text.trim_end()) <= 50, "{text}");
+        assert!(text.contains("  cc  ") && text.contains(&"d".repeat(12)), "{text}");
+        // Too narrow for anything: it ends all the same.
+        assert!(table(&rows, 3).contains("aaaaaaa…"));
     }
 
     #[test]

@@ -264,8 +264,8 @@ impl Running {
         match step {
             Step::Text(stream, text) => self.delta((stream, text)).transpose(),
             Step::Exit(exit) => {
-                let until = Instant::now() + limits::COMMAND_DRAIN;
                 let exit = exit?;
+                let until = Instant::now() + limits::COMMAND_DRAIN;
                 if let (0, Some(lease)) = (exit.shell_code(), &self.lease) {
                     lease.answered();
                 }

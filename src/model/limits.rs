@@ -31,6 +31,8 @@ pub const SESSION_PROCESSES: u64 = 2048;
 pub const SESSION_SCRATCH_FILES: u64 = 1_000_000;
 /// Length of a session id. [model: request header min 33; response shape max 100]
 pub const SESSION_ID_CHARS: std::ops::RangeInclusive<usize> = 33..=100;
+/// Largest code bundle, zipped, in bytes. [quotas: 250 MB]
+pub const MAX_ZIPPED_CODE_BYTES: u64 = 250_000_000;
 /// Idle timeout and lifetime, in seconds. [model: 60..1209600]
 pub const LIFECYCLE_SECONDS: std::ops::RangeInclusive<u32> = 60..=1_209_600;
 /// Idle timeout when none is given, in seconds. [guide: 900]

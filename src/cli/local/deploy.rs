@@ -11,7 +11,7 @@ use crate::artifacts::python::{CommandNeeds, Python, PythonRequest};
 use crate::artifacts::{ArtifactStore, BUCKET, Launch, Manifest, Packed};
 use crate::aws::{AwsError, Connection, RuntimeSettings, RuntimeSummary};
 use crate::cli::exit::{Failure, OK, Outcome};
-use crate::model::ArtifactRef;
+use crate::model::{ArtifactRef, limits};
 use crate::project::{Agent, AgentLaunch, Project};
 
 /// Role that stands in `roleArn` where the project names none.
@@ -99,6 +99,13 @@ pub(crate) fn prepare(
     drop(spinner);
     for skipped in &packed.skipped {
         warn(format!("left out of the deployment: {skipped}"));
+    }
+    if packed.may_be_too_large_zipped() {
+        warn(format!(
+            "the code has {} MB; the service takes at most {} MB as an archive, with the agent's packages in it",
+            packed.bytes / 1_000_000,
+            limits::MAX_ZIPPED_CODE_BYTES / 1_000_000
+        ));
     }
     let mut header_allowlist = agent.header_allowlist.clone();
     if agent.vpc {

@@ -42,13 +42,16 @@ impl Local<'_> {
         let mut before: BTreeMap<String, Stamp> = BTreeMap::new();
         let mut last_problem = None;
         loop {
-            let begun = Instant::now();
+            let mut looking = Duration::ZERO;
             let problem = match self.watched() {
                 Ok((project, agents)) => {
                     let mut problem = None;
                     for agent in &agents {
                         let name = agent.name.as_str();
-                        let now = match stamp(self, &project, agent) {
+                        let begun = Instant::now();
+                        let now = stamp(self, &project, agent);
+                        looking += begun.elapsed();
+                        let now = match now {
                             Ok(now) => now,
                             Err(e) => {
                                 problem = Some(e);
@@ -82,7 +85,7 @@ impl Local<'_> {
                 // A saved mistake is told again when it is made again.
                 None => last_problem = None,
             }
-            tokio::time::sleep(PAUSE.max(begun.elapsed() * PAUSE_IN_LOOKS)).await;
+            tokio::time::sleep(PAUSE.max(looking * PAUSE_IN_LOOKS)).await;
         }
     }
 
