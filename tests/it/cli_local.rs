@@ -362,7 +362,7 @@ fn up_is_once_and_down_leaves_nothing() {
     assert_eq!(format!("{}\n", status["endpoint"].as_str().unwrap()), endpoint);
     let exports = world.ok(&["env"]);
     assert!(exports.contains(&format!("export AWS_ENDPOINT_URL_BEDROCK_AGENTCORE={}", endpoint.trim())));
-    assert!(exports.contains("export AWS_ACCESS_KEY_ID=test"), "{exports}");
+    assert!(exports.contains("export AWS_ACCESS_KEY_ID=LOCAL"), "{exports}");
 
     let before = world.json(&["clock", "show"]);
     assert_eq!(before["offsetSeconds"], 0);
