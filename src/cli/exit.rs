@@ -149,7 +149,8 @@ impl From<ProjectError> for Failure {
             ProjectError::UnknownAgent { known, .. } | ProjectError::NoDefault { known, .. } => {
                 failure.hint(format!("name one with `--agent`: {}", known.join(", ")))
             }
-            ProjectError::Read { .. } | ProjectError::Invalid { .. } => failure,
+            ProjectError::Read { .. } => failure.hint("name a file that can be read with `--config FILE`"),
+            ProjectError::Invalid { .. } => failure,
         }
     }
 }
