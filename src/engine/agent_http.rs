@@ -16,6 +16,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
+use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -180,6 +181,8 @@ struct Connection {
     sender: http1::SendRequest<RequestBody>,
     driver: Option<Driver>,
     last_used: Instant,
+    /// The thread that made it, whose runtime wakes for it.
+    home: ThreadId,
 }
 
 impl Connection {
@@ -212,15 +215,20 @@ struct Pool {
 }
 
 impl Pool {
-    /// The connection that was used last, when it can be trusted.
+    /// The connection that this thread used last, when it can be trusted. One of another thread would wake that
+    /// thread for each of its bytes.
     fn take(&self) -> Option<Connection> {
-        let connection = self.idle.lock().pop()?;
+        let here = thread::current().id();
+        let mut idle = self.idle.lock();
+        let newest = idle.iter().rposition(|connection| connection.home == here)?;
+        let connection = idle.remove(newest);
         if connection.last_used.elapsed() <= KEEP_ALIVE {
             return Some(connection);
         }
         // The newest is too old, so all are.
-        let old = std::mem::take(&mut *self.idle.lock());
-        drop(old);
+        let old: Vec<_> = idle.extract_if(.., |connection| connection.home == here).collect();
+        drop(idle);
+        drop((connection, old));
         None
     }
 
@@ -336,7 +344,13 @@ impl AgentClient {
         let io = Io { stream: TokioIo::new(stream), awaited: awaited.clone() };
         let handshake = http1::handshake(io).await;
         let (sender, driver) = handshake.map_err(|e| AgentError::Connection(e.to_string()))?;
-        Ok(Connection { awaited, sender, driver: Some(Box::pin(driver)), last_used: Instant::now() })
+        Ok(Connection {
+            awaited,
+            sender,
+            driver: Some(Box::pin(driver)),
+            last_used: Instant::now(),
+            home: thread::current().id(),
+        })
     }
 }
 

@@ -6,23 +6,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use axum::Router;
-use axum::body::Body;
-use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Path, Query, Request, State};
+use axum::body::{Body, to_bytes};
+use axum::extract::Query;
 use axum::response::Response;
-use axum::routing::post;
 use bytes::Bytes;
 use futures_util::{FutureExt, Stream, StreamExt};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::{Method, Request, Uri};
 use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::BODY_TIMEOUT;
-use super::errors::{agent_status, bad_field, invalid, respond_error};
+use super::errors::{agent_status, bad_field, invalid};
 use super::headers::{self, REQUEST_ID, SESSION_ID};
 use crate::emulator::Emulator;
 use crate::emulator::command::{CommandFailure, run_command};
@@ -41,14 +40,63 @@ const UNREACHED_LIMIT: Duration = Duration::from_secs(1);
 /// Pause between two looks. [ours]
 const UNREACHED_PAUSE: Duration = Duration::from_millis(20);
 
-/// The routes of the data plane.
-pub fn routes() -> Router<Arc<Emulator>> {
-    Router::new()
-        .route("/runtimes/{arn}/invocations", post(invoke_agent_runtime))
-        .route("/runtimes/{arn}/commands", post(invoke_agent_runtime_command))
-        .route("/runtimes/{arn}/stopruntimesession", post(stop_runtime_session))
+/// The body of a request of either plane.
+pub(super) type RequestBody = UnsyncBoxBody<Bytes, BodyError>;
+
+/// An operation of the data plane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Operation {
+    /// InvokeAgentRuntime
+    Invoke,
+    /// InvokeAgentRuntimeCommand
+    Command,
+    /// StopRuntimeSession
+    Stop,
 }
 
+impl Operation {
+    /// The operation that a request asks for: `POST /runtimes/{arn}/{operation}`, the ARN as one segment.
+    pub(super) fn of<B>(request: &Request<B>) -> Option<Self> {
+        let (arn, operation) = segments(request.uri())?;
+        let operation = match operation {
+            "invocations" => Self::Invoke,
+            "commands" => Self::Command,
+            "stopruntimesession" => Self::Stop,
+            _ => return None,
+        };
+        (!arn.is_empty() && request.method() == Method::POST).then_some(operation)
+    }
+
+    /// Carries it out.
+    pub(super) async fn run(
+        self,
+        emulator: &Emulator,
+        request: Request<RequestBody>,
+    ) -> Result<Response, AwsError> {
+        let (arn, _) = segments(request.uri()).unwrap_or_default();
+        let arn = percent_decode_str(arn).decode_utf8();
+        let arn = arn.map_err(|_| invalid("agentRuntimeArn", "it must be UTF-8"))?.into_owned();
+        let Query(aim) = Query::<Aim>::try_from_uri(request.uri()).map_err(|e| AwsError {
+            reason: Some(ValidationReason::CannotParse),
+            ..AwsError::new(ErrorKind::Validation, e.body_text())
+        })?;
+        let (head, body) = request.into_parts();
+        match self {
+            Self::Invoke => invoke(emulator, &arn, &aim, &head.headers, body).await,
+            // Boxed, so that a call of the agent does not carry the size of these.
+            Self::Command => command(emulator, &arn, &aim, &head.headers, body).boxed().await,
+            Self::Stop => stop(emulator, &arn, &aim, &head.headers, body).boxed().await,
+        }
+    }
+}
+
+/// What stands for the ARN and the operation in a path of the data plane.
+fn segments(uri: &Uri) -> Option<(&str, &str)> {
+    let (arn, operation) = uri.path().strip_prefix("/runtimes/")?.split_once('/')?;
+    (!operation.contains('/')).then_some((arn, operation))
+}
+
+/// What the query says of the runtime.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Aim {
@@ -56,33 +104,25 @@ struct Aim {
     account_id: Option<String>,
 }
 
-async fn invoke_agent_runtime(
-    State(emulator): State<Arc<Emulator>>,
-    arn: Result<Path<String>, PathRejection>,
-    aim: Result<Query<Aim>, QueryRejection>,
-    request: Request,
-) -> Response {
-    let answer = match aimed(arn, aim) {
-        Ok((arn, aim)) => invoke(&emulator, &arn, &aim, request).await,
-        Err(error) => Err(error),
-    };
-    answer.unwrap_or_else(|e| respond_error(&e))
-}
-
-async fn invoke(emulator: &Emulator, arn: &str, aim: &Aim, request: Request) -> Result<Response, AwsError> {
-    let (head, body) = request.into_parts();
-    check_lengths(&head.headers, &headers::INVOKE_LENGTHS)?;
-    let declared = head.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+async fn invoke(
+    emulator: &Emulator,
+    arn: &str,
+    aim: &Aim,
+    caller: &HeaderMap,
+    body: RequestBody,
+) -> Result<Response, AwsError> {
+    check_lengths(caller, &headers::INVOKE_LENGTHS)?;
+    let declared = caller.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     if declared.is_some_and(|bytes| bytes > limits::MAX_PAYLOAD_BYTES) {
         return Err(payload_too_large());
     }
     let target = resolve(emulator, arn, aim).await?;
-    let session = session_of(&head.headers)?.unwrap_or_else(SessionId::random);
-    let request_id = request_id(&head.headers);
+    let session = session_of(caller)?.unwrap_or_else(SessionId::random);
+    let request_id = request_id(caller);
 
     let (body, overflow) = bounded(body, declared.is_some());
     let mut call = AgentRequest {
-        headers: headers::to_agent(&head.headers, &target.spec.header_allowlist, &session, &request_id),
+        headers: headers::to_agent(caller, &target.spec.header_allowlist, &session, &request_id),
         body,
     };
     let give_up = Instant::now() + UNREACHED_LIMIT;
@@ -111,7 +151,7 @@ async fn invoke(emulator: &Emulator, arn: &str, aim: &Aim, request: Request) -> 
     // `contentType` is a required member of the answer. [model]
     out.insert(CONTENT_TYPE, content_type.unwrap_or(HeaderValue::from_static("application/octet-stream")));
     insert_session(out, &session);
-    headers::to_caller(&head.headers, out, &request_id);
+    headers::to_caller(caller, out, &request_id);
     Ok(response)
 }
 
@@ -121,24 +161,16 @@ struct CommandBody {
     timeout: Option<serde_json::Value>,
 }
 
-async fn invoke_agent_runtime_command(
-    State(emulator): State<Arc<Emulator>>,
-    arn: Result<Path<String>, PathRejection>,
-    aim: Result<Query<Aim>, QueryRejection>,
-    request: Request,
-) -> Response {
-    let answer = match aimed(arn, aim) {
-        Ok((arn, aim)) => command(&emulator, &arn, &aim, request).await,
-        Err(error) => Err(error),
-    };
-    answer.unwrap_or_else(|e| respond_error(&e))
-}
-
-async fn command(emulator: &Emulator, arn: &str, aim: &Aim, request: Request) -> Result<Response, AwsError> {
-    let (head, body) = request.into_parts();
-    check_lengths(&head.headers, &headers::COMMAND_LENGTHS)?;
+async fn command(
+    emulator: &Emulator,
+    arn: &str,
+    aim: &Aim,
+    caller: &HeaderMap,
+    body: RequestBody,
+) -> Result<Response, AwsError> {
+    check_lengths(caller, &headers::COMMAND_LENGTHS)?;
     let target = resolve(emulator, arn, aim).await?;
-    let session = session_of(&head.headers)?.unwrap_or_else(SessionId::random);
+    let session = session_of(caller)?.unwrap_or_else(SessionId::random);
     let CommandBody { command, timeout } = json(body).await?;
     let command = command.as_ref().and_then(|c| c.as_str()).and_then(|c| CommandLine::new(c.to_owned()));
     let command = command.ok_or_else(|| {
@@ -164,7 +196,7 @@ async fn command(emulator: &Emulator, arn: &str, aim: &Aim, request: Request) ->
     let out = response.headers_mut();
     out.insert(CONTENT_TYPE, HeaderValue::from_static(eventstream::CONTENT_TYPE));
     insert_session(out, &session);
-    headers::to_caller(&head.headers, out, &request_id(&head.headers));
+    headers::to_caller(caller, out, &request_id(caller));
     Ok(response)
 }
 
@@ -190,23 +222,15 @@ struct StopBody {
     client_token: Option<String>,
 }
 
-async fn stop_runtime_session(
-    State(emulator): State<Arc<Emulator>>,
-    arn: Result<Path<String>, PathRejection>,
-    aim: Result<Query<Aim>, QueryRejection>,
-    request: Request,
-) -> Response {
-    let answer = match aimed(arn, aim) {
-        Ok((arn, aim)) => stop(&emulator, &arn, &aim, request).await,
-        Err(error) => Err(error),
-    };
-    answer.unwrap_or_else(|e| respond_error(&e))
-}
-
-async fn stop(emulator: &Emulator, arn: &str, aim: &Aim, request: Request) -> Result<Response, AwsError> {
-    let (head, body) = request.into_parts();
+async fn stop(
+    emulator: &Emulator,
+    arn: &str,
+    aim: &Aim,
+    caller: &HeaderMap,
+    body: RequestBody,
+) -> Result<Response, AwsError> {
     let target = resolve(emulator, arn, aim).await?;
-    let session = session_of(&head.headers)?.ok_or_else(|| {
+    let session = session_of(caller)?.ok_or_else(|| {
         invalid("runtimeSessionId", &format!("the header `{SESSION_ID}` must name the session to stop"))
     })?;
     let StopBody { client_token } = json(body).await?;
@@ -224,19 +248,6 @@ async fn stop(emulator: &Emulator, arn: &str, aim: &Aim, request: Request) -> Re
     out.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     insert_session(out, &session);
     Ok(response)
-}
-
-/// The path and the query, or the error of the service for what is neither.
-fn aimed(
-    arn: Result<Path<String>, PathRejection>,
-    aim: Result<Query<Aim>, QueryRejection>,
-) -> Result<(String, Aim), AwsError> {
-    let Path(arn) = arn.map_err(|e| invalid("agentRuntimeArn", &e.body_text()))?;
-    let Query(aim) = aim.map_err(|e| AwsError {
-        reason: Some(ValidationReason::CannotParse),
-        ..AwsError::new(ErrorKind::Validation, e.body_text())
-    })?;
-    Ok((arn, aim))
 }
 
 async fn resolve(emulator: &Emulator, arn: &str, aim: &Aim) -> Result<Arc<Target>, AwsError> {
@@ -289,24 +300,24 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
     headers.get(REQUEST_ID).cloned().unwrap_or_else(|| HeaderValue::from_static("-"))
 }
 
-async fn json<T: for<'de> Deserialize<'de>>(body: Body) -> Result<T, AwsError> {
+async fn json<T: for<'de> Deserialize<'de>>(body: RequestBody) -> Result<T, AwsError> {
     let unreadable = |message: String| AwsError {
         reason: Some(ValidationReason::CannotParse),
         ..AwsError::new(ErrorKind::Validation, message)
     };
-    let bytes = timeout(BODY_TIMEOUT, Limited::new(body, MAX_JSON_BYTES).collect()).await;
+    let bytes = timeout(BODY_TIMEOUT, to_bytes(Body::new(body), MAX_JSON_BYTES)).await;
     let bytes = bytes.map_err(|_| unreadable("the request body was not received in time".to_owned()))?;
-    let bytes = bytes.map_err(|e| unreadable(format!("the request body could not be read: {e}")))?.to_bytes();
+    let bytes = bytes.map_err(|e| unreadable(format!("the request body could not be read: {e}")))?;
     let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
     serde_json::from_slice(text).map_err(|e| unreadable(format!("the request body is not valid JSON: {e}")))
 }
 
 /// The payload for the agent, and whether it has turned out too long. A declared length has been checked
 /// already, and the HTTP layer takes no more than was declared.
-fn bounded(body: Body, declared: bool) -> (UnsyncBoxBody<Bytes, BodyError>, Arc<AtomicBool>) {
+fn bounded(body: RequestBody, declared: bool) -> (RequestBody, Arc<AtomicBool>) {
     let overflow = Arc::new(AtomicBool::new(false));
     if declared {
-        return (body.map_err(Into::into).boxed_unsync(), overflow);
+        return (body, overflow);
     }
     let limit = usize::try_from(limits::MAX_PAYLOAD_BYTES).unwrap_or(usize::MAX);
     let seen = overflow.clone();
