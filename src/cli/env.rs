@@ -30,6 +30,8 @@ pub(crate) struct Env {
     pub(crate) proxies: [Option<String>; 3],
     /// Where the command was given.
     directory: Option<PathBuf>,
+    /// `TMPDIR`, or the system's directory for what nobody keeps.
+    pub(crate) temporary: PathBuf,
 }
 
 impl Env {
@@ -47,6 +49,7 @@ impl Env {
             proxies: ["http_proxy", "https_proxy", "no_proxy"]
                 .map(|name| text(name).or_else(|| text(&name.to_ascii_uppercase()))),
             directory: std::env::current_dir().ok(),
+            temporary: std::env::temp_dir(),
         }
     }
 

@@ -28,3 +28,4 @@ mod scale;
 mod sdk;
 mod semantics;
 mod support;
+mod terminal;

@@ -1,4 +1,5 @@
-//! `local session`: what sessions there are. Starts none and touches no idle clock.
+//! `local session`: what sessions there are. Starts none and touches no idle clock. The state is the emulator's
+//! to read, so one is started where none runs: two readers of a state would have to agree on what a crash left.
 
 use serde_json::json;
 

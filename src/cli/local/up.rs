@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use super::admin::AdminError;
+use super::daemon::Started;
 use super::{Local, identity};
 use crate::cli::env::Env;
 use crate::cli::exit::{Failure, OK, Outcome};
@@ -171,6 +172,13 @@ impl Settings {
 }
 
 impl UpArgs {
+    fn tell_of_running(&self, context: &crate::cli::Context) {
+        context.ui.note("the emulator runs already");
+        if self.settings != Settings::default() {
+            context.ui.warn("the settings given do not apply to it: run `agentcore local down` first");
+        }
+    }
+
     pub(crate) fn exec(self, local: &Local<'_>) -> Outcome {
         let context = local.context;
         // Before anything is started: a wrong word is this command's to refuse.
@@ -188,15 +196,16 @@ impl UpArgs {
         context.block_on(async {
             let status = match local.admin().status().await {
                 Ok(status) => {
-                    context.ui.note("the emulator runs already");
-                    if self.settings != Settings::default() {
-                        context
-                            .ui
-                            .warn("the settings given do not apply to it: run `agentcore local down` first");
+                    self.tell_of_running(context);
+                    status
+                }
+                Err(AdminError::Down(_)) => {
+                    let Started { status, by_us } = local.start(&self.settings).await?;
+                    if !by_us {
+                        self.tell_of_running(context);
                     }
                     status
                 }
-                Err(AdminError::Down(_)) => local.start(&self.settings).await?,
                 Err(e) => return Err(e.into()),
             };
             if self.watch {
