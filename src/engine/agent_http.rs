@@ -540,6 +540,29 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_ping_is_healthy_or_busy_and_its_time_can_be_written(
+            body in proptest::prop_oneof![
+                "\\PC{0,80}",
+                "\\{\"status\":\"(Healthy|HealthyBusy|Dead)\",\"time_of_last_update\":-?[0-9]{1,20}(\\.[0-9]{1,9})?(e[0-9]{1,3})?\\}",
+            ],
+            noise in proptest::collection::vec(proptest::num::u8::ANY, 0..8),
+        ) {
+            let ping = read_ping(body.as_bytes());
+            let busy = body.starts_with(r#"{"status":"HealthyBusy","#);
+            // A body that is no JSON says nothing of work.
+            let json = serde_json::from_str::<serde_json::Value>(&body).is_ok();
+            proptest::prop_assert_eq!(ping.status == PingStatus::HealthyBusy, busy && json, "{}", body);
+            if let Some(at) = ping.time_of_last_update {
+                proptest::prop_assert!((0..=100_000_000_000_000).contains(&at.0), "{}: {:?}", body, at);
+            }
+            let torn = [noise.as_slice(), body.as_bytes()].concat();
+            let whole = serde_json::from_slice::<serde_json::Value>(&torn).is_ok();
+            proptest::prop_assert!(whole || read_ping(&torn).status == PingStatus::Healthy);
+        }
+    }
+
     #[tokio::test]
     async fn a_connection_is_used_again_and_bodies_pass_both_ways() {
         let peer = Peer::answering("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello");

@@ -161,6 +161,51 @@ mod tests {
         assert!(!seen.contains_key("x-other") && !seen.contains_key("x-big"));
     }
 
+    proptest::proptest! {
+        #[test]
+        fn of_any_headers_the_agent_sees_the_services_and_those_on_the_list(
+            sent in proptest::collection::vec(
+                ("(authorization|cookie|host|accept|baggage|x-amz-date|x-amzn-trace-id|x-api-key|[a-z][a-z0-9-]{0,6})",
+                 proptest::collection::vec(0x20_u8..=0xff, 0..40), proptest::bool::weighted(0.05)),
+                0..12,
+            ),
+            listed in proptest::collection::vec("(X-Api-Key|Cookie|[A-Za-z][A-Za-z0-9_-]{0,6}|[a-z]\\*)", 0..6),
+        ) {
+            let mut call = HeaderMap::new();
+            for (name, mut value, long) in sent {
+                value.retain(|byte| *byte != 0x7f);
+                if long {
+                    value = vec![b'v'; limits::MAX_FORWARDED_HEADER_BYTES + 1];
+                }
+                call.append(
+                    HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                    HeaderValue::from_bytes(&value).unwrap(),
+                );
+            }
+            let listed_names: Vec<String> = listed.iter().map(|name| name.to_ascii_lowercase()).collect();
+            let allow = HeaderAllowlist::new(listed);
+            let session = SessionId::random();
+            let seen = to_agent(&call, &allow, &session, &ID);
+            let own = ["baggage", "x-amzn-bedrock-agentcore-runtime-session-id", "x-amzn-requestid", "x-amzn-trace-id"];
+            for (name, value) in &seen {
+                let text = name.as_str();
+                let on_the_list = listed_names.iter().any(|entry| match entry.strip_suffix('*') {
+                    Some(start) => text.starts_with(start),
+                    None => entry == text,
+                });
+                proptest::prop_assert!(own.contains(&text) || PASSED.contains(name) || on_the_list, "{}", text);
+                // What is not the service's own is what the caller sent, byte by byte.
+                let sent = call.get_all(name).iter().any(|sent| sent == value);
+                proptest::prop_assert!(sent || own.contains(&text), "{}: {:?}", text, value);
+            }
+            proptest::prop_assert_eq!(&seen[SESSION_ID], session.as_str());
+            proptest::prop_assert_eq!(&seen[REQUEST_ID], &ID);
+            for name in own {
+                proptest::prop_assert_eq!(seen.get_all(name).iter().count(), 1);
+            }
+        }
+    }
+
     /// The lengths stand in the service model too; what is checked here is what it says.
     #[test]
     fn lengths_are_the_service_models() {

@@ -34,7 +34,7 @@ use crate::wire::error::{AwsError, ErrorKind};
 pub mod admin;
 pub mod control;
 pub mod data;
-pub(crate) mod errors;
+pub mod errors;
 mod guard;
 mod headers;
 mod lanes;

@@ -9,6 +9,7 @@
 )]
 
 mod architecture;
+mod as_user;
 mod boto3;
 mod cli;
 mod cli_local;

@@ -135,4 +135,20 @@ mod tests {
         assert_eq!(memory.name(&second), None);
         assert_eq!(Memory::of(&home, Path::new("/p/two")).last_session("coder"), None);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn a_file_that_is_none_of_ours_is_forgotten_and_written_anew(
+            text in "(\\PC{0,40}|\\{\"(project|agents|sessions|names|last)\": ?[\\[{\"a0-9}\\]]{0,9}\\}?)",
+        ) {
+            let dir = tempfile::tempdir().unwrap();
+            let memory = Memory::of(&Home::new(dir.path().to_owned()), Path::new("/p/one"));
+            fs::create_dir_all(memory.file.parent().unwrap()).unwrap();
+            fs::write(&memory.file, text).unwrap();
+            proptest::prop_assert_eq!(memory.last_session("coder"), None);
+            let session = SessionId::random();
+            memory.remember("coder", &session, Some("ticket-1")).unwrap();
+            proptest::prop_assert_eq!(memory.last_session("coder"), Some(session));
+        }
+    }
 }
