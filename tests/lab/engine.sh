@@ -94,11 +94,7 @@ engine_down() {
     local bridge left
     bridge=$(cat "$run/bridge" 2>/dev/null) || return 0
     if runs dockerd; then
-        left=$(docker ps --all --quiet)
-        [ -z "$left" ] || xargs -r -n 50 echo <<<"$left" | while read -r left; do
-            # shellcheck disable=SC2086 # one word each
-            docker rm --force $left >/dev/null
-        done
+        for left in $(docker ps --all --quiet); do docker rm --force "$left" >/dev/null; done
         # An engine leaves the bridges of its networks behind.
         docker network prune --force >/dev/null
     fi
@@ -119,33 +115,51 @@ engine_down() {
 # Takes away the firewall's rules and chains whose line has a pattern.
 without_rules() { iptables-save | grep -v -e "$1" | iptables-restore; }
 
+# A program of the lab with its libraries, for whoever starts it without our environment.
+wrapped() {
+    printf '#!/bin/sh\nLD_LIBRARY_PATH=%s exec %s "$@"\n' "$tools_libraries" "$2" >"$1"
+    chmod +x "$1"
+    echo "$1"
+}
+
 # The socket of Podman's service, which speaks Docker's API.
 podman_up() {
-    local etc=$dir/podman
+    local etc=$dir/podman bridge=aclabp-${id:0:8} files processes
     runs podman && return 0
-    mkdir -p "$etc/home/.config/containers"
+    mkdir -p "$etc/home/.config/containers" "$etc/networks"
+    # Podman asks for more than a process without all of root's rights can have, and lowers its own limit of processes.
+    files=$(ulimit -Hn)
+    processes=$({ ulimit -Hu; cat /proc/sys/kernel/pid_max; } | grep -v unlimited | sort -n | head -n 1)
     cat >"$etc/containers.conf" <<END
 [containers]
-cgroup_conf = []
+default_ulimits = ["nofile=$files:$files", "nproc=$processes:$processes"]
 [engine]
 cgroup_manager = "cgroupfs"
 events_logger = "file"
-conmon_path = ["$tools/usr/bin/conmon"]
+conmon_path = ["$(wrapped "$etc/conmon" "$tools/usr/bin/conmon")"]
 helper_binaries_dir = ["$tools/usr/lib/podman", "$tools/usr/libexec/podman"]
-runtime = "crun"
-tmp_dir = "$run/podman-tmp"
+runtime = "runc"
 [engine.runtimes]
-crun = ["$tools/usr/bin/crun"]
+runc = ["$(wrapped "$etc/runc" "$tools/usr/sbin/runc")"]
 [network]
 network_backend = "cni"
 cni_plugin_dirs = ["$tools/usr/lib/cni"]
 network_config_dir = "$etc/networks"
 END
+    # Podman's default network under a name of the lab's own.
+    cat >"$etc/networks/87-podman.conflist" <<END
+{"cniVersion": "0.4.0", "name": "podman", "plugins": [
+  {"type": "bridge", "bridge": "$bridge", "isGateway": true, "ipMasq": true, "hairpinMode": true,
+   "ipam": {"type": "host-local", "routes": [{"dst": "0.0.0.0/0"}],
+            "ranges": [[{"subnet": "10.$((16#${id:0:2} % 64 + 192)).0.0/24"}]]}},
+  {"type": "portmap", "capabilities": {"portMappings": true}},
+  {"type": "firewall"}, {"type": "tuning"}]}
+END
     cat >"$etc/storage.conf" <<END
 [storage]
 driver = "overlay"
 graphroot = "$dir/data-podman"
-runroot = "$run/podman-run"
+runroot = "$run/podman"
 END
     printf 'unqualified-search-registries = []\n[[registry]]\nlocation = "localhost:%s"\ninsecure = true\n' \
         "$(cat "$run/registry.port")" >"$etc/registries.conf"
@@ -153,13 +167,24 @@ END
     start podman env HOME="$etc/home" XDG_CONFIG_HOME="$etc/home/.config" CONTAINERS_CONF="$etc/containers.conf" \
         CONTAINERS_STORAGE_CONF="$etc/storage.conf" CONTAINERS_REGISTRIES_CONF="$etc/registries.conf" \
         PATH="$(lab_path)" LD_LIBRARY_PATH="$tools_libraries" \
-        podman system service --time 0 "unix://$run/podman.sock"
+        podman --tmpdir "$run/podman-tmp" system service --time 0 "unix://$run/podman.sock"
     await 20 "the socket of Podman; see $dir/podman.log" \
         curl -sf --unix-socket "$run/podman.sock" http://localhost/v1.41/version
     say "podman at unix://$run/podman.sock"
 }
 
 podman_down() {
+    local left
+    if runs podman; then
+        for left in $(DOCKER_HOST=unix://$run/podman.sock with_tools docker ps --all --quiet); do
+            DOCKER_HOST=unix://$run/podman.sock with_tools docker rm --force "$left" >/dev/null
+        done
+    fi
     stop podman
+    if ip link show "aclabp-${id:0:8}" >/dev/null 2>&1; then
+        ip link delete "aclabp-${id:0:8}"
+        # Chains of Podman's networks are one set for the machine; without another Podman they are ours.
+        pgrep -x podman >/dev/null || without_rules CNI-
+    fi
     rm -f "$run/podman.sock"
 }

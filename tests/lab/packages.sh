@@ -5,8 +5,8 @@
 
 # Of Debian 12. The libraries are those that these programs need and a small machine may not have.
 tool_packages=(docker-registry qemu-user-static fuse-overlayfs
-    podman conmon crun containernetworking-plugins golang-github-containers-common golang-github-containers-image
-    libassuan0 libgpg-error0 libgpgme11 libsubid4 libyajl2 libglib2.0-0 libdevmapper1.02.1 libseccomp2 libselinux1
+    podman conmon runc containernetworking-plugins golang-github-containers-common golang-github-containers-image
+    libassuan0 libgpg-error0 libgpgme11 libsubid4 libglib2.0-0 libdevmapper1.02.1 libseccomp2 libselinux1
     libaudit1 libcap-ng0 libsemanage2 libsepol2 libbz2-1.0 libfuse3-3)
 # The client comes with the engine; the plugin for builds is Debian 13's for both, Debian 12 has none.
 engine_20_packages=(docker.io containerd runc tini docker-buildx/trixie)
