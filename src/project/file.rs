@@ -14,7 +14,7 @@ use super::schema::{
     Agent, AgentLaunch, Aws, AwsJwt, Build, CodeBuild, CredentialProvider, Deployed, Deployment, Endpoint,
     FileSystem, Identity, Language, LifecycleSettings, Memory, Network, Workload,
 };
-use super::{Project, ProjectError};
+use super::{Project, ProjectError, keys};
 use crate::model::{AccountId, EndpointName, Lifecycle, MountPath, Region, RuntimeName, Version, limits};
 
 /// Longest member of the service's `entryPoint`. [model: 1..128]
@@ -235,6 +235,7 @@ struct HeadersDto {
 pub(super) fn parse(file: &Path, text: &str) -> Result<Project, ProjectError> {
     let reader = Reader { file };
     let form: FormDto = reader.yaml(text)?;
+    keys::check(file, text)?;
     let mut agents = BTreeMap::new();
     let mut default = None;
     let mut managed_elsewhere = false;
@@ -309,11 +310,12 @@ impl Reader<'_> {
             return Err(self.invalid(wrong.referenced, message));
         }
         let root = self.root();
-        let source = match &dto.source_path {
-            Some(path) => clean(&root.join(&path.value)),
-            None => root.to_owned(),
-        };
-        let launch = self.launch(&dto, &source, root, place)?;
+        let (source, entry) = places(
+            root,
+            dto.source_path.as_ref().map(|p| p.value.as_str()),
+            dto.entrypoint.as_ref().map(|e| without_handler(&e.value)),
+        );
+        let launch = self.launch(&dto, &source, entry, place)?;
         let (aws, lifecycle, protocol) = self.aws(dto.aws.unwrap_or_default())?;
         let codebuild = dto.codebuild.map(codebuild).unwrap_or_default();
         let deployment_type = match self.one_of(dto.deployment_type, &["container", "direct_code_deploy"])? {
@@ -376,7 +378,7 @@ impl Reader<'_> {
         &self,
         dto: &AgentDto,
         source: &Path,
-        root: &Path,
+        path: Option<PathBuf>,
         place: Location,
     ) -> Result<AgentLaunch, ProjectError> {
         if let Some(command) = &dto.command {
@@ -390,17 +392,22 @@ impl Reader<'_> {
             }
             return Ok(AgentLaunch::Command { argv });
         }
-        let Some(entry) = &dto.entrypoint else {
+        let (Some(entry), Some(path)) = (&dto.entrypoint, path) else {
             return Err(self.invalid(place, "expected `entrypoint`, a Python file, or `command`, a list"));
         };
         let text = without_handler(&entry.value);
-        let path = clean(&root.join(text));
         let relative = path.strip_prefix(source).ok().filter(|p| !p.as_os_str().is_empty());
         let Some(relative) = relative.and_then(Path::to_str) else {
-            let message = format!(
-                "`entrypoint` `{text}` is not a file in the source directory `{}`: expected a path below it",
-                source.display()
-            );
+            let message = if Path::new(text).is_absolute() && !path.exists() {
+                format!(
+                    "`entrypoint` `{text}` is not on this machine: expected a path relative to the project file"
+                )
+            } else {
+                format!(
+                    "`entrypoint` `{text}` is not a file in the source directory `{}`: expected a path below it",
+                    source.display()
+                )
+            };
             return Err(self.invalid(entry.referenced, message));
         };
         if relative.len() > ENTRY_POINT_BYTES {
@@ -708,6 +715,43 @@ fn identity(dto: IdentityDto) -> Identity {
     }
 }
 
+/// The source directory and the entry file.
+///
+/// The toolkit writes both as absolute paths of the machine it ran on. Where these are not on this one, the same
+/// files below the project file's directory are meant: the longest end of the path that is there.
+fn places(root: &Path, source: Option<&str>, entry: Option<&str>) -> (PathBuf, Option<PathBuf>) {
+    let directory = source.map_or_else(|| root.to_owned(), |s| clean(&root.join(s)));
+    let file = entry.map(|e| clean(&root.join(e)));
+    let Some(path) = file.as_deref().filter(|_| entry.is_some_and(|e| Path::new(e).is_absolute())) else {
+        return (directory, file);
+    };
+    if path.starts_with(root) && directory.starts_with(root) || path.exists() {
+        return (directory, file);
+    }
+    let moved = match source {
+        Some(_) => path.strip_prefix(&directory).ok().and_then(|inner| {
+            ends(&directory).map(|end| root.join(end)).find(|d| d.join(inner).is_file()).map(|d| {
+                let file = d.join(inner);
+                (d, file)
+            })
+        }),
+        None => {
+            let file = ends(path).map(|end| root.join(end)).find(|f| f.is_file());
+            file.map(|f| (root.to_owned(), f))
+        }
+    };
+    match moved {
+        Some((directory, file)) => (clean(&directory), Some(file)),
+        None => (directory, file),
+    }
+}
+
+/// The ends of an absolute path, the longest first, the empty one last.
+fn ends(path: &Path) -> impl Iterator<Item = PathBuf> {
+    let parts: Vec<_> = path.components().filter(|c| matches!(c, Component::Normal(_))).collect();
+    (0..=parts.len()).map(move |from| parts.iter().skip(from).collect()).collect::<Vec<_>>().into_iter()
+}
+
 /// `main.py:handler` names a function too, which the file's own server makes needless.
 fn without_handler(entry: &str) -> &str {
     match entry.rsplit_once(':') {
@@ -941,6 +985,29 @@ agents:
         let old =
             "name: a\nentrypoint: a.py\ndeployment_type: direct_code_deploy\ncodebuild: {project_name: p}\n";
         assert_eq!(read(old).unwrap().agents["a"].deployment(), Deployment::Container);
+    }
+
+    #[test]
+    fn absolute_paths_of_another_machine_are_the_same_files_here() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join(".bedrock_agentcore.yaml");
+        std::fs::create_dir_all(dir.path().join("agents/one")).unwrap();
+        std::fs::write(dir.path().join("agents/one/main.py"), "").unwrap();
+        std::fs::write(dir.path().join("top.py"), "").unwrap();
+        let agent = |text: &str| parse(&file, text).map(|p| p.agent(None).unwrap().clone());
+        let both =
+            "name: a\nentrypoint: /home/u/proj/agents/one/main.py\nsource_path: /home/u/proj/agents/one\n";
+        let found = agent(both).unwrap();
+        assert_eq!(found.source, dir.path().join("agents/one"));
+        assert_eq!(found.launch, AgentLaunch::Python { entry_point: "main.py".into() });
+        let found = agent("name: a\nentrypoint: /home/u/proj/agents/one/main.py:app\n").unwrap();
+        assert_eq!(found.source, dir.path());
+        assert_eq!(found.launch, AgentLaunch::Python { entry_point: "agents/one/main.py".into() });
+        let found = agent("name: a\nentrypoint: /home/u/proj/top.py\nsource_path: /home/u/proj\n").unwrap();
+        assert_eq!(found.source, dir.path());
+        assert_eq!(found.launch, AgentLaunch::Python { entry_point: "top.py".into() });
+        let lost = agent("name: a\nentrypoint: /home/u/proj/lost.py\n").unwrap_err().to_string();
+        assert!(lost.contains(":2:13: ") && lost.contains("relative to the project file"), "{lost}");
     }
 
     #[test]

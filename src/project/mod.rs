@@ -8,9 +8,17 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+mod applied;
+mod edit;
 mod file;
+mod keys;
 mod schema;
 pub mod templates;
+mod yaml;
+
+pub use applied::{Applied, Erased};
+pub use edit::{Draft, update};
+pub use keys::OURS;
 
 pub use schema::{
     Agent, AgentLaunch, Aws, AwsJwt, Build, CodeBuild, CredentialProvider, Deployed, Deployment, Endpoint,
@@ -64,6 +72,31 @@ pub enum ProjectError {
         column: u64,
         /// What is wrong and what was expected.
         message: String,
+    },
+    /// The file cannot be written.
+    #[error("the project file `{}` cannot be written: {source}", file.display())]
+    Write {
+        /// The file.
+        file: PathBuf,
+        /// The system's error.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is not what it was when it was read.
+    #[error("the project file `{}` was changed by somebody else in the meantime", file.display())]
+    Changed {
+        /// The file.
+        file: PathBuf,
+    },
+    /// A change cannot be made without touching something else.
+    #[error("`{key}` cannot be changed in `{}`: {reason}", file.display())]
+    NotEditable {
+        /// The file.
+        file: PathBuf,
+        /// What was to be changed.
+        key: String,
+        /// Why not.
+        reason: String,
     },
     /// The file has no agent of this name.
     #[error("the project file `{}` has no agent `{name}`", file.display())]
