@@ -28,6 +28,10 @@ pub(crate) struct Env {
     pub(crate) log: Option<String>,
     /// The proxies of this machine: `http_proxy`, `https_proxy`, `no_proxy`, each also in capitals.
     pub(crate) proxies: [Option<String>; 3],
+    /// `PORT`: where the agent of the demo is asked to listen.
+    pub(crate) port: Option<u16>,
+    /// `AGENTCORE_STORAGE`: where the agent of the demo has its session storage.
+    pub(crate) storage: Option<PathBuf>,
     /// Where the command was given.
     directory: Option<PathBuf>,
 }
@@ -46,6 +50,8 @@ impl Env {
             log: std::env::var("AGENTCORE_LOG").ok(),
             proxies: ["http_proxy", "https_proxy", "no_proxy"]
                 .map(|name| text(name).or_else(|| text(&name.to_ascii_uppercase()))),
+            port: text("PORT").and_then(|port| port.parse().ok()),
+            storage: set("AGENTCORE_STORAGE").map(PathBuf::from),
             directory: std::env::current_dir().ok(),
         }
     }

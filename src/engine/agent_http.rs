@@ -289,6 +289,11 @@ impl AgentClient {
         })
     }
 
+    /// The port that the agent is asked on.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// `GET /ping`. Any 200 counts as healthy: many agents answer with a body of their own.
     pub async fn ping(&self, compute: &dyn Compute, limit: Duration) -> Result<Ping, AgentError> {
         let mut message = Request::new(Empty::new().map_err(|never| match never {}).boxed_unsync());

@@ -23,6 +23,7 @@ mod isolation;
 mod malformed;
 mod network;
 mod offline;
+mod process;
 mod project;
 mod scale;
 mod sdk;
