@@ -27,11 +27,13 @@ mod data;
 mod error;
 mod identity;
 mod retry;
+mod services;
 
 pub use crate::model::AwsError;
 pub use control::{ControlClient, Difference, RuntimeSettings, RuntimeSummary, Written};
 pub use data::{Answer, CommandCall, CommandStream, DataClient, InvokeCall, SessionCall};
 pub use identity::{Identity, IdentityError, IdentityKind};
+pub use services::Services;
 
 /// Longest wait for a connection. [ours]
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -48,6 +50,8 @@ pub struct Connection {
     /// Where both planes of AgentCore are, when that is told and not found by the SDK.
     planes: Option<String>,
     local: bool,
+    /// Buckets stand in the path and not in the host name.
+    path_style: bool,
     /// Limit for the time to the head of an agent's response; an agent may think for minutes.
     read_timeout: Duration,
 }
@@ -61,6 +65,8 @@ pub struct CloudSettings {
     pub region: Option<String>,
     /// Both planes of AgentCore; `AWS_ENDPOINT_URL[_SERVICE]` move the others too.
     pub endpoint_url: Option<String>,
+    /// Buckets stand in the path and not in the host name, as servers other than AWS want it.
+    pub path_style: bool,
 }
 
 impl Connection {
@@ -76,7 +82,13 @@ impl Connection {
             .retry_config(RetryConfig::standard().with_max_attempts(MAX_ATTEMPTS))
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .build();
-        Self { base, planes: Some(endpoint), local: true, read_timeout: limits::INVOKE_RESPONSE_TIMEOUT }
+        Self {
+            base,
+            planes: Some(endpoint),
+            local: true,
+            path_style: true,
+            read_timeout: limits::INVOKE_RESPONSE_TIMEOUT,
+        }
     }
 
     /// AWS, with the user's own credentials. Fails at once where there is no region or are no credentials.
@@ -111,7 +123,8 @@ impl Connection {
             }
         }
         let read_timeout = limits::INVOKE_RESPONSE_TIMEOUT;
-        Ok(Self { base, planes: settings.endpoint_url, local: false, read_timeout })
+        let path_style = settings.path_style;
+        Ok(Self { base, planes: settings.endpoint_url, local: false, path_style, read_timeout })
     }
 
     /// With the access key to sign with; without one, calls are signed by nobody.
@@ -152,6 +165,10 @@ impl Connection {
 
     /// A client of the control plane.
     pub fn control(&self) -> ControlClient {
+        ControlClient::new(self.raw_control())
+    }
+
+    fn raw_control(&self) -> aws_sdk_bedrockagentcorecontrol::Client {
         use aws_sdk_bedrockagentcorecontrol::{Client, config};
         let mut builder = config::Builder::from(&self.base);
         if let Some(endpoint) = &self.planes {
@@ -162,7 +179,7 @@ impl Connection {
         if self.local {
             builder = builder.retry_classifier(self.only_what_cannot_have_run());
         }
-        ControlClient::new(Client::from_conf(builder.build()))
+        Client::from_conf(builder.build())
     }
 
     fn only_what_cannot_have_run(&self) -> retry::OnlyWhatCannotHaveRun {

@@ -209,6 +209,38 @@ async fn an_agent_may_be_silent_in_mid_stream() {
     assert_eq!(answer.next().await.unwrap().as_deref(), Some(&b"b"[..]));
 }
 
+/// A runtime as a service answers that knows more than the SDK does.
+const NEWER: &str = r#"{"agentRuntimeArn":"a","agentRuntimeName":"coder","agentRuntimeId":"coder-0123456789",
+    "agentRuntimeVersion":"3","createdAt":"2026-01-01T00:00:00Z","lastUpdatedAt":"2026-01-01T00:00:00Z",
+    "roleArn":"r","status":"READY","lifecycleConfiguration":{"idleRuntimeSessionTimeout":900},
+    "inventedNextYear":{"deep":[1]}}"#;
+const WRITTEN: &str = r#"{"agentRuntimeArn":"a","agentRuntimeId":"coder-0123456789","agentRuntimeVersion":"4",
+    "createdAt":"2026-01-01T00:00:00Z","lastUpdatedAt":"2026-01-01T00:00:00Z","status":"UPDATING"}"#;
+
+#[tokio::test]
+async fn members_that_the_sdk_does_not_know_come_and_go_unharmed() {
+    use crate::ops::ports::Runtimes;
+    let server = Server::new(vec![
+        Say::Body("application/json", vec![(Duration::ZERO, Bytes::from_static(NEWER.as_bytes()))]),
+        Say::Error(429, "ThrottlingException", "slow down"),
+        Say::Body("application/json", vec![(Duration::ZERO, Bytes::from_static(WRITTEN.as_bytes()))]),
+    ])
+    .await;
+    let services = server.connection().services();
+    let found = services.runtime("coder-0123456789").await.unwrap().unwrap();
+    assert_eq!(found.get("inventedNextYear"), Some(&serde_json::json!({ "deep": [1] })));
+    let written = services.update_runtime("coder-0123456789", &found.settings()).await.unwrap();
+    assert_eq!(written.version, "4");
+    let heard = server.heard.lock();
+    let body: serde_json::Value = serde_json::from_slice(&heard[2].body).unwrap();
+    assert_eq!(body["inventedNextYear"], serde_json::json!({ "deep": [1] }));
+    assert!(body.get("status").is_none() && body["clientToken"].as_str().is_some_and(|t| t.len() >= 33));
+    // The second try is the same request, so the service does it once.
+    assert_eq!(heard[1].body, heard[2].body);
+    assert_eq!(heard[2].headers["content-length"], heard[2].body.len().to_string());
+    assert!(heard[2].headers["authorization"].to_str().unwrap().contains("Credential=test/"));
+}
+
 /// An event-stream message.
 fn message(headers: &[(&str, &str)], payload: &serde_json::Value) -> Bytes {
     let mut message = Message::new(payload.to_string());
