@@ -150,6 +150,9 @@ impl From<ProjectError> for Failure {
                 failure.hint(format!("name one with `--agent`: {}", known.join(", ")))
             }
             ProjectError::Read { .. } => failure.hint("name a file that can be read with `--config FILE`"),
+            ProjectError::Write { .. } => failure.hint("see to it that its directory can be written to"),
+            ProjectError::Changed { .. } => failure.hint("nothing was written; run the command again"),
+            ProjectError::NotEditable { .. } => failure.hint("change it there by hand"),
             ProjectError::Invalid { .. } => failure,
         }
     }

@@ -108,6 +108,12 @@ const OWNERS: &[Owner] = &[
         in_tests: false,
     },
     Owner {
+        what: "YAML",
+        pattern: r"\b(serde_saphyr|yaml_edit)\b",
+        places: &[("src/project/", "the project file is the only YAML there is")],
+        in_tests: false,
+    },
+    Owner {
         what: "system calls",
         pattern: r"\b(nix|libc)::",
         places: &[
