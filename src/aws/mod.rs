@@ -17,12 +17,17 @@ use aws_smithy_types::timeout::TimeoutConfig;
 
 use crate::model::{AccessKey, Region, limits};
 
+mod bearer;
+mod cloud;
 mod control;
 mod data;
 mod error;
 mod identity;
 mod retry;
 
+use bearer::BearerToken;
+
+pub use cloud::CloudSettings;
 pub use control::{ControlClient, Difference, RuntimeSettings, RuntimeSummary, Written};
 pub use data::{Answer, CommandCall, CommandStream, DataClient, InvokeCall, SessionCall};
 pub use error::AwsError;
@@ -36,18 +41,30 @@ const MAX_ATTEMPTS: u32 = 5;
 /// A target and how it is reached: what every client is made from.
 #[derive(Debug, Clone)]
 pub struct Connection {
+    /// Empty where the SDK finds it.
     endpoint: String,
-    region: Region,
+    region: Option<Region>,
     local: bool,
     read_timeout: Duration,
     key: Option<AccessKey>,
+    /// What AWS itself is reached with.
+    base: Option<aws_config::SdkConfig>,
+    bearer: Option<BearerToken>,
 }
 
 impl Connection {
     /// An emulator at `endpoint`. Nothing of the user's AWS profile is read; a refused connection is final.
     pub fn local(endpoint: impl Into<String>, region: Region) -> Self {
         let read_timeout = limits::INVOKE_RESPONSE_TIMEOUT;
-        Self { endpoint: endpoint.into(), region, local: true, read_timeout, key: None }
+        Self {
+            endpoint: endpoint.into(),
+            region: Some(region),
+            local: true,
+            read_timeout,
+            key: None,
+            base: None,
+            bearer: None,
+        }
     }
 
     /// With the access key to sign with; without one, calls are signed by nobody.
@@ -64,12 +81,23 @@ impl Connection {
 
     /// A client of the data plane.
     pub fn data(&self) -> DataClient {
-        let config = aws_sdk_bedrockagentcore::Config::builder()
-            .behavior_version_latest()
-            .endpoint_url(&self.endpoint)
-            .region(aws_sdk_bedrockagentcore::config::Region::new(self.region.to_string()))
-            .credentials_provider(self.credentials())
-            .http_client(self.http_client())
+        let mut config = match &self.base {
+            Some(base) => aws_sdk_bedrockagentcore::config::Builder::from(base),
+            None => aws_sdk_bedrockagentcore::Config::builder()
+                .behavior_version_latest()
+                .credentials_provider(self.credentials())
+                .http_client(self.http_client()),
+        };
+        if let Some(region) = &self.region {
+            config = config.region(aws_sdk_bedrockagentcore::config::Region::new(region.to_string()));
+        }
+        if !self.endpoint.is_empty() {
+            config = config.endpoint_url(&self.endpoint);
+        }
+        if let Some(token) = &self.bearer {
+            config = config.interceptor(token.clone());
+        }
+        let config = config
             .timeout_config(self.timeouts())
             .retry_config(RetryConfig::standard().with_max_attempts(MAX_ATTEMPTS))
             .retry_classifier(retry::OnlyWhatCannotHaveRun { reconnect: !self.local })
@@ -82,12 +110,23 @@ impl Connection {
 
     /// A client of the control plane.
     pub fn control(&self) -> ControlClient {
-        let config = aws_sdk_bedrockagentcorecontrol::Config::builder()
-            .behavior_version_latest()
-            .endpoint_url(&self.endpoint)
-            .region(aws_sdk_bedrockagentcorecontrol::config::Region::new(self.region.to_string()))
-            .credentials_provider(self.credentials())
-            .http_client(self.http_client())
+        let mut config = match &self.base {
+            Some(base) => aws_sdk_bedrockagentcorecontrol::config::Builder::from(base),
+            None => aws_sdk_bedrockagentcorecontrol::Config::builder()
+                .behavior_version_latest()
+                .credentials_provider(self.credentials())
+                .http_client(self.http_client()),
+        };
+        if let Some(region) = &self.region {
+            config = config.region(aws_sdk_bedrockagentcorecontrol::config::Region::new(region.to_string()));
+        }
+        if !self.endpoint.is_empty() {
+            config = config.endpoint_url(&self.endpoint);
+        }
+        if let Some(token) = &self.bearer {
+            config = config.interceptor(token.clone());
+        }
+        let config = config
             .timeout_config(self.timeouts())
             .retry_config(RetryConfig::standard().with_max_attempts(MAX_ATTEMPTS))
             .retry_classifier(retry::OnlyWhatCannotHaveRun { reconnect: !self.local })
@@ -114,6 +153,11 @@ impl Connection {
     fn http_client(&self) -> SharedHttpClient {
         http_client(self.endpoint.starts_with("http://"))
     }
+}
+
+/// Credentials of nobody, for calls whose signature nobody reads.
+fn nobody() -> Credentials {
+    Credentials::new(PLACEHOLDER_KEY, PLACEHOLDER_KEY, None, None, "agentcore-local")
 }
 
 /// A client for plain HTTP alone, or one with TLS too.

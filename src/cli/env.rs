@@ -24,6 +24,8 @@ pub(crate) struct Env {
     pub(crate) no_color: bool,
     /// AWS credentials or a profile are named, so that placeholders would do harm.
     pub(crate) has_credentials: bool,
+    /// `AGENTCORE_BEARER_TOKEN`: a token of a runtime's identity provider.
+    pub(crate) bearer_token: Option<String>,
     /// `AGENTCORE_LOG`: a filter for the emulator's own log.
     pub(crate) log: Option<String>,
     /// The proxies of this machine: `http_proxy`, `https_proxy`, `no_proxy`, each also in capitals.
@@ -43,6 +45,7 @@ impl Env {
             path: set("PATH"),
             no_color: set("NO_COLOR").is_some(),
             has_credentials: ["AWS_ACCESS_KEY_ID", "AWS_PROFILE"].iter().any(|n| set(n).is_some()),
+            bearer_token: text("AGENTCORE_BEARER_TOKEN"),
             log: std::env::var("AGENTCORE_LOG").ok(),
             proxies: ["http_proxy", "https_proxy", "no_proxy"]
                 .map(|name| text(name).or_else(|| text(&name.to_ascii_uppercase()))),

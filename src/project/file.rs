@@ -41,6 +41,12 @@ struct AgentDto {
     aws: Option<AwsDto>,
     authorizer_configuration: Option<IgnoredAny>,
     request_header_configuration: Option<HeadersDto>,
+    bedrock_agentcore: Option<DeployedDto>,
+}
+
+#[derive(Deserialize)]
+struct DeployedDto {
+    agent_arn: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -178,6 +184,7 @@ impl Reader<'_> {
                 == "VPC",
             authorizer: dto.authorizer_configuration.is_some(),
             execution_role: aws.execution_role.filter(|role| !role.is_empty()),
+            agent_arn: dto.bedrock_agentcore.and_then(|d| d.agent_arn).filter(|arn| !arn.is_empty()),
             source,
         })
     }

@@ -54,6 +54,8 @@ pub struct Agent {
     pub authorizer: bool,
     /// `execution_role`, where one is named.
     pub execution_role: Option<String>,
+    /// `bedrock_agentcore.agent_arn`: the runtime that a deployment to AWS made.
+    pub agent_arn: Option<String>,
 }
 
 /// How an agent is started.
