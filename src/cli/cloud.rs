@@ -117,14 +117,14 @@ impl Cloud<'_> {
         }
         if let Some(token) = self.bearer_token()? {
             let endpoint = self.options.endpoint_url.clone();
-            return Ok(Connection::bearer(token, region.clone(), endpoint));
+            return Ok(Connection::bearer(token, region, endpoint).telling(self.context.ui.listener()));
         }
         let settings = CloudSettings {
             profile: self.options.profile.clone(),
             region: Some(region.to_string()),
             endpoint_url: self.options.endpoint_url.clone(),
         };
-        Ok(Connection::cloud(settings).await?)
+        Ok(Connection::cloud(settings).await?.telling(self.context.ui.listener()))
     }
 
     /// True when a token is sent instead of a signature.

@@ -70,7 +70,7 @@ impl<'a> Place<'a> {
         };
         let is_unconnected = matches!(error, AwsError::Connect { .. });
         let missing = error.name() == Some("ResourceNotFoundException");
-        let denied = error.name() == Some("AccessDeniedException");
+        let mismatch = error.to_string().contains("uthorization method mismatch");
         let failure = Failure::from(error);
         match self {
             _ if may_have_run && failure.hint.is_none() => {
@@ -81,9 +81,13 @@ impl<'a> Place<'a> {
             }
             Self::Cloud(_) if missing => failure
                 .hint("`agentcore list` shows the runtimes of the region; `--qualifier` names an endpoint"),
-            Self::Cloud(cloud) if denied && !cloud.has_token() => failure.hint(
-                "the identity needs the permission; a runtime with a JWT authorizer needs `--bearer-token`",
-            ),
+            // The service's words for a signature where it wants a token, and the other way round.
+            Self::Cloud(cloud) if mismatch && !cloud.has_token() => {
+                failure.hint("the runtime has a JWT authorizer: give a token with `--bearer-token @FILE`")
+            }
+            Self::Cloud(_) if mismatch => {
+                failure.hint("the runtime takes AWS credentials: leave `--bearer-token` out")
+            }
             _ => failure,
         }
     }

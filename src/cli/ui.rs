@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use console::Style;
@@ -22,6 +23,7 @@ const TIME_AFTER: Duration = Duration::from_secs(2);
 const UNLIMITED: usize = usize::MAX;
 
 /// Standard output and error as the user wants them.
+#[derive(Clone)]
 pub(crate) struct Ui {
     format: OutputFormat,
     quiet: bool,
@@ -29,7 +31,7 @@ pub(crate) struct Ui {
     color_out: bool,
     color_err: bool,
     /// The newest spinner: what is said while it turns stands above it.
-    spinner: Mutex<WeakProgressBar>,
+    spinner: Arc<Mutex<WeakProgressBar>>,
 }
 
 impl Ui {
@@ -45,7 +47,7 @@ impl Ui {
             verbose,
             color_out: wanted(io::stdout().is_terminal()),
             color_err: wanted(io::stderr().is_terminal()),
-            spinner: Mutex::default(),
+            spinner: Arc::default(),
         }
     }
 
@@ -107,6 +109,12 @@ impl Ui {
         if !self.quiet {
             self.say(text.as_ref());
         }
+    }
+
+    /// Takes notes from elsewhere.
+    pub(crate) fn listener(&self) -> impl Fn(String) + Send + Sync + 'static {
+        let ui = self.clone();
+        move |text| ui.note(text)
     }
 
     /// Warns on standard error.

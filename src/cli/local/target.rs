@@ -28,7 +28,8 @@ impl Local<'_> {
     pub(crate) fn connection(&self, status: &Status) -> Result<Connection, Failure> {
         let region: Region =
             status.region.parse().map_err(|e| Failure::failed(format!("`{}`: {e}", status.region)))?;
-        Ok(Connection::local(&status.endpoint, region).with_key(self.home.access_key()?))
+        let connection = Connection::local(&status.endpoint, region).with_key(self.home.access_key()?);
+        Ok(connection.telling(self.context.ui.listener()))
     }
 
     /// The runtime that the command line and the project mean. A project's agent that the emulator does
