@@ -7,6 +7,7 @@
 //! first off, gives plain-HTTP targets a connector without TLS and TLS bundled roots beside the
 //! machine's own, and repeats only what cannot have run or has a token against running twice.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::profile::ProfileFileCredentialsProvider;
@@ -22,12 +23,17 @@ use aws_smithy_types::timeout::TimeoutConfig;
 
 use crate::model::{AccessKey, Region, limits};
 
+use bearer::BearerToken;
+use told::Told;
+
+mod bearer;
 mod control;
 mod data;
 mod error;
 mod identity;
 mod retry;
 mod services;
+mod told;
 
 pub use crate::model::AwsError;
 pub use control::{ControlClient, Difference, RuntimeSettings, RuntimeSummary, Written};
@@ -54,6 +60,9 @@ pub struct Connection {
     path_style: bool,
     /// Limit for the time to the head of an agent's response; an agent may think for minutes.
     read_timeout: Duration,
+    /// Sent in place of a signature.
+    bearer: Option<BearerToken>,
+    told: Option<Told>,
 }
 
 /// How AWS is reached, as far as the user says it; the rest is found as every AWS tool finds it.
@@ -82,13 +91,7 @@ impl Connection {
             .retry_config(RetryConfig::standard().with_max_attempts(MAX_ATTEMPTS))
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .build();
-        Self {
-            base,
-            planes: Some(endpoint),
-            local: true,
-            path_style: true,
-            read_timeout: limits::INVOKE_RESPONSE_TIMEOUT,
-        }
+        Self::new(base, Some(endpoint), true)
     }
 
     /// AWS, with the user's own credentials. Fails at once where there is no region or are no credentials.
@@ -122,9 +125,32 @@ impl Connection {
                 return Err(AwsError::Credentials { who, reason, expired: false });
             }
         }
-        let read_timeout = limits::INVOKE_RESPONSE_TIMEOUT;
         let path_style = settings.path_style;
-        Ok(Self { base, planes: settings.endpoint_url, local: false, path_style, read_timeout })
+        Ok(Self { path_style, ..Self::new(base, settings.endpoint_url, false) })
+    }
+
+    /// A runtime with a JWT authorizer, called with a token of its identity provider and no AWS credentials.
+    pub fn bearer(token: String, region: &Region, endpoint_url: Option<String>) -> Self {
+        let base = SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(aws_config::Region::new(region.to_string()))
+            .credentials_provider(local_credentials(PLACEHOLDER_KEY, PLACEHOLDER_KEY))
+            .http_client(http_client(false))
+            .timeout_config(timeouts(CONTROL_RESPONSE_TIMEOUT))
+            .retry_config(RetryConfig::standard().with_max_attempts(MAX_ATTEMPTS))
+            .build();
+        Self { bearer: Some(BearerToken(token)), ..Self::new(base, endpoint_url, false) }
+    }
+
+    fn new(base: SdkConfig, planes: Option<String>, local: bool) -> Self {
+        let read_timeout = limits::INVOKE_RESPONSE_TIMEOUT;
+        Self { base, planes, local, path_style: local, read_timeout, bearer: None, told: None }
+    }
+
+    /// With somebody who is told of each call that is sent again, and why.
+    pub fn telling(mut self, listener: impl Fn(String) + Send + Sync + 'static) -> Self {
+        self.told = Some(Told(Arc::new(listener)));
+        self
     }
 
     /// With the access key to sign with; without one, calls are signed by nobody.
@@ -159,6 +185,12 @@ impl Connection {
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
         if let Some(endpoint) = &self.planes {
             builder = builder.endpoint_url(endpoint);
+        }
+        if let Some(token) = &self.bearer {
+            builder = builder.interceptor(token.clone());
+        }
+        if let Some(told) = &self.told {
+            builder = builder.interceptor(told.clone());
         }
         DataClient::new(Client::from_conf(builder.build()))
     }

@@ -184,6 +184,37 @@ async fn what_cannot_have_run_is_sent_again() {
 }
 
 #[tokio::test]
+async fn who_waits_is_told_of_each_further_attempt_and_why() {
+    let server = Server::new(vec![
+        Say::Error(409, "RetryableConflictException", "Session operation in progress, please retry"),
+        Say::Error(429, "ThrottlingException", "slow down"),
+        text(&["done"]),
+    ])
+    .await;
+    let said = Arc::new(Mutex::new(Vec::new()));
+    let heard = said.clone();
+    let connection = server.connection().telling(move |text| heard.lock().push(text));
+    connection.data().invoke(call()).await.unwrap();
+    let expected = [
+        "`RetryableConflictException` (409): sent again, attempt 2 of 5",
+        "`ThrottlingException` (429): sent again, attempt 3 of 5",
+    ];
+    assert_eq!(*said.lock(), expected);
+}
+
+#[tokio::test]
+async fn a_bearer_token_stands_in_place_of_the_signature() {
+    let server = Server::new(vec![text(&["done"])]).await;
+    let region = "us-west-2".parse().unwrap();
+    let connection = Connection::bearer("token-1".to_owned(), &region, Some(server.endpoint.clone()));
+    connection.data().invoke(call()).await.unwrap();
+    let heard = server.heard.lock();
+    assert_eq!(heard[0].headers["authorization"], "Bearer token-1");
+    assert!(!heard[0].headers.contains_key("x-amz-date"));
+    assert!(!format!("{connection:?}").contains("token-1"));
+}
+
+#[tokio::test]
 async fn a_refused_connection_is_answered_at_once() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());

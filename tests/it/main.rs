@@ -27,3 +27,4 @@ mod scale;
 mod sdk;
 mod semantics;
 mod support;
+mod verbs;
