@@ -163,6 +163,7 @@ impl From<AwsError> for Failure {
         let mut failure = Self::new(Class::Remote, error.to_string());
         failure.more.name = error.name().map(str::to_owned);
         failure.more.request_id = error.request_id().map(str::to_owned);
+        failure.hint = error.hint();
         match error {
             AwsError::Connect { .. } => {
                 failure.hint("`agentcore local status` shows whether the emulator runs")

@@ -29,3 +29,4 @@ mod scale;
 mod sdk;
 mod semantics;
 mod support;
+mod verbs;

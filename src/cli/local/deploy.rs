@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::admin::AdminError;
-use super::memory::{Memory, Seen};
 use super::{Local, source};
 use crate::artifacts::python::{CommandNeeds, Python, PythonRequest};
 use crate::artifacts::{ArtifactStore, BUCKET, Launch, Manifest, Packed};
 use crate::aws::{AwsError, Connection, RuntimeSettings, RuntimeSummary};
 use crate::cli::exit::{Failure, OK, Outcome};
+use crate::cli::memory::{Memory, Seen};
 use crate::model::{ArtifactRef, limits};
 use crate::project::{Agent, AgentLaunch, Project};
 
