@@ -191,7 +191,10 @@ async fn invoke(
                 drop(lease);
                 tokio::time::sleep(UNREACHED_PAUSE).await;
             }
-            Err(error) => return Err(error.reason.into()),
+            Err(error) => {
+                lease.settle().await;
+                return Err(error.reason.into());
+            }
         }
     };
     if !answer.status.is_success() {
