@@ -101,6 +101,8 @@ pub struct Emulator {
     pub clock: Arc<Clock>,
     /// Name of the engine that runs sessions.
     pub engine: &'static str,
+    /// What of the host it does not keep sessions from, a sentence for each.
+    pub not_isolated: Vec<String>,
     /// When it was opened.
     pub started_at: Timestamp,
     store: Store,
@@ -135,7 +137,7 @@ impl Emulator {
         clock.restore(&store).await?;
         let registry = Registry::open(store.clone(), config.clone(), clock.clone()).await?;
         let artifacts = ArtifactStore::below(&config.home);
-        let engine_name = engine.name();
+        let (engine_name, not_isolated) = (engine.name(), engine.not_isolated());
         let sessions =
             Sessions::open(store.clone(), registry.clone(), engine, artifacts, clock.clone(), config.clone())
                 .await?;
@@ -153,6 +155,7 @@ impl Emulator {
             sessions,
             clock,
             engine: engine_name,
+            not_isolated,
             store,
             stops: Arc::default(),
         }))

@@ -30,7 +30,7 @@ use hyper::client::conn::http1;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use tokio::time::{Instant, Sleep, timeout};
+use tokio::time::{Instant, Sleep, timeout, timeout_at};
 
 use super::{Compute, EngineError, SessionStream};
 use crate::model::{Timestamp, limits};
@@ -183,6 +183,8 @@ struct Connection {
     last_used: Instant,
     /// The thread that made it, whose runtime wakes for it.
     home: ThreadId,
+    /// Ends waits; made by the first.
+    alarm: Option<Pin<Box<Sleep>>>,
 }
 
 impl Connection {
@@ -193,6 +195,22 @@ impl Connection {
         {
             self.driver = None;
         }
+    }
+
+    /// True once `deadline` has passed; otherwise the task is woken by then. Calls are many and hardly one is late, so
+    /// the alarm stays as one of them has set it and is moved when it goes off, or for who must be woken before.
+    fn late(&mut self, deadline: Instant, cx: &mut Context<'_>) -> bool {
+        let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        if alarm.deadline() > deadline {
+            alarm.as_mut().reset(deadline);
+        }
+        while alarm.as_mut().poll(cx).is_ready() {
+            if Instant::now() >= deadline {
+                return true;
+            }
+            alarm.as_mut().reset(deadline);
+        }
+        false
     }
 
     /// True when a request can be sent at once.
@@ -271,6 +289,11 @@ impl AgentClient {
         })
     }
 
+    /// The port that the agent is asked on.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// `GET /ping`. Any 200 counts as healthy: many agents answer with a body of their own.
     pub async fn ping(&self, compute: &dyn Compute, limit: Duration) -> Result<Ping, AgentError> {
         let mut message = Request::new(Empty::new().map_err(|never| match never {}).boxed_unsync());
@@ -304,33 +327,34 @@ impl AgentClient {
         limit: Duration,
     ) -> Result<AgentResponse, Unanswered> {
         message.headers_mut().insert(HOST, self.host.clone());
-        let answer = async {
-            while let Some(mut kept) = self.pool.take() {
-                if !poll_fn(|cx| Poll::Ready(kept.usable(cx))).await {
-                    continue;
-                }
-                match exchange(&mut kept, message).await {
-                    Ok(response) => return Ok((response, kept)),
-                    Err(Unanswered { unsent: Some(back), .. }) => message = back,
-                    Err(lost) => return Err(lost),
-                }
-            }
-            let mut fresh = match self.connect(compute).await {
-                Ok(fresh) => fresh,
-                Err(reason) => return Err(Unanswered { reason, unsent: Some(message) }),
+        let deadline = Instant::now() + limit;
+        let (response, connection) = loop {
+            let kept = self.pool.take();
+            let fresh = kept.is_none();
+            let mut connection = match kept {
+                Some(kept) => kept,
+                None => match timeout_at(deadline, self.connect(compute)).await {
+                    Ok(Ok(connection)) => connection,
+                    Ok(Err(reason)) => return Err(Unanswered { reason, unsent: Some(message) }),
+                    Err(_) => return Err(Unanswered { reason: AgentError::Timeout, unsent: None }),
+                },
             };
-            let response = exchange(&mut fresh, message).await?;
-            Ok((response, fresh))
+            if !fresh && !poll_fn(|cx| Poll::Ready(connection.usable(cx))).await {
+                continue;
+            }
+            match exchange(&mut connection, message, deadline).await {
+                Ok(response) => break (response, connection),
+                // The agent had closed it meanwhile.
+                Err(Unanswered { unsent: Some(back), .. }) if !fresh => message = back,
+                Err(lost) => return Err(lost),
+            }
         };
-        let late = |_| Unanswered { reason: AgentError::Timeout, unsent: None };
-        let (response, connection) = timeout(limit, answer).await.map_err(late)??;
         let (head, incoming) = response.into_parts();
         let body = AgentBody {
             incoming,
             connection: Some(connection),
             pool: self.pool.clone(),
-            begun: Instant::now(),
-            deadline: None,
+            deadline: Instant::now() + limits::INVOKE_STREAM_TIMEOUT,
         };
         Ok(AgentResponse { status: head.status, headers: head.headers, body })
     }
@@ -350,6 +374,7 @@ impl AgentClient {
             driver: Some(Box::pin(driver)),
             last_used: Instant::now(),
             home: thread::current().id(),
+            alarm: None,
         })
     }
 }
@@ -364,23 +389,26 @@ struct Unanswered {
 async fn exchange(
     connection: &mut Connection,
     message: Request<RequestBody>,
+    deadline: Instant,
 ) -> Result<http::Response<Incoming>, Unanswered> {
     let mut response = std::pin::pin!(connection.sender.try_send_request(message));
-    let driver = &mut connection.driver;
     let outcome = poll_fn(|cx| {
-        if let Some(running) = driver
-            && running.as_mut().poll(cx).is_ready()
-        {
-            // Dropping it fails or hands back the request, so the response is decided below.
-            *driver = None;
+        // An end of the connection fails or hands back the request, so the response is decided below.
+        connection.drive(cx);
+        match response.as_mut().poll(cx) {
+            Poll::Ready(answer) => Poll::Ready(Some(answer)),
+            Poll::Pending if connection.late(deadline, cx) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
         }
-        response.as_mut().poll(cx)
     })
     .await;
-    outcome.map_err(|mut e| {
-        let unsent = e.take_message();
-        Unanswered { reason: AgentError::Connection(chain(&e.into_error())), unsent }
-    })
+    match outcome {
+        Some(answer) => answer.map_err(|mut e| {
+            let unsent = e.take_message();
+            Unanswered { reason: AgentError::Connection(chain(&e.into_error())), unsent }
+        }),
+        None => Err(Unanswered { reason: AgentError::Timeout, unsent: None }),
+    }
 }
 
 /// An error with its causes, since hyper's own text leaves them out.
@@ -401,9 +429,7 @@ pub struct AgentBody {
     incoming: Incoming,
     connection: Option<Connection>,
     pool: Arc<Pool>,
-    begun: Instant,
-    /// Made when the body first has to wait: most answers come at once.
-    deadline: Option<Pin<Box<Sleep>>>,
+    deadline: Instant,
 }
 
 impl AgentBody {
@@ -432,9 +458,10 @@ impl Body for AgentBody {
             polled = Pin::new(&mut this.incoming).poll_frame(cx);
         }
         if polled.is_pending() {
-            let end = this.begun + limits::INVOKE_STREAM_TIMEOUT;
-            let deadline = this.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(end)));
-            ready!(deadline.as_mut().poll(cx));
+            // A body that has given its connection back has ended.
+            if !this.connection.as_mut().is_some_and(|connection| connection.late(this.deadline, cx)) {
+                return Poll::Pending;
+            }
             this.connection = None;
             return Poll::Ready(Some(Err(AgentBodyError::TooLong)));
         }

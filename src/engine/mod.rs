@@ -25,6 +25,11 @@ pub trait Engine: Send + Sync + 'static {
     /// The engine's name in output and in the store: `embedded`, `docker`.
     fn name(&self) -> &'static str;
 
+    /// What of the host sessions are not kept from, a sentence for each; nothing when they are kept from all.
+    fn not_isolated(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Host owner that a session's storage directory must have so that the session's root owns it;
     /// nothing when it must not be changed.
     fn storage_owner(&self) -> Option<(u32, u32)>;
@@ -103,6 +108,11 @@ pub trait Compute: Send + Sync {
 
     /// Opens a connection to a port of the compute's own loopback.
     fn connect(&self, port: u16) -> BoxFuture<'_, Result<SessionStream, EngineError>>;
+
+    /// What keeps an agent from being reached on `port` that is not the agent's fault, where there is such a thing.
+    fn obstacle(&self, _port: u16) -> BoxFuture<'_, Option<EngineError>> {
+        Box::pin(std::future::ready(None))
+    }
 
     /// The listener that [`ComputeSpec::listener`] asked for, once. It stands from before the first process on, so
     /// nobody inside can have taken its port; what is accepted from it comes from inside this compute and nowhere else.
@@ -285,6 +295,15 @@ pub enum EngineError {
     /// Nothing listens on the port.
     #[error("nothing listens on port {port} in the session")]
     Refused {
+        /// The port asked for.
+        port: u16,
+    },
+    /// Somebody who is not of the session listens on the port.
+    #[error(
+        "port {port} is held by another session's agent or by another program of this machine: without isolation an \
+         agent must listen on the port that the variable `PORT` names, or run alone"
+    )]
+    Taken {
         /// The port asked for.
         port: u16,
     },

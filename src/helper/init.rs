@@ -3,7 +3,8 @@
 //! It ends with the session in three ways: told to ([`Request::Terminate`]), left alone (the emulator's end
 //! of the socket closed, so the emulator has died), or faced with a message it cannot trust. Each time every
 //! process gets SIGTERM and, after a grace, SIGKILL; the kernel ends whatever a helper that is killed itself
-//! leaves, because the helper is the first process of its namespace.
+//! leaves, because the helper is the first process of its namespace. Where there is no namespace ([`Scope`]), the
+//! helper adopts what loses its parent instead, and whoever started it does so when the helper itself is killed.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl::set_child_subreaper;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{
@@ -25,9 +27,8 @@ use nix::unistd::Pid;
 
 use super::confine::Confinement;
 use super::link::{Inbox, LinkError, Outbox, Received};
-use super::proto::{
-    CONNECT_LIMIT, Failure, MAX_GRACE, MAX_UNSENT_BYTES, ORPHAN_GRACE, PROCESS_TAG, Report, Request, Step,
-};
+use super::ports;
+use super::proto::{CONNECT_LIMIT, Failure, MAX_GRACE, MAX_UNSENT_BYTES, PROCESS_TAG, Report, Request, Step};
 use super::spawn::{self, Forked, Image, Reaped};
 use super::tree;
 
@@ -43,8 +44,25 @@ const DEFAULT_HOME: &str = "/root";
 /// Makes the session storage appear.
 pub type Mounter = Box<dyn FnMut() -> io::Result<()>>;
 
+/// What processes of a session share with the rest of the machine.
+pub enum Scope {
+    /// Nothing: the helper is the first process of a PID namespace, and the session has a network of its own.
+    Namespace,
+    /// Everything: processes and ports are the machine's.
+    Machine {
+        /// The port that the session's agent is asked to listen on.
+        own_port: u16,
+        /// Closes when whoever watches over this helper has gone.
+        watcher: OwnedFd,
+    },
+}
+
 /// What the first process of a session works with.
 pub struct Session {
+    /// What is the session's alone.
+    pub scope: Scope,
+    /// Time between SIGTERM and SIGKILL when the emulator has died.
+    pub orphan_grace: Duration,
     /// The emulator.
     pub socket: OwnedFd,
     /// Environment of every process.
@@ -57,11 +75,15 @@ pub struct Session {
     pub listener: Option<OwnedFd>,
 }
 
-/// Serves a session until it ends. The caller is the first process of a PID namespace, has one thread, and
-/// has `/dev/null` as its descriptors 0 to 2.
+/// Serves a session until it ends. The caller is the first process of a PID namespace where the scope says so, has
+/// one thread and no children, and has `/dev/null` as its descriptors 0 to 2.
 pub fn serve(session: Session) -> ExitCode {
-    // Anywhere else the signals to every process of the session would go to every process of the machine.
-    if nix::unistd::getpid().as_raw() != 1 {
+    let able = match &session.scope {
+        // Anywhere else the signals to every process of the session would go to every process of the machine.
+        Scope::Namespace => nix::unistd::getpid().as_raw() == 1,
+        Scope::Machine { .. } => set_child_subreaper(true).is_ok(),
+    };
+    if !able {
         return ExitCode::FAILURE;
     }
     match Init::new(session).and_then(Init::run) {
@@ -71,6 +93,8 @@ pub fn serve(session: Session) -> ExitCode {
 }
 
 struct Init {
+    scope: Scope,
+    orphan_grace: Duration,
     socket: OwnedFd,
     signals: SignalFd,
     null: OwnedFd,
@@ -133,6 +157,8 @@ impl Init {
             }
         }
         Ok(Self {
+            scope: session.scope,
+            orphan_grace: session.orphan_grace,
             socket: session.socket,
             signals,
             null: null.into(),
@@ -163,7 +189,7 @@ impl Init {
                 // Nobody reads; what is still said on the way out must not be a deadly write.
                 self.draining.extend(self.outputs.drain().map(|(_, output)| output));
                 if self.ending.is_none() {
-                    self.end(ORPHAN_GRACE);
+                    self.end(self.orphan_grace);
                 }
             }
             let events = self.wait(linked)?;
@@ -187,6 +213,10 @@ impl Init {
             if events.socket {
                 linked = self.receive();
             }
+            if events.watcher {
+                // Nobody would end what a helper leaves that is killed now.
+                self.end(Duration::ZERO);
+            }
             self.go_on_killing();
             if self.ending.is_some() && self.go_on_ending() {
                 self.last_words(linked);
@@ -205,6 +235,9 @@ impl Init {
         fds.extend(self.starting.iter().map(|s| PollFd::new(s.forked.verdict.as_fd(), PollFlags::POLLIN)));
         fds.extend(self.connecting.iter().map(|c| PollFd::new(c.socket.as_fd(), PollFlags::POLLOUT)));
         fds.extend(self.draining.iter().map(|d| PollFd::new(d.as_fd(), PollFlags::POLLIN)));
+        if let (Scope::Machine { watcher, .. }, None) = (&self.scope, &self.ending) {
+            fds.push(PollFd::new(watcher.as_fd(), PollFlags::POLLIN));
+        }
         if linked {
             fds.push(PollFd::new(self.socket.as_fd(), socket_flags));
         }
@@ -224,7 +257,10 @@ impl Init {
             .map(|(index, _)| index)
             .collect();
         let draining = (0..self.draining.len()).filter(|_| ready.next().unwrap_or(false)).collect();
-        Ok(Events { children, starting, connecting, draining, socket: ready.next().unwrap_or(false) })
+        let watched = matches!((&self.scope, &self.ending), (Scope::Machine { .. }, None));
+        let watcher = watched && ready.next().unwrap_or(false);
+        let socket = ready.next().unwrap_or(false);
+        Ok(Events { children, starting, connecting, draining, watcher, socket })
     }
 
     fn timeout(&self) -> PollTimeout {
@@ -289,14 +325,7 @@ impl Init {
             Request::Release { process, errors } => {
                 self.draining.extend(self.outputs.remove(&(process, errors)))
             }
-            Request::Connect { id, port } => match open_connection(port) {
-                Ok((socket, true)) => self.report(&Report::Done { id }, vec![socket]),
-                Ok((socket, false)) => {
-                    let deadline = Instant::now() + CONNECT_LIMIT;
-                    self.connecting.push(Connecting { id, socket, deadline });
-                }
-                Err(errno) => self.report(&connect_failure(id, errno), vec![]),
-            },
+            Request::Connect { id, port } => self.connect(id, port),
             Request::MountStorage { id } => {
                 let mounted = self.mounter.as_mut().map_or(Ok(()), |mount| mount());
                 let report = match mounted {
@@ -340,6 +369,30 @@ impl Init {
         image
             .fork(self.null.as_raw_fd(), output.as_raw_fd(), errors.as_raw_fd(), &self.confinement)
             .map_err(|errno| Failure::System { step: Step::Fork, errno: errno as i32 })
+    }
+
+    fn connect(&mut self, id: u64, port: u16) {
+        let port = match &self.scope {
+            Scope::Namespace => port,
+            // Somebody else may listen there: what he answers would pass for the agent's answer.
+            Scope::Machine { own_port, .. } => match ports::find(&[*own_port, port]) {
+                ports::Found::Own(port) => port,
+                ports::Found::Nobody => {
+                    return self.report(&Report::Failed { id, failure: Failure::Refused }, vec![]);
+                }
+                ports::Found::Stranger(_) => {
+                    return self.report(&Report::Failed { id, failure: Failure::Taken }, vec![]);
+                }
+            },
+        };
+        match open_connection(port) {
+            Ok((socket, true)) => self.report(&Report::Done { id }, vec![socket]),
+            Ok((socket, false)) => {
+                let deadline = Instant::now() + CONNECT_LIMIT;
+                self.connecting.push(Connecting { id, socket, deadline });
+            }
+            Err(errno) => self.report(&connect_failure(id, errno), vec![]),
+        }
     }
 
     /// A forked process has become its program, or not.
@@ -416,9 +469,9 @@ impl Init {
         match &mut self.ending {
             Some(ending) => ending.deadline = ending.deadline.min(deadline),
             None => {
-                signal_all(Signal::SIGTERM);
+                self.signal_all(Signal::SIGTERM);
                 // A stopped process cannot handle it otherwise.
-                signal_all(Signal::SIGCONT);
+                self.signal_all(Signal::SIGCONT);
                 self.ending = Some(Ending { deadline });
             }
         }
@@ -426,14 +479,23 @@ impl Init {
 
     /// True when nothing is left but this process.
     fn go_on_ending(&mut self) -> bool {
-        // Every process of the namespace descends from this one, and comes to it when its parent ends.
+        // Every process of the session descends from this one, and comes to it when its parent ends.
         if self.reap() {
             return true;
         }
         if self.ending.as_ref().is_some_and(|e| e.deadline <= Instant::now()) {
-            signal_all(Signal::SIGKILL);
+            self.signal_all(Signal::SIGKILL);
         }
         false
+    }
+
+    /// To every process of the session but this one.
+    fn signal_all(&self, signal: Signal) {
+        match self.scope {
+            // The first process of a namespace is spared.
+            Scope::Namespace => drop(kill(Pid::from_raw(-1), signal)),
+            Scope::Machine { .. } => tree::signal_descendants(signal),
+        }
     }
 
     fn report(&mut self, report: &Report, fds: Vec<OwnedFd>) {
@@ -465,12 +527,8 @@ struct Events {
     starting: Vec<usize>,
     connecting: Vec<usize>,
     draining: Vec<usize>,
+    watcher: bool,
     socket: bool,
-}
-
-/// Every process of the PID namespace but this one, which as its first process is spared.
-fn signal_all(signal: Signal) {
-    let _ = kill(Pid::from_raw(-1), signal);
 }
 
 /// Reads once and forgets. False when the output has ended.
@@ -513,6 +571,8 @@ mod tests {
         drop(emulator);
         let confinement = Confinement::new(false);
         let session = Session {
+            scope: Scope::Namespace,
+            orphan_grace: Duration::ZERO,
             socket: socket.into(),
             environment: vec![],
             mounter: None,

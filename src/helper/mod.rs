@@ -11,6 +11,7 @@
 pub mod confine;
 pub mod init;
 pub mod link;
+mod ports;
 pub mod proto;
 mod spawn;
-mod tree;
+pub mod tree;

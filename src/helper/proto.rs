@@ -108,6 +108,8 @@ pub enum Report {
 pub enum Failure {
     /// Nothing listens on the port.
     Refused,
+    /// Somebody listens on the port who is not of the session.
+    Taken,
     /// The session is being ended.
     Ending,
     /// The request makes no sense, in words.

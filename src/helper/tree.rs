@@ -12,6 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::proto::PROCESS_TAG;
+use super::spawn::{self, Reaped};
 
 /// Most of a process's environment that is read. [Linux: arguments and environment are at most 6 MiB]
 const MAX_ENVIRONMENT_BYTES: u64 = 6 * 1024 * 1024;
@@ -66,10 +67,68 @@ pub(super) fn end(id: u64, leader: i32, members: &mut HashSet<i32>) -> bool {
     living.is_empty()
 }
 
+/// Sends a signal to everything that descends from this process.
+pub fn signal_descendants(signal: Signal) {
+    for row in descendants() {
+        let _ = kill(Pid::from_raw(row.pid), signal);
+    }
+}
+
+/// Sends SIGKILL to everything that descends from this process, and takes from the table what has ended. True when
+/// nothing is left; else the question should be asked again.
+pub fn end_descendants() -> bool {
+    // Stopped first, so that a parent cannot fork past the search.
+    signal_descendants(Signal::SIGSTOP);
+    signal_descendants(Signal::SIGKILL);
+    loop {
+        match spawn::reap() {
+            Reaped::Child(..) => {}
+            Reaped::Nothing => return false,
+            Reaped::NoChildren => return true,
+        }
+    }
+}
+
+/// Sends SIGKILL to the processes of this user whose environment says `name=value`. True when there were none.
+pub fn end_marked(name: &str, value: &str) -> bool {
+    let own = nix::unistd::getpid().as_raw();
+    let is_marked = |row: &Row| {
+        row.pid != own
+            && row.runs()
+            && variable_of(row.pid, name).is_some_and(|found| found == value.as_bytes())
+    };
+    let marked: Vec<Row> = all().filter(is_marked).collect();
+    for row in &marked {
+        let _ = kill(Pid::from_raw(row.pid), Signal::SIGKILL);
+    }
+    marked.is_empty()
+}
+
+/// What descends from this process and runs. Of a session that has a PID namespace: every process but its first.
+fn descendants() -> Vec<Row> {
+    let own = nix::unistd::getpid().as_raw();
+    let rows: Vec<Row> = all().filter(|row| row.pid != own).collect();
+    let mut known = HashSet::from([own]);
+    loop {
+        let before = known.len();
+        known.extend(
+            rows.iter().filter(|row| known.contains(&row.parent)).map(|row| row.pid).collect::<Vec<_>>(),
+        );
+        if known.len() == before {
+            return rows.into_iter().filter(|row| row.runs() && known.contains(&row.pid)).collect();
+        }
+    }
+}
+
+/// The numbers of what descends from this process and runs.
+pub(super) fn members() -> Vec<i32> {
+    descendants().into_iter().map(|row| row.pid).collect()
+}
+
 /// The processes of the tree that run.
 fn search(id: u64, leader: i32, members: &HashSet<i32>) -> Vec<i32> {
     let id = id.to_string();
-    let rows: Vec<Row> = all().filter(|row| row.pid != 1 && row.runs()).collect();
+    let rows = descendants();
     let mut known: HashSet<i32> = rows
         .iter()
         .filter(|row| {
@@ -119,15 +178,19 @@ fn parse_stat(pid: i32, stat: &[u8]) -> Option<Row> {
 
 /// The value of [`PROCESS_TAG`] in the environment that a process was started with.
 fn tag_of(pid: i32) -> Option<Vec<u8>> {
+    variable_of(pid, PROCESS_TAG)
+}
+
+fn variable_of(pid: i32, name: &str) -> Option<Vec<u8>> {
     let file = std::fs::File::open(format!("/proc/{pid}/environ")).ok()?;
     let mut environment = Vec::new();
     // A process that ends while it is read has no environment any more.
     file.take(MAX_ENVIRONMENT_BYTES).read_to_end(&mut environment).ok()?;
-    find_tag(&environment)
+    find_variable(&environment, name)
 }
 
-fn find_tag(environment: &[u8]) -> Option<Vec<u8>> {
-    let value = |entry: &[u8]| Some(entry.strip_prefix(PROCESS_TAG.as_bytes())?.strip_prefix(b"=")?.to_vec());
+fn find_variable(environment: &[u8], name: &str) -> Option<Vec<u8>> {
+    let value = |entry: &[u8]| Some(entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?.to_vec());
     environment.split(|b| *b == 0).find_map(value)
 }
 
@@ -153,7 +216,7 @@ mod tests {
             numbers in proptest::collection::vec(proptest::prelude::any::<i32>(), 20),
         ) {
             let stat = [b"7 (", name.as_slice(), b") ", fields.as_bytes()].concat();
-            let _ = (parse_stat(7, &name), find_tag(&name), parse_stat(7, &stat));
+            let _ = (parse_stat(7, &name), find_variable(&name, PROCESS_TAG), parse_stat(7, &stat));
             // Whatever the name, the numbers after it are found.
             let words: Vec<String> = numbers.iter().map(i32::to_string).collect();
             let stat = [b"7 (", name.as_slice(), b") S ", words.join(" ").as_bytes()].concat();
@@ -167,8 +230,8 @@ mod tests {
     fn only_a_whole_variable_is_the_tag() {
         let environment =
             b"XAGENTCORE_PROCESS=1\0AGENTCORE_PROCESSES=2\0A=AGENTCORE_PROCESS=3\0AGENTCORE_PROCESS=12\0";
-        assert_eq!(find_tag(environment).unwrap(), b"12");
-        assert_eq!(find_tag(b"A=b\0"), None);
+        assert_eq!(find_variable(environment, PROCESS_TAG).unwrap(), b"12");
+        assert_eq!(find_variable(b"A=b\0", PROCESS_TAG), None);
     }
 
     #[test]

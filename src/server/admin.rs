@@ -58,6 +58,7 @@ async fn status(State(admin): Shared) -> Response {
         endpoint: admin.endpoint.clone(),
         home: emulator.config.home.display().to_string(),
         engine: emulator.engine.to_owned(),
+        not_isolated: emulator.not_isolated.clone(),
         region: emulator.config.region.to_string(),
         account: emulator.config.account.to_string(),
         network: if emulator.config.egress.network() { "on" } else { "off" }.to_owned(),

@@ -12,10 +12,12 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures_util::{FutureExt, Stream, StreamExt};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::uri::PathAndQuery;
 use http::{Method, Request, Uri};
 use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use parking_lot::Mutex;
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use tokio::time::timeout;
@@ -67,25 +69,85 @@ impl Operation {
         (!arn.is_empty() && request.method() == Method::POST).then_some(operation)
     }
 
-    /// Carries it out.
+    /// Carries it out for a caller.
     pub(super) async fn run(
         self,
         emulator: &Emulator,
+        aims: &Aims,
         request: Request<RequestBody>,
     ) -> Result<Response, AwsError> {
-        let (arn, _) = segments(request.uri()).unwrap_or_default();
+        let aim = aims.of(request.uri())?;
+        let (head, body) = request.into_parts();
+        match self {
+            Self::Invoke => invoke(emulator, &aim, &head.headers, body).await,
+            // Boxed, so that a call of the agent does not carry the size of these.
+            Self::Command => command(emulator, &aim, &head.headers, body).boxed().await,
+            Self::Stop => stop(emulator, &aim, &head.headers, body).boxed().await,
+        }
+    }
+}
+
+/// What a request is aimed at, as its path and its query say.
+struct Aim {
+    runtime: RuntimeRef,
+    endpoint: EndpointName,
+}
+
+/// What the last request of a connection was aimed at: the next one's aim is nearly always the same.
+#[derive(Default)]
+pub(super) struct Aims(Mutex<Option<(PathAndQuery, Arc<Aim>)>>);
+
+impl Aims {
+    fn of(&self, uri: &Uri) -> Result<Arc<Aim>, AwsError> {
+        let mut last = self.0.lock();
+        if let Some((path, aim)) = &*last
+            && uri.path_and_query() == Some(path)
+        {
+            return Ok(aim.clone());
+        }
+        let aim = Arc::new(Aim::read(uri)?);
+        *last = uri.path_and_query().map(|path| (path.clone(), aim.clone()));
+        Ok(aim)
+    }
+}
+
+/// What the query says of the runtime.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Question {
+    qualifier: Option<String>,
+    account_id: Option<String>,
+}
+
+impl Aim {
+    fn read(uri: &Uri) -> Result<Self, AwsError> {
+        let (arn, _) = segments(uri).unwrap_or_default();
         let arn = percent_decode_str(arn).decode_utf8();
-        let arn = arn.map_err(|_| invalid("agentRuntimeArn", "it must be UTF-8"))?.into_owned();
-        let Query(aim) = Query::<Aim>::try_from_uri(request.uri()).map_err(|e| AwsError {
+        let arn = arn.map_err(|_| invalid("agentRuntimeArn", "it must be UTF-8"))?;
+        let Query(Question { qualifier, account_id }) = Query::try_from_uri(uri).map_err(|e| AwsError {
             reason: Some(ValidationReason::CannotParse),
             ..AwsError::new(ErrorKind::Validation, e.body_text())
         })?;
-        let (head, body) = request.into_parts();
-        match self {
-            Self::Invoke => invoke(emulator, &arn, &aim, &head.headers, body).await,
-            // Boxed, so that a call of the agent does not carry the size of these.
-            Self::Command => command(emulator, &arn, &aim, &head.headers, body).boxed().await,
-            Self::Stop => stop(emulator, &arn, &aim, &head.headers, body).boxed().await,
+        let endpoint = match qualifier {
+            None => EndpointName::default_endpoint(),
+            Some(name) => name.parse().map_err(|e| bad_field("qualifier", &e))?,
+        };
+        let runtime = if arn.starts_with("arn:") {
+            RuntimeRef::Arn(arn.parse().map_err(|e| bad_field("agentRuntimeArn", &e))?)
+        } else {
+            let id: RuntimeId = arn.parse().map_err(|e| bad_field("agentRuntimeArn", &e))?;
+            let account = account_id.ok_or_else(|| {
+                invalid("accountId", "it is required when the runtime is named by its id instead of its ARN")
+            })?;
+            RuntimeRef::Id(id, account.parse().map_err(|e| bad_field("accountId", &e))?)
+        };
+        Ok(Self { runtime, endpoint })
+    }
+
+    async fn resolve(&self, emulator: &Emulator) -> Result<Arc<Target>, AwsError> {
+        match emulator.registry.resolve(&self.runtime, &self.endpoint) {
+            Some(target) => Ok(target),
+            None => Ok(emulator.registry.resolve_when_ready(&self.runtime, &self.endpoint).await?),
         }
     }
 }
@@ -96,17 +158,8 @@ fn segments(uri: &Uri) -> Option<(&str, &str)> {
     (!operation.contains('/')).then_some((arn, operation))
 }
 
-/// What the query says of the runtime.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Aim {
-    qualifier: Option<String>,
-    account_id: Option<String>,
-}
-
 async fn invoke(
     emulator: &Emulator,
-    arn: &str,
     aim: &Aim,
     caller: &HeaderMap,
     body: RequestBody,
@@ -116,13 +169,14 @@ async fn invoke(
     if declared.is_some_and(|bytes| bytes > limits::MAX_PAYLOAD_BYTES) {
         return Err(payload_too_large());
     }
-    let target = resolve(emulator, arn, aim).await?;
+    let target = aim.resolve(emulator).await?;
     let session = session_of(caller)?.unwrap_or_else(SessionId::random);
-    let request_id = request_id(caller);
+    let named = named(caller, &session);
+    let (request_id, trace_id) = ids(caller);
 
     let (body, overflow) = bounded(body, declared.is_some());
     let mut call = AgentRequest {
-        headers: headers::to_agent(caller, &target.spec.header_allowlist, &session, &request_id),
+        headers: headers::to_agent(caller, &target.spec.header_allowlist, &named, &request_id, &trace_id),
         body,
     };
     let give_up = Instant::now() + UNREACHED_LIMIT;
@@ -137,7 +191,10 @@ async fn invoke(
                 drop(lease);
                 tokio::time::sleep(UNREACHED_PAUSE).await;
             }
-            Err(error) => return Err(error.reason.into()),
+            Err(error) => {
+                lease.settle().await;
+                return Err(error.reason.into());
+            }
         }
     };
     if !answer.status.is_success() {
@@ -150,8 +207,8 @@ async fn invoke(
     let out = response.headers_mut();
     // `contentType` is a required member of the answer. [model]
     out.insert(CONTENT_TYPE, content_type.unwrap_or(HeaderValue::from_static("application/octet-stream")));
-    insert_session(out, &session);
-    headers::to_caller(caller, out, &request_id);
+    out.insert(SESSION_ID, named);
+    headers::to_caller(caller, out, trace_id);
     Ok(response)
 }
 
@@ -163,13 +220,12 @@ struct CommandBody {
 
 async fn command(
     emulator: &Emulator,
-    arn: &str,
     aim: &Aim,
     caller: &HeaderMap,
     body: RequestBody,
 ) -> Result<Response, AwsError> {
     check_lengths(caller, &headers::COMMAND_LENGTHS)?;
-    let target = resolve(emulator, arn, aim).await?;
+    let target = aim.resolve(emulator).await?;
     let session = session_of(caller)?.unwrap_or_else(SessionId::random);
     let CommandBody { command, timeout } = json(body).await?;
     let command = command.as_ref().and_then(|c| c.as_str()).and_then(|c| CommandLine::new(c.to_owned()));
@@ -195,8 +251,8 @@ async fn command(
     let mut response = Response::new(Body::from_stream(frames(events)));
     let out = response.headers_mut();
     out.insert(CONTENT_TYPE, HeaderValue::from_static(eventstream::CONTENT_TYPE));
-    insert_session(out, &session);
-    headers::to_caller(caller, out, &request_id(caller));
+    out.insert(SESSION_ID, named(caller, &session));
+    headers::to_caller(caller, out, ids(caller).1);
     Ok(response)
 }
 
@@ -224,12 +280,11 @@ struct StopBody {
 
 async fn stop(
     emulator: &Emulator,
-    arn: &str,
     aim: &Aim,
     caller: &HeaderMap,
     body: RequestBody,
 ) -> Result<Response, AwsError> {
-    let target = resolve(emulator, arn, aim).await?;
+    let target = aim.resolve(emulator).await?;
     let session = session_of(caller)?.ok_or_else(|| {
         invalid("runtimeSessionId", &format!("the header `{SESSION_ID}` must name the session to stop"))
     })?;
@@ -246,29 +301,8 @@ async fn stop(
     let mut response = Response::new(Body::from("{}"));
     let out = response.headers_mut();
     out.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    insert_session(out, &session);
+    out.insert(SESSION_ID, named(caller, &session));
     Ok(response)
-}
-
-async fn resolve(emulator: &Emulator, arn: &str, aim: &Aim) -> Result<Arc<Target>, AwsError> {
-    let endpoint = match &aim.qualifier {
-        None => EndpointName::default_endpoint(),
-        Some(name) => name.parse().map_err(|e| bad_field("qualifier", &e))?,
-    };
-    let runtime = if arn.starts_with("arn:") {
-        RuntimeRef::Arn(arn.parse().map_err(|e| bad_field("agentRuntimeArn", &e))?)
-    } else {
-        let id: RuntimeId = arn.parse().map_err(|e| bad_field("agentRuntimeArn", &e))?;
-        let account = aim.account_id.as_deref();
-        let account = account.ok_or_else(|| {
-            invalid("accountId", "it is required when the runtime is named by its id instead of its ARN")
-        })?;
-        RuntimeRef::Id(id, account.parse().map_err(|e| bad_field("accountId", &e))?)
-    };
-    match emulator.registry.resolve(&runtime, &endpoint) {
-        Some(target) => Ok(target),
-        None => Ok(emulator.registry.resolve_when_ready(&runtime, &endpoint).await?),
-    }
 }
 
 fn check_lengths(headers: &HeaderMap, lengths: &[headers::Length]) -> Result<(), AwsError> {
@@ -288,16 +322,19 @@ fn session_of(headers: &HeaderMap) -> Result<Option<SessionId>, AwsError> {
     text.parse().map(Some).map_err(|e| bad_field("runtimeSessionId", &e))
 }
 
-fn insert_session(headers: &mut HeaderMap, session: &SessionId) {
-    // Session ids are ASCII, so this always succeeds.
-    if let Ok(value) = HeaderValue::from_str(session.as_str()) {
-        headers.insert(SESSION_ID, value);
-    }
+/// A session's id as the caller wrote it, or as the header he did not send.
+fn named(caller: &HeaderMap, session: &SessionId) -> HeaderValue {
+    // Session ids are ASCII, so they are all values of headers.
+    let written =
+        || HeaderValue::from_str(session.as_str()).unwrap_or_else(|_| HeaderValue::from_static("-"));
+    caller.get(SESSION_ID).cloned().unwrap_or_else(written)
 }
 
-/// The request id that the server's outermost layer has put on the request.
-fn request_id(headers: &HeaderMap) -> HeaderValue {
-    headers.get(REQUEST_ID).cloned().unwrap_or_else(|| HeaderValue::from_static("-"))
+/// The request id that [`super::planes`] has put on the request, and the trace id.
+fn ids(caller: &HeaderMap) -> (HeaderValue, HeaderValue) {
+    let request_id = caller.get(REQUEST_ID).cloned().unwrap_or_else(|| HeaderValue::from_static("-"));
+    let trace_id = headers::trace_id(caller, &request_id);
+    (request_id, trace_id)
 }
 
 async fn json<T: for<'de> Deserialize<'de>>(body: RequestBody) -> Result<T, AwsError> {

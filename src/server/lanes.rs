@@ -10,6 +10,7 @@ use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
@@ -17,6 +18,9 @@ use tokio_util::task::TaskTracker;
 
 /// Most lanes, on machines with more processors: agents want some too. [ours]
 const MAX_LANES: usize = 8;
+
+/// Time between two timers of a lane that are always there; below those of connections. [ours]
+const BEAT: Duration = Duration::from_secs(10);
 
 /// The threads. Connections that are still open when this is dropped are closed.
 pub(super) struct Lanes {
@@ -62,8 +66,12 @@ impl Lane {
         let handle = runtime.handle().clone();
         let (end, ended) = oneshot::channel::<()>();
         thread::Builder::new().name(format!("lane-{number}")).spawn(move || {
-            // An error is the end too.
-            let _ = runtime.block_on(ended);
+            runtime.block_on(async move {
+                // An error is the end too. There is always a timer: one that is set to a time before all others
+                // makes the runtime wake itself, and without this a waiting connection's would be that often.
+                let mut ended = ended;
+                while tokio::time::timeout(BEAT, &mut ended).await.is_err() {}
+            });
         })?;
         Ok(Self { runtime: handle, load: Arc::default(), _end: end })
     }
@@ -72,7 +80,6 @@ impl Lane {
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
-    use std::time::Duration;
 
     use tokio::sync::mpsc;
 

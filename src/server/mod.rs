@@ -24,7 +24,7 @@ use tokio_util::task::TaskTracker;
 
 use self::lanes::Lanes;
 use self::peer::Peer;
-use self::planes::Planes;
+use self::planes::{Caller, Planes};
 use self::quiet::Quiet;
 use self::slots::{Slot, Slots};
 use crate::emulator::Emulator;
@@ -123,9 +123,10 @@ async fn accept_aws(
                 let (planes, stopped) = (planes.clone(), stopped.clone());
                 lanes.spawn(async move {
                     let Ok(stream) = TcpStream::from_std(stream) else { return };
+                    let served = Arc::new((planes, Caller::new(peer)));
                     let service = service_fn(move |request| {
-                        let planes = planes.clone();
-                        async move { Ok::<_, Infallible>(planes.answer(request, peer).await) }
+                        let served = served.clone();
+                        async move { Ok::<_, Infallible>(served.0.answer(&served.1, request).await) }
                     });
                     serve_connection(stream, service, stopped).boxed().await;
                     drop(slot);

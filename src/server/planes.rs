@@ -32,6 +32,18 @@ pub(super) struct Planes {
     control: TowerToHyperService<Router>,
 }
 
+/// Who is at the other end of a connection, and what he did last.
+pub(super) struct Caller {
+    peer: Peer,
+    aims: data::Aims,
+}
+
+impl Caller {
+    pub(super) fn new(peer: Peer) -> Self {
+        Self { peer, aims: data::Aims::default() }
+    }
+}
+
 impl Planes {
     pub(super) fn new(emulator: Arc<Emulator>, key: AccessKey) -> Self {
         let control = control::routes()
@@ -42,12 +54,12 @@ impl Planes {
     }
 
     /// Answers a request of this caller.
-    pub(super) async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Response {
+    pub(super) async fn answer(&self, caller: &Caller, request: Request<Incoming>) -> Response {
         let id = request_id();
         let (request, unread) = unread::watch(request);
         let mut request = request.map(|body| body.map_err(Into::into).boxed_unsync());
         request.headers_mut().insert(headers::REQUEST_ID, id.clone());
-        let answered = self.guarded(request, peer).await;
+        let answered = self.guarded(caller, request).await;
         let mut response = answered.unwrap_or_else(|refusal| errors::respond_error(&refusal));
         unread.settle(&mut response).await;
         // The same on every answer. [guide: x-amzn-RequestId]
@@ -55,15 +67,15 @@ impl Planes {
         response
     }
 
-    async fn guarded(&self, request: Request<RequestBody>, peer: Peer) -> Result<Response, AwsError> {
+    async fn guarded(&self, caller: &Caller, request: Request<RequestBody>) -> Result<Response, AwsError> {
         guard::refuse_pages(&request)?;
-        let request = match peer {
+        let request = match caller.peer {
             Peer::Owner => request,
             // Boxed, so that the usual path does not carry the size of this one.
             Peer::Stranger => guard::verified(&self.key, request).boxed().await?,
         };
         if let Some(operation) = data::Operation::of(&request) {
-            return operation.run(&self.emulator, request).await;
+            return operation.run(&self.emulator, &caller.aims, request).await;
         }
         let routed = self.control.call(request.map(Body::new)).boxed().await;
         Ok(routed.unwrap_or_else(|never| match never {}))

@@ -32,6 +32,9 @@ pub struct Status {
     pub endpoint: String,
     pub home: String,
     pub engine: String,
+    /// What of this machine sessions are not kept from, a sentence for each; absent when they are kept from all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_isolated: Vec<String>,
     pub region: String,
     pub account: String,
     /// `on` when sessions reach the network, else `off`.

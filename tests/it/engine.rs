@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use agentcore::engine::embedded::{EmbeddedConfig, EmbeddedEngine};
+use agentcore::engine::embedded::{EmbeddedConfig, EmbeddedEngine, Isolation};
 use agentcore::engine::{
     Compute, ComputeRecord, ComputeSpec, Engine, EngineError, Process, ProcessExit, ProcessSpec, StorageMount,
 };
@@ -25,7 +25,7 @@ const WITH_RANGE: &str = "AGENTCORE_TEST_WITH_RANGE";
 const RANGE: u32 = 3_000_000;
 /// An id that no account of a usual machine has.
 const TEST_USER: u32 = 64_123;
-pub(super) const SOON: Duration = Duration::from_secs(20);
+pub(super) const SOON: Duration = Duration::from_secs(60);
 
 pub(super) struct Room {
     directory: tempfile::TempDir,
@@ -58,7 +58,7 @@ where
     F: Future<Output = ()>,
 {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    runtime.block_on(scenario(Room::new()));
+    runtime.block_on(scenario(Room::new(Isolation::Namespaces)));
     drop(runtime);
     if !is_root() {
         return;
@@ -73,6 +73,19 @@ where
              mount --bind passwd /etc/passwd; mount --bind ids /etc/subuid; mount --bind ids /etc/subgid; exec \"$@\""
         );
         again(name, &script, &[(WITH_RANGE, "1")], true);
+    }
+}
+
+/// Runs a scenario without namespaces, as whoever runs the tests and, for root, as an ordinary user.
+pub(super) fn both_without_isolation<F>(name: &str, scenario: impl FnOnce(Room) -> F)
+where
+    F: Future<Output = ()>,
+{
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(scenario(Room::new(Isolation::Process)));
+    drop(runtime);
+    if is_root() {
+        again(name, "exec \"$@\"", &[], true);
     }
 }
 
@@ -109,14 +122,20 @@ fn again(name: &str, script: &str, environment: &[(&str, &str)], as_user: bool) 
     assert!(said.contains("1 passed"), "the test did not run again:\n{said}");
 }
 
+/// The engine's configuration, with its scratch in `directory`.
+fn config(directory: &Path) -> EmbeddedConfig {
+    EmbeddedConfig { helper_exe: program(), ..EmbeddedConfig::new(directory.join("runtime")).unwrap() }
+}
+
 impl Room {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(isolation: Isolation) -> Self {
         let directory = match user_room() {
             Some(room) => tempfile::tempdir_in(room.join("own")).unwrap(),
             None => tempfile::tempdir().unwrap(),
         };
         std::fs::create_dir(directory.path().join("code")).unwrap();
-        let config = EmbeddedConfig { helper_exe: program(), runtime_dir: directory.path().join("runtime") };
+        let mut config = config(directory.path());
+        config.isolation = isolation;
         let engine = EmbeddedEngine::new(config).unwrap();
         let storage = directory.path().join("storage");
         std::fs::create_dir(&storage).unwrap();
@@ -544,7 +563,7 @@ fn code_without_an_overlay() {
     if !copies {
         return;
     }
-    let room = Room::new();
+    let room = Room::new(Isolation::Namespaces);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         std::fs::create_dir(room.path("code/sub")).unwrap();
@@ -734,8 +753,7 @@ fn emulator_to_be_killed() {
     let directory = PathBuf::from(directory);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     runtime.block_on(async {
-        let config = EmbeddedConfig { helper_exe: program(), runtime_dir: directory.join("runtime") };
-        let engine = EmbeddedEngine::new(config).unwrap();
+        let engine = EmbeddedEngine::new(config(&directory)).unwrap();
         let spec = ComputeSpec {
             label: "victim".into(),
             code: directory.join("code"),
@@ -825,8 +843,7 @@ fn probe_where_namespaces_are_closed() {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
-    let config = EmbeddedConfig { helper_exe: program(), runtime_dir: directory.path().join("runtime") };
-    let engine = EmbeddedEngine::new(config).unwrap();
+    let engine = EmbeddedEngine::new(config(directory.path())).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     match runtime.block_on(engine.probe()) {
         Err(EngineError::Unavailable { reason, hint }) => {

@@ -224,6 +224,7 @@ fn where_namespaces_are_denied_the_reason_and_the_way_out_are_told() {
             let (message, hint) = errors.split_once("hint: ").expect(&errors);
             assert!(message.contains("error: this host cannot run sessions: making namespaces"), "{errors}");
             assert!(hint.contains("--security-opt seccomp=unconfined"), "{errors}");
+            assert!(hint.contains("--isolation process"), "the last resort is named: {errors}");
         }
         let (left, _, _) = run(&*compute, "ls /tmp/home/run 2>/dev/null; ls -d /tmp/agentcore-*").await;
         assert_eq!(left, "", "left behind");
@@ -237,6 +238,30 @@ fn where_namespaces_are_denied_the_reason_and_the_way_out_are_told() {
             (Some("sessions"), Some("missing"))
         );
         assert!(sessions["fix"].as_str().unwrap().contains("seccomp=unconfined"), "{sessions}");
+
+        // What is named works: the whole story, and agents that are called, stopped and called again.
+        let (output, errors, exit) = run(&*compute, &format!("{tool} local demo --isolation process")).await;
+        assert_eq!(exit, ProcessExit::Code(0), "{output}{errors}");
+        assert!(output.contains("engine process") && output.contains("resume"), "{output}");
+        assert!(errors.contains("agents are not isolated"), "{errors}");
+        let project = "mkdir -p /tmp/project && cd /tmp/project && export AGENTCORE_HOME=/tmp/home && printf %s \
+             '{\"agents\": {\"lab\": {\"name\": \"lab\", \"command\": [\"TOOL\", \"demo-agent\"], \
+             \"filesystem_configurations\": [{\"session_storage\": {\"mount_path\": \"/mnt/workspace\"}}]}}}' \
+             > .bedrock_agentcore.yaml";
+        let project = project.replace("TOOL", tool);
+        let loop_ = format!(
+            "set -e; {project}; {tool} -q local up --isolation process > /dev/null; {tool} -q local deploy > /dev/null; \
+             {tool} -q local invoke --session s one; {tool} -q local stop --session s > /dev/null; \
+             {tool} -q local invoke --session s two; {tool} local status | grep 'not isolated' | wc -l; \
+             {tool} -q local down > /dev/null; ls /tmp/home/run | wc -l"
+        );
+        let (output, errors, exit) = run(&*compute, &loop_).await;
+        assert_eq!(exit, ProcessExit::Code(0), "{output}{errors}");
+        let lines: Vec<&str> = output.lines().collect();
+        assert!(lines.iter().any(|line| line.contains("[\"one\",\"two\"]")), "{output}");
+        assert_eq!(lines.last(), Some(&"0"), "left behind: {output}");
+        let (left, _, _) = run(&*compute, "ls -d /tmp/agentcore-*").await;
+        assert_eq!(left, "", "left behind");
         compute.terminate(Duration::ZERO).await.unwrap();
     });
 }

@@ -15,12 +15,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::Local;
 use super::admin::{Admin, AdminError};
 use super::home::{Home, Running};
-use super::up::Settings;
+use super::up::{Settings, warn_of};
 use crate::cli::env::Env;
 use crate::cli::exit::{Class, Failure, OK, Outcome};
 use crate::emulator::clock::Clock;
 use crate::emulator::{Emulator, EmulatorConfig};
-use crate::engine::embedded::{EmbeddedConfig, EmbeddedEngine};
+use crate::engine::embedded::EmbeddedEngine;
 use crate::wire::admin::Status;
 
 /// Port of the emulator when none is asked for. [ours]
@@ -167,6 +167,7 @@ impl Local<'_> {
         };
         let key = self.home.access_key()?;
         let emulator = open(&self.home, settings, &self.context.env).await?;
+        warn_of(ui, &emulator.not_isolated);
         let aws = listen(settings.port, ui).await?;
         let address = aws.local_addr().map_err(self.home.unusable())?;
         let admin = self.listen_admin()?;
@@ -206,7 +207,7 @@ impl Local<'_> {
 
 /// Opens the emulator of `home` on an engine that works here.
 pub(crate) async fn open(home: &Home, settings: &Settings, env: &Env) -> Result<Arc<Emulator>, Failure> {
-    let engine = EmbeddedEngine::new(EmbeddedConfig::new(home.run_directory())?)?;
+    let engine = EmbeddedEngine::new(settings.embedded(home.run_directory())?)?;
     engine.probe().await?;
     let mut config =
         settings.apply(EmulatorConfig::new(home.path().to_owned(), settings.region()?, settings.account()?));

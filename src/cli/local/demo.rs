@@ -11,12 +11,13 @@ use tokio::sync::oneshot;
 
 use super::daemon;
 use super::home::Home;
-use super::up::Settings;
+use super::up::{IsolationChoice, Settings, warn_of};
 use crate::artifacts::{ArtifactStore, BUCKET, Launch, Manifest};
 use crate::aws::{CommandCall, Connection, DataClient, InvokeCall, RuntimeSettings, SessionCall};
 use crate::cli::Context;
 use crate::cli::exit::{Class, Failure, OK, Outcome};
 use crate::engine::TOOL_PATH;
+use crate::engine::embedded::Isolation;
 use crate::model::{
     ArtifactRef, CommandEvent, CommandLine, EndpointName, OutputStream, SessionId, session_id_for_name,
 };
@@ -34,7 +35,11 @@ const MAX_ANSWER: usize = 1024 * 1024;
 
 /// Show the whole story: an agent writes a file, stops, resumes, and the file is there
 #[derive(clap::Args)]
-pub(crate) struct DemoArgs {}
+pub(crate) struct DemoArgs {
+    /// What keeps sessions apart [default: namespaces]; `process` is a last resort where the system denies them
+    #[arg(long, value_enum, value_name = "KIND")]
+    isolation: Option<IsolationChoice>,
+}
 
 /// A step that was taken.
 struct Step {
@@ -80,8 +85,9 @@ impl DemoArgs {
             // Held as long as this demo lives, however it ends.
             let _lock = home.lock()?;
             let mut story = Story { context, steps: Vec::new(), begun: Instant::now() };
-            let settings = Settings::default();
+            let settings = Settings::isolated(self.isolation);
             let emulator = daemon::open(&home, &settings, &context.env).await?;
+            warn_of(&context.ui, &emulator.not_isolated);
             let refused = home.unusable();
             let aws = TcpListener::bind(("127.0.0.1", 0)).await.map_err(&refused)?;
             let endpoint = format!("http://{}", aws.local_addr().map_err(&refused)?);
@@ -99,7 +105,7 @@ impl DemoArgs {
             story.step("start", format!("emulator at {endpoint}, engine {}", engine))?;
             let connection = Connection::local(endpoint, settings.region()?).with_key(key);
             let outcome = tokio::select! {
-                outcome = tell(&mut story, &home, &connection) => outcome,
+                outcome = tell(&mut story, &home, &connection, settings.isolation()) => outcome,
                 _ = tokio::signal::ctrl_c() => Err(Failure::new(Class::Interrupted, "the demo was ended")),
                 _ = terminated.recv() => Err(Failure::new(Class::Interrupted, "the demo was ended")),
             };
@@ -137,7 +143,12 @@ fn sweep(temporary: &Path) {
     }
 }
 
-async fn tell(story: &mut Story<'_>, home: &Home, connection: &Connection) -> Result<(), Failure> {
+async fn tell(
+    story: &mut Story<'_>,
+    home: &Home,
+    connection: &Connection,
+    isolation: Isolation,
+) -> Result<(), Failure> {
     let control = connection.control();
     let settings = runtime_settings(home)?;
     let runtime = control.create(NAME, &settings).await?;
@@ -155,7 +166,8 @@ async fn tell(story: &mut Story<'_>, home: &Home, connection: &Connection) -> Re
     expect("the first call finds empty storage", &notes, &["buy milk"])?;
     story.step("invoke", format!("the agent on compute {first_boot} wrote {MOUNT}/notes.txt"))?;
 
-    let (output, code) = run(&data, &call, &format!("ls -la {MOUNT}")).await?;
+    // Elsewhere only where sessions have no root of their own.
+    let (output, code) = run(&data, &call, &format!("ls -la ${{AGENTCORE_STORAGE:-{MOUNT}}}/")).await?;
     hold(code == 0 && output.contains("notes.txt"), "a command sees the agent's files", &output)?;
     let line = output.lines().find(|l| l.contains("notes.txt")).unwrap_or_default().to_owned();
     story.step("exec", format!("ls -la {MOUNT}: {line}"))?;
@@ -171,7 +183,13 @@ async fn tell(story: &mut Story<'_>, home: &Home, connection: &Connection) -> Re
     let other = SessionCall { session: SessionId::random(), ..call.clone() };
     let (_, notes) = invoke(&data, &other, "a stranger's note").await?;
     expect("another session sees nothing of the first", &notes, &["a stranger's note"])?;
-    story.step("isolate", "another session sees nothing of the first")?;
+    let isolated = match isolation {
+        Isolation::Namespaces => "another session sees nothing of the first",
+        Isolation::Process => {
+            "another session has a storage of its own, and nothing keeps it from the first's"
+        }
+    };
+    story.step("isolate", isolated)?;
 
     let updated = control.update(&runtime.id, &settings).await?;
     control.wait_ready(&runtime.id).await?;

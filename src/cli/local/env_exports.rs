@@ -81,6 +81,7 @@ mod tests {
             endpoint: "http://127.0.0.1:8642".into(),
             home: "/h".into(),
             engine: "embedded".into(),
+            not_isolated: Vec::new(),
             region: "us-west-2".into(),
             account: "000000000000".into(),
             network: "on".to_owned(),

@@ -44,6 +44,7 @@ impl StatusArgs {
                 ("runtimes", status.runtimes.to_string()),
                 ("sessions", format!("{} ({} live)", status.sessions, status.live_sessions)),
             ];
+            rows.extend(status.not_isolated.iter().map(|what| ("not isolated", what.clone())));
             if status.clock_offset_seconds > 0 {
                 let ahead = format_duration(Duration::from_secs(status.clock_offset_seconds));
                 rows.push(("clock", format!("{ahead} ahead")));

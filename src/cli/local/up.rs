@@ -1,6 +1,7 @@
 //! `local up`: starts the emulator.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -10,8 +11,11 @@ use super::daemon::Started;
 use super::{Local, identity};
 use crate::cli::env::Env;
 use crate::cli::exit::{Failure, OK, Outcome};
+use crate::cli::ui::Ui;
 use crate::egress::{Egress, Upstream};
 use crate::emulator::{ConflictMode, EmulatorConfig};
+use crate::engine::EngineError;
+use crate::engine::embedded::{EmbeddedConfig, Isolation};
 use crate::model::{AccountId, Region, parse_duration};
 
 /// Region in ARNs when none is asked for. Not taken from the environment: the same emulator would then
@@ -45,6 +49,9 @@ pub(crate) struct Settings {
     /// What runs sessions
     #[arg(long, value_enum, value_name = "ENGINE")]
     engine: Option<EngineChoice>,
+    /// What keeps sessions apart [default: namespaces]; `process` is a last resort where the system denies them
+    #[arg(long, value_enum, value_name = "KIND")]
+    isolation: Option<IsolationChoice>,
     /// Show session storage from the start of a compute instead of from its first call
     #[arg(long)]
     early_mount: bool,
@@ -81,6 +88,14 @@ enum EngineChoice {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum IsolationChoice {
+    /// Namespaces of this Linux host, a filter of calls, and limits
+    Namespaces,
+    /// Nothing: agents are processes of yours, with a home and a port of their own
+    Process,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum NetworkChoice {
     /// All but this machine, through the proxy that the usual variables name
     On,
@@ -97,6 +112,38 @@ enum ConflictChoice {
 }
 
 impl Settings {
+    /// The defaults, with this isolation.
+    pub(crate) fn isolated(isolation: Option<IsolationChoice>) -> Self {
+        Self { isolation, ..Self::default() }
+    }
+
+    /// Refuses what does not go together.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        identity::parse(&self.aws_identity)?;
+        if self.isolation() == Isolation::Process && self.network == Some(NetworkChoice::Off) {
+            let message =
+                "`--network off` cannot be held without isolation: agents have this machine's network";
+            return Err(Failure::usage(message).hint("leave out `--network off` or `--isolation process`"));
+        }
+        Ok(())
+    }
+
+    /// What keeps sessions apart.
+    pub(crate) fn isolation(&self) -> Isolation {
+        match self.isolation {
+            Some(IsolationChoice::Process) => Isolation::Process,
+            Some(IsolationChoice::Namespaces) | None => Isolation::Namespaces,
+        }
+    }
+
+    /// The engine's configuration, with its scratch below `directory`.
+    pub(crate) fn embedded(&self, directory: PathBuf) -> Result<EmbeddedConfig, EngineError> {
+        let mut config = EmbeddedConfig::new(directory)?;
+        config.isolation = self.isolation();
+        config.orphan_grace = self.grace.unwrap_or(config.orphan_grace);
+        Ok(config)
+    }
+
     /// The command line that says the same.
     pub(crate) fn to_arguments(&self) -> Vec<OsString> {
         let mut arguments = Vec::new();
@@ -110,6 +157,7 @@ impl Settings {
             |v: &dyn Fn() -> Option<clap::builder::PossibleValue>| v().map(|p| p.get_name().to_owned());
         add("--port", self.port.map(|p| p.to_string()));
         add("--engine", self.engine.and_then(|e| word(&|| e.to_possible_value())));
+        add("--isolation", self.isolation.and_then(|i| word(&|| i.to_possible_value())));
         add("--grace", self.grace.map(millis));
         add("--conflicts", self.conflicts.and_then(|c| word(&|| c.to_possible_value())));
         add("--network", self.network.and_then(|n| word(&|| n.to_possible_value())));
@@ -182,7 +230,7 @@ impl UpArgs {
     pub(crate) fn exec(self, local: &Local<'_>) -> Outcome {
         let context = local.context;
         // Before anything is started: a wrong word is this command's to refuse.
-        identity::parse(&self.settings.aws_identity)?;
+        self.settings.check()?;
         if self.foreground {
             if self.detached {
                 // A terminal that closes must not take the emulator with it. The process was just
@@ -208,6 +256,7 @@ impl UpArgs {
                 }
                 Err(e) => return Err(e.into()),
             };
+            warn_of(&context.ui, &status.not_isolated);
             if self.watch {
                 // One line for each event, and this is the first.
                 if context.ui.is_json() {
@@ -221,6 +270,15 @@ impl UpArgs {
             Ok(OK)
         })
     }
+}
+
+/// Says what agents are not kept from.
+pub(crate) fn warn_of(ui: &Ui, not_isolated: &[String]) {
+    if not_isolated.is_empty() {
+        return;
+    }
+    ui.warn("agents are not isolated (`--isolation process`):");
+    not_isolated.iter().for_each(|what| ui.warn(format!("  {what}")));
 }
 
 /// The emulator's own log goes to standard error, which is `emulator.log` in the background.
@@ -251,7 +309,7 @@ mod tests {
 
     #[test]
     fn settings_survive_the_way_through_a_command_line() {
-        let line = "x --port 9000 --engine embedded --early-mount --grace 250ms --conflicts aws --network off --aws-identity profile dev \
+        let line = "x --port 9000 --engine embedded --isolation process --early-mount --grace 250ms --conflicts aws --network off --aws-identity profile dev \
                     --ready-delay 2s --init-timeout 1m --region eu-west-1 --account 123456789012";
         let first = Line::parse_from(line.split_whitespace()).settings;
         let again = std::iter::once(OsString::from("x")).chain(first.to_arguments());

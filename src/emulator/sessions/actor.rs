@@ -542,6 +542,7 @@ impl Actor {
         let Phase::Up(up) = &mut self.phase else { return };
         up.ping = None;
         let error = SessionError::AgentDied { exit, last_lines: up.agent.tail.lines() };
+        let error = blamed(up.stage, up.live.clone(), error).await;
         self.agent_failed(AgentStage::Dead, error);
     }
 
@@ -551,6 +552,7 @@ impl Actor {
         self.shared.logs.remark(&self.entry.key, &remark).await;
         let Phase::Up(up) = &mut self.phase else { return };
         let error = SessionError::InitTimeout { limit, last_lines: up.agent.tail.lines() };
+        let error = blamed(up.stage, up.live.clone(), error).await;
         self.agent_failed(AgentStage::Late, error);
     }
 
@@ -791,6 +793,17 @@ impl Actor {
         shared.logs.forget(&self.entry.key).await;
         shared.delete_tree(tree).await;
         Ok(())
+    }
+}
+
+/// What is told of an agent that did not become healthy: its own failure, or what kept it from being reached.
+async fn blamed(stage: AgentStage, live: Arc<Live>, error: SessionError) -> SessionError {
+    if stage != AgentStage::Starting {
+        return error;
+    }
+    match timeout(PING_TIMEOUT, live.compute.obstacle(live.agent.port())).await {
+        Ok(Some(obstacle)) => obstacle.into(),
+        _ => error,
     }
 }
 

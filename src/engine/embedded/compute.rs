@@ -27,6 +27,7 @@ use tokio::process::Child;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::groups::Held;
+use super::process::Elsewhere;
 use super::{END_MARGIN, sys};
 use crate::engine::{
     Compute, ComputeRecord, EngineError, Process, ProcessControl, ProcessExit, ProcessSpec, SessionStream,
@@ -123,6 +124,18 @@ pub(super) struct EmbeddedCompute {
     record: ComputeRecord,
     pipe_owner: Option<(u32, u32)>,
     listener: Mutex<Option<TcpListener>>,
+    elsewhere: Option<Elsewhere>,
+}
+
+/// What a session has besides its processes.
+#[derive(Default)]
+pub(super) struct Places {
+    /// Owner of the pipes that its processes write to.
+    pub(super) pipe_owner: Option<(u32, u32)>,
+    /// The emulator's listener inside.
+    pub(super) listener: Option<TcpListener>,
+    /// Where things stand that are not at their usual place.
+    pub(super) elsewhere: Option<Elsewhere>,
 }
 
 /// A sender to the task. The queue has no bound of its own: what is in it is bounded by the calls that wait for
@@ -159,9 +172,8 @@ impl EmbeddedCompute {
         launcher: Child,
         process: OwnedFd,
         record: ComputeRecord,
-        pipe_owner: Option<(u32, u32)>,
         groups: Held,
-        listener: Option<TcpListener>,
+        places: Places,
     ) -> Self {
         let (orders, queue) = mpsc::unbounded_channel();
         let (going, gone) = watch::channel(false);
@@ -169,7 +181,8 @@ impl EmbeddedCompute {
         let task = Task { line, queue, answers: HashMap::new(), processes: HashMap::new() };
         tokio::spawn(task.run(launcher, process.clone(), groups, going));
         let link = Link { orders, next: Arc::new(AtomicU64::new(1)) };
-        Self { link, process, gone, record, pipe_owner, listener: Mutex::new(listener) }
+        let Places { pipe_owner, listener, elsewhere } = places;
+        Self { link, process, gone, record, pipe_owner, listener: Mutex::new(listener), elsewhere }
     }
 
     /// A pipe for an output: the emulator's reading end, the writing end, the helper's reading end.
@@ -184,7 +197,13 @@ impl EmbeddedCompute {
         Ok((pipe::Receiver::from_owned_fd(read.into())?, write.into(), other.into()))
     }
 
-    async fn spawn_process(&self, spec: ProcessSpec) -> Result<Process, EngineError> {
+    async fn spawn_process(&self, mut spec: ProcessSpec) -> Result<Process, EngineError> {
+        spec.working_directory.get_or_insert_with(|| WORKDIR.to_owned());
+        if let Some(elsewhere) = &self.elsewhere {
+            let values = spec.environment.iter_mut().map(|(_, value)| value);
+            let words = spec.argv.iter_mut().chain(&mut spec.working_directory).chain(values);
+            words.for_each(|word| *word = elsewhere.find(word));
+        }
         let io = |source| EngineError::Io { context: "making pipes for a process".to_owned(), source };
         let (stdout, output, read_output) = self.pipe().map_err(io)?;
         let (stderr, errors, read_errors) = self.pipe().map_err(io)?;
@@ -222,7 +241,7 @@ impl EmbeddedCompute {
             }
             Failure::System { errno, .. } => io::Error::from_raw_os_error(errno).to_string(),
             Failure::Invalid { reason } => reason,
-            Failure::Refused => return Err(unexpected(&failure)),
+            Failure::Refused | Failure::Taken => return Err(unexpected(&failure)),
         };
         Err(EngineError::Spawn { program, reason })
     }
@@ -238,6 +257,7 @@ impl EmbeddedCompute {
             }
             Ok(None) => Err(EngineError::Helper("a connection without its socket".to_owned())),
             Err(Failure::Refused) => Err(EngineError::Refused { port }),
+            Err(Failure::Taken) => Err(EngineError::Taken { port }),
             Err(Failure::Ending) => Err(EngineError::Gone),
             Err(Failure::System { errno, .. }) => Err(EngineError::Io {
                 context: format!("connecting to port {port} in the session"),
@@ -302,6 +322,14 @@ impl Compute for EmbeddedCompute {
 
     fn connect(&self, port: u16) -> BoxFuture<'_, Result<SessionStream, EngineError>> {
         self.open_connection(port).boxed()
+    }
+
+    fn obstacle(&self, port: u16) -> BoxFuture<'_, Option<EngineError>> {
+        async move {
+            self.elsewhere.as_ref()?;
+            self.open_connection(port).await.err().filter(|e| matches!(e, EngineError::Taken { .. }))
+        }
+        .boxed()
     }
 
     fn take_listener(&self) -> Option<TcpListener> {

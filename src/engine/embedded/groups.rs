@@ -296,6 +296,13 @@ pub(super) fn join(groups: &[Group], limits: &Limits) -> Joined {
     joined
 }
 
+/// Enters the groups of the second version, for a process that was not made in them.
+pub(super) fn enter(groups: &[Group]) {
+    for group in groups.iter().filter(|group| group.version == Version::Two) {
+        let _ = fs::write(group.directory.join("cgroup.procs"), "0");
+    }
+}
+
 /// Leaves and removes the groups of a session that has ended: the launcher is its last process, and perhaps the
 /// emulator has died.
 pub(super) fn leave(groups: &[Group]) {
@@ -331,15 +338,15 @@ fn set(group: &Group, controller: Controller, limits: &Limits) -> io::Result<()>
     }
 }
 
-/// Limits of processes, for the session's first one and all after it.
-pub(super) fn limit_processes(limits: &Limits, held: &[Controller]) -> io::Result<()> {
+/// Limits of processes, for the session's first one and all after it. `own_users`: the session's users are its alone.
+pub(super) fn limit_processes(limits: &Limits, held: &[Controller], own_users: bool) -> io::Result<()> {
     // The machine's handler of core dumps would run, and keep them, outside of the session.
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
     if !held.contains(&Controller::Memory) {
         // Not the address space: runtimes reserve far more of it than they use.
         setrlimit(Resource::RLIMIT_DATA, limits.memory_bytes, limits.memory_bytes)?;
     }
-    if !held.contains(&Controller::Processes) && counts_by_namespace() {
+    if !held.contains(&Controller::Processes) && own_users && counts_by_namespace() {
         setrlimit(Resource::RLIMIT_NPROC, limits.processes, limits.processes)?;
     }
     Ok(())

@@ -9,6 +9,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::prctl::{set_dumpable, set_name, set_pdeathsig};
@@ -21,7 +22,7 @@ use super::groups::{self, Joined};
 use super::idmap::{IdMap, SESSION_IDS};
 use super::plan::{Build, During, LaunchFailure, LaunchReport, LaunchRequest, LaunchStep, Plan};
 use super::sys::{self, Cloned};
-use super::{code, root};
+use super::{code, process, root};
 use crate::helper::confine::{self, Confinement};
 use crate::helper::init;
 
@@ -52,7 +53,7 @@ fn take_socket() -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-fn standard_to_null() -> io::Result<()> {
+pub(super) fn standard_to_null() -> io::Result<()> {
     let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
     dup2_stdin(&null)?;
     dup2_stdout(&null)?;
@@ -68,11 +69,12 @@ fn serve(socket: OwnedFd) -> ExitCode {
             root::add_real_paths(&mut plan);
             session(emulator, &plan)
         }
+        LaunchRequest::Process { plan } => process::launch::session(emulator, &plan),
         LaunchRequest::Remove { ids, path } => remove(emulator, &ids, &path),
     }
 }
 
-fn fail(emulator: &mut Control, failure: LaunchFailure) -> ExitCode {
+pub(super) fn fail(emulator: &mut Control, failure: LaunchFailure) -> ExitCode {
     // An emulator that is gone needs no reason.
     let _ = emulator.send(&LaunchReport::Failed { failure }, vec![]);
     ExitCode::FAILURE
@@ -129,7 +131,7 @@ fn session(mut emulator: Control, plan: &Plan) -> ExitCode {
     }
 }
 
-fn wait(pid: Pid) {
+pub(super) fn wait(pid: Pid) {
     while waitpid(pid, None) == Err(Errno::EINTR) {}
 }
 
@@ -200,6 +202,8 @@ fn first_process(mut emulator: Control, plan: &Plan, joined: &Joined, mut launch
         Ok((mounter, listener)) => {
             drop(launcher);
             init::serve(init::Session {
+                scope: init::Scope::Namespace,
+                orphan_grace: Duration::from_millis(plan.orphan_grace_millis),
                 socket: emulator.into_socket(),
                 environment: plan.environment.clone(),
                 mounter,
@@ -240,7 +244,7 @@ fn become_helper(
         plan.listen.map(listen).transpose().during(Network, "listening on the session's loopback")?;
     standard_to_null().during(Other, "opening /dev/null")?;
     sys::new_keyring();
-    groups::limit_processes(&plan.limits, &joined.controllers).during(Other, "limiting the session")?;
+    groups::limit_processes(&plan.limits, &joined.controllers, true).during(Other, "limiting the session")?;
     confine::drop_capabilities().during(Other, "restricting the session")?;
     let _ = set_name(c"agentcore-init");
     // The session's root may not look into this process, which holds the line to the emulator.

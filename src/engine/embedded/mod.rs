@@ -9,6 +9,9 @@
 //! [`ComputeSpec::read_only`]. The code directory is an overlay whose changes go with the session (a copy where
 //! overlays are refused). Everything else but the storage is memory of the session. This adapter isolates
 //! agents from the host's files, processes and network, and holds them to a share of the machine ([`groups`]).
+//!
+//! Where the host denies namespaces, and only when it is asked for by name ([`Isolation::Process`]), sessions are
+//! processes of the host with a few places of their own ([`process`]).
 
 mod code;
 mod compute;
@@ -17,6 +20,7 @@ mod groups;
 mod idmap;
 mod launch;
 mod plan;
+mod process;
 mod root;
 mod sys;
 
@@ -34,7 +38,8 @@ use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
 
 use super::{Compute, ComputeRecord, ComputeSpec, Engine, EngineError};
-use compute::{EmbeddedCompute, Line};
+use crate::helper::proto::ORPHAN_GRACE;
+use compute::{EmbeddedCompute, Line, Places};
 use groups::{Groups, Held, Limits};
 use idmap::IdMap;
 use plan::{LaunchFailure, LaunchReport, LaunchRequest, LaunchStep, Plan, Secret};
@@ -47,6 +52,9 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 const END_MARGIN: Duration = Duration::from_secs(5);
 /// What names of directories of trial sessions begin with.
 const PROBE: &str = "probe-";
+/// What remains where namespaces are denied.
+const LAST_RESORT: &str = "or do without isolation, as a last resort: add `--isolation process` to \
+     `agentcore local up` or `agentcore local demo`, and agents run as ordinary processes of yours";
 /// Private to whoever runs the emulator.
 const PRIVATE: u32 = 0o700;
 
@@ -57,6 +65,20 @@ pub struct EmbeddedConfig {
     pub helper_exe: PathBuf,
     /// Scratch directory of this emulator, made if it does not exist, mode 0700.
     pub runtime_dir: PathBuf,
+    /// What keeps sessions apart.
+    pub isolation: Isolation,
+    /// Time between SIGTERM and SIGKILL in sessions whose emulator has died.
+    pub orphan_grace: Duration,
+}
+
+/// What keeps sessions apart, and from the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Isolation {
+    /// Namespaces, a filter of calls, and limits.
+    #[default]
+    Namespaces,
+    /// Nothing but a few places of their own: sessions are processes of whoever runs the emulator.
+    Process,
 }
 
 impl EmbeddedConfig {
@@ -66,7 +88,8 @@ impl EmbeddedConfig {
             context: "finding this program's own file".to_owned(),
             source,
         })?;
-        Ok(Self { helper_exe, runtime_dir })
+        let isolation = Isolation::default();
+        Ok(Self { helper_exe, runtime_dir, isolation, orphan_grace: ORPHAN_GRACE })
     }
 }
 
@@ -76,6 +99,7 @@ pub struct EmbeddedEngine {
     ids: IdMap,
     limits: Limits,
     groups: Groups,
+    ports: process::Ports,
 }
 
 /// What the record of a compute says.
@@ -91,6 +115,9 @@ struct Record {
     /// Its control groups.
     #[serde(default)]
     groups: Vec<PathBuf>,
+    /// What it has without namespaces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    process: Option<process::Traces>,
 }
 
 /// A launcher whose session does not stand yet. Dropping it kills it; later it ends with its session, which ends when
@@ -117,7 +144,8 @@ impl EmbeddedEngine {
         let io = |source| EngineError::Io { context, source };
         std::fs::DirBuilder::new().recursive(true).mode(PRIVATE).create(&config.runtime_dir).map_err(io)?;
         let groups = Groups::find(&config.runtime_dir);
-        Ok(Self { config, ids: IdMap::choose(), limits: Limits::of_host(), groups })
+        let ports = process::Ports::default();
+        Ok(Self { config, ids: IdMap::choose(), limits: Limits::of_host(), groups, ports })
     }
 
     /// Gives sessions less memory than the service does.
@@ -144,6 +172,7 @@ impl EmbeddedEngine {
             if entry.file_name().as_bytes().starts_with(PROBE.as_bytes()) {
                 let _ = std::fs::remove_dir_all(entry.path());
             }
+            process::clear_abandoned(&entry.path());
         }
         let code = tempfile::Builder::new().prefix(PROBE).tempdir_in(&self.config.runtime_dir).map_err(io)?;
         let spec = ComputeSpec {
@@ -159,6 +188,9 @@ impl EmbeddedEngine {
     }
 
     async fn start_session(&self, spec: ComputeSpec) -> Result<EmbeddedCompute, EngineError> {
+        if self.config.isolation == Isolation::Process {
+            return self.start_process_session(spec).await;
+        }
         let (listen, files) = spec.listener.map(|l| (l.port, l.files)).unzip();
         let secrets = files.unwrap_or_default().into_iter().map(|(path, content)| Secret { path, content });
         let plan = Plan {
@@ -175,6 +207,7 @@ impl EmbeddedEngine {
             groups: self.groups.plan(),
             listen,
             secrets: secrets.collect(),
+            orphan_grace_millis: self.orphan_grace_millis(),
         };
         let groups: Vec<PathBuf> = plan.groups.iter().map(|group| group.directory.clone()).collect();
         let held = Held::new(groups.clone());
@@ -202,15 +235,19 @@ impl EmbeddedEngine {
             }
             let listener = listener.map(compute::listener).transpose()?;
             let start_time = started.ok_or_else(unexpected)?;
-            let record = Record { pid, start_time, boot_id: boot_id()?, groups };
-            let record = serde_json::to_string(&record).map_err(|e| EngineError::Start(e.to_string()))?;
+            let record = Record { pid, start_time, boot_id: boot_id()?, groups, process: None };
             let child = launcher.0.take().ok_or_else(unexpected)?;
-            Ok(EmbeddedCompute::new(line, child, process, ComputeRecord(record), pipe_owner, held, listener))
+            let places = Places { pipe_owner, listener, ..Places::default() };
+            Ok(EmbeddedCompute::new(line, child, process, record.to_opaque()?, held, places))
         };
         match tokio::time::timeout(START_LIMIT, making).await {
             Ok(made) => made,
             Err(_) => Err(EngineError::Start(format!("it did not stand after {} s", START_LIMIT.as_secs()))),
         }
+    }
+
+    fn orphan_grace_millis(&self) -> u64 {
+        u64::try_from(self.config.orphan_grace.as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Starts a launcher and hands it its request.
@@ -250,11 +287,24 @@ impl EmbeddedEngine {
 
 impl Engine for EmbeddedEngine {
     fn name(&self) -> &'static str {
-        "embedded"
+        match self.config.isolation {
+            Isolation::Namespaces => "embedded",
+            Isolation::Process => "process",
+        }
+    }
+
+    fn not_isolated(&self) -> Vec<String> {
+        match self.config.isolation {
+            Isolation::Namespaces => Vec::new(),
+            Isolation::Process => process::not_isolated(),
+        }
     }
 
     fn storage_owner(&self) -> Option<(u32, u32)> {
-        self.ids.root_owner()
+        match self.config.isolation {
+            Isolation::Namespaces => self.ids.root_owner(),
+            Isolation::Process => None,
+        }
     }
 
     fn start(&self, spec: ComputeSpec) -> BoxFuture<'_, Result<Box<dyn Compute>, EngineError>> {
@@ -273,6 +323,8 @@ impl Engine for EmbeddedEngine {
             match removed {
                 Ok(()) => Ok(()),
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+                // Nobody but this user has made anything in it.
+                Err(_) if self.config.isolation == Isolation::Process => process::remove_tree(path).await,
                 // Files of other ids, or directories that only the session's root may write.
                 Err(e)
                     if e.kind() == std::io::ErrorKind::PermissionDenied
@@ -295,14 +347,25 @@ async fn end_leftover(record: ComputeRecord, grace: Duration) -> Result<(), Engi
     let Ok(record) = serde_json::from_str::<Record>(&record.0) else {
         return Err(EngineError::Helper("the record of a compute cannot be read".to_owned()));
     };
-    let ended = end_process(&record, grace).await;
+    let mut ended = end_process(record.pid, record.start_time, &record.boot_id, grace).await;
+    if let Some(traces) = &record.process {
+        ended = ended.and(traces.end(&record.boot_id).await);
+    }
     Held::new(record.groups).release().await;
     ended
 }
 
-async fn end_process(record: &Record, grace: Duration) -> Result<(), EngineError> {
+impl Record {
+    fn to_opaque(&self) -> Result<ComputeRecord, EngineError> {
+        Ok(ComputeRecord(serde_json::to_string(self).map_err(|e| EngineError::Start(e.to_string()))?))
+    }
+}
+
+/// Waits for the end of a process for the grace and a little, then ends it. One that is not the one meant, or has
+/// ended, is not an error.
+async fn end_process(pid: i32, started: u64, boot: &str, grace: Duration) -> Result<(), EngineError> {
     let context = || "waiting for a compute of an earlier emulator".to_owned();
-    let process = match sys::open_process(nix::unistd::Pid::from_raw(record.pid)) {
+    let process = match sys::open_process(nix::unistd::Pid::from_raw(pid)) {
         Ok(process) => process,
         // No process of this number, or only a thread of another.
         Err(e) if matches!(e.raw_os_error(), Some(libc::ESRCH | libc::EINVAL | libc::ENOENT)) => {
@@ -311,7 +374,7 @@ async fn end_process(record: &Record, grace: Duration) -> Result<(), EngineError
         Err(source) => return Err(EngineError::Io { context: context(), source }),
     };
     // The handle was opened first, so these are the handle's process's.
-    if boot_id()? != record.boot_id || start_time(record.pid) != Some(record.start_time) {
+    if boot_id()? != boot || start_time(pid) != Some(started) {
         return Ok(());
     }
     let process = sys::watch(process, tokio::io::Interest::READABLE)
@@ -323,7 +386,7 @@ async fn end_process(record: &Record, grace: Duration) -> Result<(), EngineError
     sys::kill_process(process.get_ref()).map_err(|source| EngineError::Io { context: context(), source })?;
     match tokio::time::timeout(END_MARGIN, process.readable()).await {
         Ok(_) => Ok(()),
-        Err(_) => Err(EngineError::Helper(format!("process {} does not end", record.pid))),
+        Err(_) => Err(EngineError::Helper(format!("process {pid} does not end"))),
     }
 }
 
@@ -359,7 +422,7 @@ fn classify(failure: &LaunchFailure) -> EngineError {
             hint(failure.step, &|path| std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned()))
         }
     };
-    EngineError::Unavailable { reason: failure.to_string(), hint }
+    EngineError::Unavailable { reason: failure.to_string(), hint: format!("{hint}; {LAST_RESORT}") }
 }
 
 /// What to enable, from the settings that are known to forbid user namespaces.
@@ -429,7 +492,9 @@ mod tests {
         let pid = i32::try_from(child.id()).unwrap();
         for (start_time, boot_id) in [(1, boot_id().unwrap()), (start_time(pid).unwrap(), "other".to_owned())]
         {
-            let record = serde_json::to_string(&Record { pid, start_time, boot_id, groups: vec![] }).unwrap();
+            let record =
+                serde_json::to_string(&Record { pid, start_time, boot_id, groups: vec![], process: None })
+                    .unwrap();
             end_leftover(ComputeRecord(record), Duration::ZERO).await.unwrap();
         }
         assert!(child.try_wait().unwrap().is_none(), "another process was ended");

@@ -17,6 +17,11 @@ pub(super) enum LaunchRequest {
         /// Of what.
         plan: Box<Plan>,
     },
+    /// Make a session without namespaces.
+    Process {
+        /// Of what.
+        plan: Box<super::process::Plan>,
+    },
     /// Delete a tree with the rights of the ids that sessions have.
     Remove {
         /// The ids.
@@ -56,6 +61,8 @@ pub(super) struct Plan {
     pub(super) listen: Option<u16>,
     /// Files that only the session's root may read.
     pub(super) secrets: Vec<Secret>,
+    /// Time between SIGTERM and SIGKILL when the emulator has died.
+    pub(super) orphan_grace_millis: u64,
 }
 
 /// A file of a session with content that is shown to nobody else.
