@@ -113,8 +113,10 @@ fn an_answer_ends_its_line_on_a_terminal_and_not_in_a_pipe() {
 
 #[test]
 fn ctrl_c_clears_the_spinner_and_the_last_line_is_true() {
-    let (emulator, project) =
-        deployed(&["--grace", "4s"], json!({ "LAB_SLOW_START": "4", "LAB_GRACE": "3" }));
+    let (emulator, project) = deployed(
+        &["--grace", "4s", "--ready-delay", "5s"],
+        json!({ "LAB_SLOW_START": "4", "LAB_GRACE": "3" }),
+    );
     // The call is given up; its session is not.
     let call = ["local", "invoke", "--session", "s", r#"{"do": "echo", "n": 1}"#];
     let mut terminal = Terminal::new(&emulator, &project, &call);
@@ -126,9 +128,20 @@ fn ctrl_c_clears_the_spinner_and_the_last_line_is_true() {
     assert!(last.starts_with("stopped waiting; session s (") && last.ends_with("goes on\r\n"), "{text:?}");
     let answer = emulator.run(project.path(), &call);
     assert_eq!(answer.stdout, br#"{"n": 1}"#);
-    // Where there is no more to say.
+    // A stop that has begun is not taken back.
     let mut terminal = Terminal::new(&emulator, &project, &["local", "stop", "--session", "s"]);
     terminal.until("stopping the session");
+    terminal.press(CTRL_C);
+    let (code, text) = terminal.end();
+    assert_eq!(code, 130, "{text:?}");
+    assert_eq!(
+        after_spinner(&text),
+        "stopped waiting; what was asked to stop goes on stopping\r\n",
+        "{text:?}"
+    );
+    // Where there is no more to say.
+    let mut terminal = Terminal::new(&emulator, &project, &["local", "deploy", "--force"]);
+    terminal.until("waiting until the runtime is ready");
     terminal.press(CTRL_C);
     let (code, text) = terminal.end();
     assert_eq!(code, 130, "{text:?}");
