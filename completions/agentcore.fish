@@ -36,6 +36,9 @@ complete -c agentcore -n "__fish_agentcore_needs_command" -s v -l verbose -d 'Sa
 complete -c agentcore -n "__fish_agentcore_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c agentcore -n "__fish_agentcore_needs_command" -s V -l version -d 'Print version'
 complete -c agentcore -n "__fish_agentcore_needs_command" -f -a "create" -d 'Make a new project'
+complete -c agentcore -n "__fish_agentcore_needs_command" -f -a "invoke" -d 'A verb with the options that place it in AWS'
+complete -c agentcore -n "__fish_agentcore_needs_command" -f -a "exec" -d 'A verb with the options that place it in AWS'
+complete -c agentcore -n "__fish_agentcore_needs_command" -f -a "stop" -d 'A verb with the options that place it in AWS'
 complete -c agentcore -n "__fish_agentcore_needs_command" -f -a "local" -d 'Run agents offline, in the emulator'
 complete -c agentcore -n "__fish_agentcore_needs_command" -f -a "session" -d 'Short names of sessions'
 complete -c agentcore -n "__fish_agentcore_needs_command" -f -a "doctor" -d 'Check what this machine has for running sessions, and say what fixes what it lacks'
@@ -53,6 +56,71 @@ complete -c agentcore -n "__fish_agentcore_using_subcommand create" -l agent -d 
 complete -c agentcore -n "__fish_agentcore_using_subcommand create" -s q -l quiet -d 'Say less on standard error'
 complete -c agentcore -n "__fish_agentcore_using_subcommand create" -s v -l verbose -d 'Say more on standard error; twice for more'
 complete -c agentcore -n "__fish_agentcore_using_subcommand create" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentcore -n "__fish_agentcore_using_subcommand invoke" -l arn -d 'Any runtime, by its ARN [default: the one that the project\'s agent was deployed to]' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand invoke" -l region -d 'AWS Region [default: the runtime\'s own]' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand invoke" -l profile -d 'Profile of your AWS configuration' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand invoke" -l endpoint-url -d 'Where the service is instead of AWS\'s own address [env: AWS_ENDPOINT_URL_BEDROCK_AGENTCORE, and with _CONTROL]' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand invoke" -l bearer-token -d 'Token of the runtime\'s identity provider instead of AWS credentials; @FILE reads one [env: AGENTCORE_BEARER_TOKEN]' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand invoke" -l session -d 'Session, by its id or a short name such as `ticket-8421` [default: the project\'s last one]' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand invoke" -l qualifier -d 'Endpoint of the runtime' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand invoke" -l header -d 'Header for the agent, where the runtime\'s allowlist lets it through' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand invoke" -l user-id -d 'End user on whose behalf the call is made' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand invoke" -l timeout -d 'Longest wait for the agent\'s answer to begin [default: 15m]' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand invoke" -l content-type -d 'Content type of the payload, which is then sent as it is' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand invoke" -l output -d 'How results are written to standard output' -r -f -a "text\t'For people'
+json\t'JSON; a line for each event where a command streams'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand invoke" -l color -d 'When to use colour' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand invoke" -l config -d 'Project file [default: .bedrock_agentcore.yaml here or in a directory above]' -r -F
+complete -c agentcore -n "__fish_agentcore_using_subcommand invoke" -l agent -d 'Agent of the project' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand invoke" -l new-session -d 'Begin a new session'
+complete -c agentcore -n "__fish_agentcore_using_subcommand invoke" -l raw -d 'Write server-sent events byte for byte instead of their data'
+complete -c agentcore -n "__fish_agentcore_using_subcommand invoke" -s q -l quiet -d 'Say less on standard error'
+complete -c agentcore -n "__fish_agentcore_using_subcommand invoke" -s v -l verbose -d 'Say more on standard error; twice for more'
+complete -c agentcore -n "__fish_agentcore_using_subcommand invoke" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentcore -n "__fish_agentcore_using_subcommand exec" -l arn -d 'Any runtime, by its ARN [default: the one that the project\'s agent was deployed to]' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand exec" -l region -d 'AWS Region [default: the runtime\'s own]' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand exec" -l profile -d 'Profile of your AWS configuration' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand exec" -l endpoint-url -d 'Where the service is instead of AWS\'s own address [env: AWS_ENDPOINT_URL_BEDROCK_AGENTCORE, and with _CONTROL]' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand exec" -l bearer-token -d 'Token of the runtime\'s identity provider instead of AWS credentials; @FILE reads one [env: AGENTCORE_BEARER_TOKEN]' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand exec" -l session -d 'Session, by its id or a short name; several with commas between them [default: the project\'s last one]' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand exec" -l qualifier -d 'Endpoint of the runtime' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand exec" -l timeout -d 'End the command after this time, 1s to 1h; the exit code is 124 then [default: 5m]' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand exec" -l cwd -d 'Directory to run it in' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand exec" -l env -d 'Variable of its environment' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand exec" -l file -d 'Run this script of your machine; what follows are its arguments' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand exec" -l output -d 'How results are written to standard output' -r -f -a "text\t'For people'
+json\t'JSON; a line for each event where a command streams'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand exec" -l color -d 'When to use colour' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand exec" -l config -d 'Project file [default: .bedrock_agentcore.yaml here or in a directory above]' -r -F
+complete -c agentcore -n "__fish_agentcore_using_subcommand exec" -l agent -d 'Agent of the project' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand exec" -l new-session -d 'Begin a new session'
+complete -c agentcore -n "__fish_agentcore_using_subcommand exec" -l no-stdin -d 'Leave standard input alone'
+complete -c agentcore -n "__fish_agentcore_using_subcommand exec" -s q -l quiet -d 'Say less on standard error'
+complete -c agentcore -n "__fish_agentcore_using_subcommand exec" -s v -l verbose -d 'Say more on standard error; twice for more'
+complete -c agentcore -n "__fish_agentcore_using_subcommand exec" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentcore -n "__fish_agentcore_using_subcommand stop" -l arn -d 'Any runtime, by its ARN [default: the one that the project\'s agent was deployed to]' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand stop" -l region -d 'AWS Region [default: the runtime\'s own]' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand stop" -l profile -d 'Profile of your AWS configuration' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand stop" -l endpoint-url -d 'Where the service is instead of AWS\'s own address [env: AWS_ENDPOINT_URL_BEDROCK_AGENTCORE, and with _CONTROL]' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand stop" -l bearer-token -d 'Token of the runtime\'s identity provider instead of AWS credentials; @FILE reads one [env: AGENTCORE_BEARER_TOKEN]' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand stop" -l session -d 'Session, by its id or a short name such as `ticket-8421` [default: the project\'s last one]' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand stop" -l qualifier -d 'Endpoint of the runtime' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand stop" -l timeout -d 'Longest wait until it is known to be down [default: 75s]' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand stop" -l output -d 'How results are written to standard output' -r -f -a "text\t'For people'
+json\t'JSON; a line for each event where a command streams'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand stop" -l color -d 'When to use colour' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand stop" -l config -d 'Project file [default: .bedrock_agentcore.yaml here or in a directory above]' -r -F
+complete -c agentcore -n "__fish_agentcore_using_subcommand stop" -l agent -d 'Agent of the project' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand stop" -l all -d 'Every session that this project is known to have used and not stopped; in the emulator every live one'
+complete -c agentcore -n "__fish_agentcore_using_subcommand stop" -s q -l quiet -d 'Say less on standard error'
+complete -c agentcore -n "__fish_agentcore_using_subcommand stop" -s v -l verbose -d 'Say more on standard error; twice for more'
+complete -c agentcore -n "__fish_agentcore_using_subcommand stop" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and not __fish_seen_subcommand_from up down status env logs deploy invoke exec stop session clock demo" -l home -d 'The emulator\'s state directory [env: AGENTCORE_HOME] [default: agentcore in the user\'s data directory]' -r -F
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and not __fish_seen_subcommand_from up down status env logs deploy invoke exec stop session clock demo" -l output -d 'How results are written to standard output' -r -f -a "text\t'For people'
 json\t'JSON; a line for each event where a command streams'"
@@ -70,14 +138,16 @@ complete -c agentcore -n "__fish_agentcore_using_subcommand local; and not __fis
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and not __fish_seen_subcommand_from up down status env logs deploy invoke exec stop session clock demo" -f -a "env" -d 'Print the variables that point SDKs at the emulator: eval "$(agentcore local env)"'
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and not __fish_seen_subcommand_from up down status env logs deploy invoke exec stop session clock demo" -f -a "logs" -d 'Show what agents wrote to standard output and error'
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and not __fish_seen_subcommand_from up down status env logs deploy invoke exec stop session clock demo" -f -a "deploy" -d 'Deploy the project\'s agent to the emulator: a new version where anything changed'
-complete -c agentcore -n "__fish_agentcore_using_subcommand local; and not __fish_seen_subcommand_from up down status env logs deploy invoke exec stop session clock demo" -f -a "invoke" -d 'Call the agent; starts the emulator and deploys on first use'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and not __fish_seen_subcommand_from up down status env logs deploy invoke exec stop session clock demo" -f -a "invoke" -d 'Call an agent in a session; its answer comes as it is sent'
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and not __fish_seen_subcommand_from up down status env logs deploy invoke exec stop session clock demo" -f -a "exec" -d 'Run a command in a session, with its exit code as ours'
-complete -c agentcore -n "__fish_agentcore_using_subcommand local; and not __fish_seen_subcommand_from up down status env logs deploy invoke exec stop session clock demo" -f -a "stop" -d 'Stop a session and wait until its files are safe; the next call resumes it'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and not __fish_seen_subcommand_from up down status env logs deploy invoke exec stop session clock demo" -f -a "stop" -d 'Stop a session and wait until its compute is known to be down; the next call resumes it'
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and not __fish_seen_subcommand_from up down status env logs deploy invoke exec stop session clock demo" -f -a "session" -d 'Look at and remove sessions'
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and not __fish_seen_subcommand_from up down status env logs deploy invoke exec stop session clock demo" -f -a "clock" -d 'Show or move the emulator\'s clock'
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and not __fish_seen_subcommand_from up down status env logs deploy invoke exec stop session clock demo" -f -a "demo" -d 'Show the whole story: an agent writes a file, stops, resumes, and the file is there'
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l port -d 'Port on the loopback interface [default: 8642, or a free one when that is taken]' -r
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l engine -d 'What runs sessions' -r -f -a "embedded\t'Namespaces of this Linux host'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l isolation -d 'What keeps sessions apart [default: namespaces]; `process` is a last resort where the system denies them' -r -f -a "namespaces\t'Namespaces of this Linux host, a filter of calls, and limits'
+process\t'Nothing: agents are processes of yours, with a home and a port of their own'"
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l grace -d 'Time between SIGTERM and SIGKILL when a session stops [default: 10s]' -r
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l conflicts -d 'What a call meets while its session starts or stops [default: wait]' -r -f -a "wait\t'It waits'
 aws\t'409 RetryableConflictException at once, as the service documents it'"
@@ -184,11 +254,12 @@ complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_se
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from invoke" -s q -l quiet -d 'Say less on standard error'
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from invoke" -s v -l verbose -d 'Say more on standard error; twice for more'
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from invoke" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from exec" -l session -d 'Session, by its id or a short name such as `ticket-8421` [default: the project\'s last one]' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from exec" -l session -d 'Session, by its id or a short name; several with commas between them [default: the project\'s last one]' -r
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from exec" -l qualifier -d 'Endpoint of the runtime' -r
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from exec" -l timeout -d 'End the command after this time, 1s to 1h; the exit code is 124 then [default: 5m]' -r
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from exec" -l cwd -d 'Directory to run it in' -r
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from exec" -l env -d 'Variable of its environment' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from exec" -l file -d 'Run this script of your machine; what follows are its arguments' -r
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from exec" -l home -d 'The emulator\'s state directory [env: AGENTCORE_HOME] [default: agentcore in the user\'s data directory]' -r -F
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from exec" -l output -d 'How results are written to standard output' -r -f -a "text\t'For people'
 json\t'JSON; a line for each event where a command streams'"
@@ -198,11 +269,13 @@ never\t'Never'"
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from exec" -l config -d 'Project file [default: .bedrock_agentcore.yaml here or in a directory above]' -r -F
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from exec" -l agent -d 'Agent of the project' -r
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from exec" -l new-session -d 'Begin a new session'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from exec" -l no-stdin -d 'Leave standard input alone'
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from exec" -s q -l quiet -d 'Say less on standard error'
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from exec" -s v -l verbose -d 'Say more on standard error; twice for more'
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from exec" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from stop" -l session -d 'Session, by its id or a short name such as `ticket-8421` [default: the project\'s last one]' -r
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from stop" -l qualifier -d 'Endpoint of the runtime' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from stop" -l timeout -d 'Longest wait until it is known to be down [default: 75s]' -r
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from stop" -l home -d 'The emulator\'s state directory [env: AGENTCORE_HOME] [default: agentcore in the user\'s data directory]' -r -F
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from stop" -l output -d 'How results are written to standard output' -r -f -a "text\t'For people'
 json\t'JSON; a line for each event where a command streams'"
@@ -211,7 +284,7 @@ always\t'Always'
 never\t'Never'"
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from stop" -l config -d 'Project file [default: .bedrock_agentcore.yaml here or in a directory above]' -r -F
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from stop" -l agent -d 'Agent of the project' -r
-complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from stop" -l all -d 'Every live session; of one agent where `--agent` names one'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from stop" -l all -d 'Every session that this project is known to have used and not stopped; in the emulator every live one'
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from stop" -s q -l quiet -d 'Say less on standard error'
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from stop" -s v -l verbose -d 'Say more on standard error; twice for more'
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from stop" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -245,6 +318,8 @@ complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_se
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from clock" -f -a "show" -d 'Show the emulator\'s time'
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from clock" -f -a "advance" -d 'Move it ahead, such as by 16m: idle sessions stop, old storage expires'
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from clock" -f -a "reset" -d 'Back to real time'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from demo" -l isolation -d 'What keeps sessions apart [default: namespaces]; `process` is a last resort where the system denies them' -r -f -a "namespaces\t'Namespaces of this Linux host, a filter of calls, and limits'
+process\t'Nothing: agents are processes of yours, with a home and a port of their own'"
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from demo" -l home -d 'The emulator\'s state directory [env: AGENTCORE_HOME] [default: agentcore in the user\'s data directory]' -r -F
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from demo" -l output -d 'How results are written to standard output' -r -f -a "text\t'For people'
 json\t'JSON; a line for each event where a command streams'"

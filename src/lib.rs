@@ -15,7 +15,8 @@
 //! | [`emulator`] | the local domain: registry, sessions, lifecycle, clock | `model`, `artifacts`, `egress`, `storage` and `engine` ports |
 //! | [`server`] | HTTP to domain and back | `model`, `wire`, `emulator` |
 //! | [`project`] | the project file | `model` |
-//! | [`aws`] | the only room that knows the AWS SDK | `model` |
+//! | [`ops`] | the cloud use cases: plan, then apply | `model`, `project` |
+//! | [`aws`] | the only room that knows the AWS SDK | `model`, `ops` |
 //! | [`cli`] | arguments and terminal | everything; nobody uses it |
 
 pub mod artifacts;
@@ -26,6 +27,7 @@ pub mod emulator;
 pub mod engine;
 pub mod helper;
 pub mod model;
+pub mod ops;
 pub mod project;
 pub mod server;
 pub mod storage;

@@ -1,6 +1,7 @@
 //! The load client: the same requests over kept-alive connections to every target.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -9,6 +10,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::sync::Barrier;
 
 /// What every call sends besides the path; about what an SDK sends.
 const PAYLOAD: &str =
@@ -101,35 +103,41 @@ impl Client {
     }
 }
 
-/// Calls `target` `calls` times over `connections` connections.
+/// Calls `target` `calls` times over `connections` connections. Each has made a call before, at the same time as
+/// the others, so that what is measured has every connection there is to be made, on both sides of the target.
 pub async fn round(target: &Target, connections: usize, calls: usize) -> Round {
-    let mut clients = Vec::new();
-    for _ in 0..connections {
-        clients.push(Client::connect(target.address).await);
-    }
     let each = calls.div_ceil(connections);
-    let begin = Instant::now();
+    let ready = Arc::new(Barrier::new(connections + 1));
     let mut running = Vec::new();
-    for mut client in clients {
-        let target = target.clone();
+    for _ in 0..connections {
+        let mut client = Client::connect(target.address).await;
+        let (target, ready) = (target.clone(), ready.clone());
         running.push(tokio::spawn(async move {
+            timed(&mut client, &target).await;
+            ready.wait().await;
             let mut latencies = Vec::with_capacity(each);
             for _ in 0..each {
-                let begin = Instant::now();
-                let (status, body) = client
-                    .call("POST", &target.path, &target.session, Bytes::from_static(PAYLOAD.as_bytes()))
-                    .await;
-                latencies.push(begin.elapsed());
-                assert_eq!(status, StatusCode::OK, "{}: {body:?}", target.name);
-                assert!(body.len() > 90, "{}: {body:?}", target.name);
+                latencies.push(timed(&mut client, &target).await);
             }
             latencies
         }));
     }
+    ready.wait().await;
+    let begin = Instant::now();
     let mut all = Round::default();
     for task in running {
         all.latencies.extend(task.await.unwrap());
     }
     all.took = begin.elapsed();
     all
+}
+
+async fn timed(client: &mut Client, target: &Target) -> Duration {
+    let payload = Bytes::from_static(PAYLOAD.as_bytes());
+    let begin = Instant::now();
+    let (status, body) = client.call("POST", &target.path, &target.session, payload).await;
+    let took = begin.elapsed();
+    assert_eq!(status, StatusCode::OK, "{}: {body:?}", target.name);
+    assert!(body.len() > 90, "{}: {body:?}", target.name);
+    took
 }

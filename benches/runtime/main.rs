@@ -15,6 +15,7 @@
 )]
 
 mod agent;
+mod bare;
 mod load;
 mod report;
 mod world;
@@ -28,7 +29,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 
 use load::{Client, Round, Target, quantile};
 use report::{Limit, Report};
-use world::{AGENTCORE, Emulator, free_port, loopback, start_agent, start_haproxy, wait_for};
+use world::{AGENTCORE, Emulator, free_port, loopback, start_agent, start_bare, start_haproxy, wait_for};
 
 /// How much is done; `smoke` only shows that everything runs.
 struct Scale {
@@ -57,6 +58,10 @@ fn main() -> ExitCode {
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["agent", address] => {
             agent::serve(address.parse().unwrap());
+            return ExitCode::SUCCESS;
+        }
+        ["bare", front, agent] => {
+            bare::serve(front.parse().unwrap(), agent.parse().unwrap());
             return ExitCode::SUCCESS;
         }
         ["measure", program, ref rest @ ..] => return measure(program, rest),
@@ -144,13 +149,15 @@ fn session(number: usize) -> String {
     format!("bench-session-{number:0>32}")
 }
 
-/// Warm invocations: the agent itself, the agent behind haproxy, the agent behind the emulator.
+/// Warm invocations: the agent itself, behind haproxy, behind a bare proxy of our HTTP library, behind the emulator.
 async fn invocations(scale: &Scale, emulator: &Emulator, report: &mut Report) {
-    let (agent_port, front) = (free_port(), free_port());
+    let (agent_port, front, bare_front) = (free_port(), free_port(), free_port());
     let _agent = start_agent(agent_port);
     wait_for(loopback(agent_port));
     let proxy = start_haproxy(front, agent_port);
     wait_for(loopback(front));
+    let bare = start_bare(bare_front, agent_port);
+    wait_for(loopback(bare_front));
     let plain = |name, port| Target {
         name,
         address: loopback(port),
@@ -160,6 +167,7 @@ async fn invocations(scale: &Scale, emulator: &Emulator, report: &mut Report) {
     let targets = [
         plain("direct", agent_port),
         plain("haproxy", front),
+        plain("bare", bare_front),
         Target {
             name: "emulator",
             address: emulator.address,
@@ -172,8 +180,8 @@ async fn invocations(scale: &Scale, emulator: &Emulator, report: &mut Report) {
         for target in &targets {
             load::round(target, connections, (scale.calls / 10).max(connections)).await;
         }
-        let mut rounds: [Vec<Round>; 3] = Default::default();
-        let used = || [proxy.used(), emulator.used()];
+        let mut rounds: [Vec<Round>; 4] = Default::default();
+        let used = || [proxy.used(), bare.used(), emulator.used()];
         let before = used();
         // Turn by turn, so that whatever else the machine does meets all three alike.
         for _ in 0..scale.rounds {
@@ -183,7 +191,8 @@ async fn invocations(scale: &Scale, emulator: &Emulator, report: &mut Report) {
         }
         let calls = (scale.rounds * scale.calls) as u32;
         // Says what a call costs even where the machine is busy with something else.
-        for (target, (before, after)) in ["haproxy", "emulator"].iter().zip(before.iter().zip(used())) {
+        for (target, (before, after)) in ["haproxy", "bare", "emulator"].iter().zip(before.iter().zip(used()))
+        {
             let name = format!("invoke, {connections} connections, {target}: processor time a call");
             report.micros(name, after.saturating_sub(*before) / calls, None);
         }
@@ -193,12 +202,17 @@ async fn invocations(scale: &Scale, emulator: &Emulator, report: &mut Report) {
             report.micros(name("p99"), median(rounds, |r| r.quantile(0.99)), None);
             report.add(name("throughput"), middle(rounds.iter().map(Round::per_second)), "/s", None);
         }
-        let [direct, haproxy, ours] = &rounds;
-        let ratio = |of: fn(&Round) -> f64| middle(ours.iter().zip(haproxy).map(|(a, b)| of(a) / of(b)));
-        let name = |what: &str| format!("invoke, {connections} connections, emulator / haproxy: {what}");
-        report.add(name("p50"), ratio(|r| r.quantile(0.5).as_secs_f64()), "x", Some(Limit::AtMost(1.3)));
-        report.add(name("p99"), ratio(|r| r.quantile(0.99).as_secs_f64()), "x", Some(Limit::AtMost(1.3)));
-        report.add(name("throughput"), ratio(Round::per_second), "x", Some(Limit::AtLeast(0.8)));
+        let [direct, haproxy, bare, ours] = &rounds;
+        for (yardstick, others, judged) in [("haproxy", haproxy, true), ("bare", bare, false)] {
+            let ratio = |of: fn(&Round) -> f64| middle(ours.iter().zip(others).map(|(a, b)| of(a) / of(b)));
+            let mut add = |what: &str, value: f64, limit: Limit| {
+                let name = format!("invoke, {connections} connections, emulator / {yardstick}: {what}");
+                report.add(name, value, "x", judged.then_some(limit));
+            };
+            add("p50", ratio(|r| r.quantile(0.5).as_secs_f64()), Limit::AtMost(1.3));
+            add("p99", ratio(|r| r.quantile(0.99).as_secs_f64()), Limit::AtMost(1.3));
+            add("throughput", ratio(Round::per_second), Limit::AtLeast(0.8));
+        }
         if connections == 1 {
             let added = ours
                 .iter()

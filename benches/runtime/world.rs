@@ -71,6 +71,12 @@ pub fn start_agent(port: u16) -> Running {
     Running::start(command.args(["agent", &loopback(port).to_string()]))
 }
 
+/// This program as a bare proxy.
+pub fn start_bare(front: u16, agent: u16) -> Running {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    Running::start(command.args(["bare", &loopback(front).to_string(), &loopback(agent).to_string()]))
+}
+
 /// haproxy with the committed configuration.
 pub fn start_haproxy(front: u16, agent: u16) -> Running {
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/haproxy.cfg");

@@ -11,8 +11,8 @@ use sdk::types::{
     RequestHeaderConfiguration, S3Location, SessionStorageConfiguration,
 };
 
-use super::error::{self, AwsError};
-use crate::model::{ArtifactRef, MountPath};
+use super::error;
+use crate::model::{ArtifactRef, AwsError, MountPath};
 
 const CREATE: &str = "CreateAgentRuntime";
 const UPDATE: &str = "UpdateAgentRuntime";

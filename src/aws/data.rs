@@ -5,9 +5,9 @@ use aws_sdk_bedrockagentcore::primitives::Blob;
 use aws_sdk_bedrockagentcore::types::InvokeAgentRuntimeCommandStreamOutput as StreamEvent;
 use bytes::Bytes;
 
-use super::error::{self, AwsError};
+use super::error;
 use crate::model::{
-    CommandEvent, CommandLine, CommandStatus, CommandTimeout, EndpointName, OutputStream, SessionId,
+    AwsError, CommandEvent, CommandLine, CommandStatus, CommandTimeout, EndpointName, OutputStream, SessionId,
 };
 
 const INVOKE: &str = "InvokeAgentRuntime";

@@ -1,93 +1,25 @@
-//! SDK errors as one enum that keeps what AWS said.
+//! SDK errors mapped to the one value that keeps what AWS said.
 
 use std::error::Error;
 use std::io;
 
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_bedrockagentcore::types::error::InvokeAgentRuntimeCommandStreamOutputError as StreamError;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
-/// Why a call of AWS, or of the emulator, failed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum AwsError {
-    /// The service answered with an error.
-    #[error("`{operation}` failed with `{name}`: {message}")]
-    Service {
-        /// The operation.
-        operation: &'static str,
-        /// The error's name in the service model, such as `ResourceNotFoundException`.
-        name: String,
-        /// What the service says.
-        message: String,
-        /// HTTP status; absent for an error inside a stream.
-        status: Option<u16>,
-        /// The request's id.
-        request_id: Option<String>,
-    },
-    /// No connection could be made.
-    #[error("`{operation}` could not connect: {reason}")]
-    Connect {
-        /// The operation.
-        operation: &'static str,
-        /// The cause.
-        reason: String,
-    },
-    /// No answer in time.
-    #[error("`{operation}` was not answered in time")]
-    Timeout {
-        /// The operation.
-        operation: &'static str,
-    },
-    /// The connection broke, or what came was no answer.
-    #[error("`{operation}` got no complete answer: {reason}")]
-    Broken {
-        /// The operation.
-        operation: &'static str,
-        /// The cause.
-        reason: String,
-    },
-    /// The request could not be made from its values.
-    #[error("`{operation}` could not be sent: {reason}")]
-    Request {
-        /// The operation.
-        operation: &'static str,
-        /// The cause.
-        reason: String,
-    },
-}
-
-impl AwsError {
-    /// The error's name in the service model, where the service gave one.
-    pub fn name(&self) -> Option<&str> {
-        match self {
-            Self::Service { name, .. } => Some(name),
-            _ => None,
-        }
-    }
-
-    /// The id of the failed request.
-    pub fn request_id(&self) -> Option<&str> {
-        match self {
-            Self::Service { request_id, .. } => request_id.as_deref(),
-            _ => None,
-        }
-    }
-
-    /// The HTTP status of the answer.
-    pub fn status(&self) -> Option<u16> {
-        match self {
-            Self::Service { status, .. } => *status,
-            _ => None,
-        }
-    }
-}
+use crate::model::AwsError;
 
 /// Maps the error of an HTTP call.
 pub(super) fn from_sdk<E>(operation: &'static str, error: SdkError<E, HttpResponse>) -> AwsError
 where
     E: ProvideErrorMetadata + Error + Send + Sync + 'static,
 {
+    // They were there when the connection was made and could not be renewed since.
+    if let Some(cause) = chain(&error).find_map(|e| e.downcast_ref::<CredentialsError>()) {
+        return from_credentials("the AWS set-up", cause);
+    }
     match &error {
         SdkError::ServiceError(context) => {
             let raw = context.raw();
@@ -115,6 +47,19 @@ where
         SdkError::ConstructionFailure(_) => AwsError::Request { operation, reason: deepest(&error) },
         _ => AwsError::Broken { operation, reason: deepest(&error) },
     }
+}
+
+/// Maps the failure to find credentials.
+pub(super) fn from_credentials(who: &str, error: &CredentialsError) -> AwsError {
+    let expired = chain(error).any(|cause| cause.to_string().contains("expired"));
+    let mut reason = deepest(error);
+    if let CredentialsError::CredentialsNotLoaded(_) = error {
+        reason = match chain(error).count() {
+            1 => "none are configured".to_owned(),
+            _ => reason,
+        };
+    }
+    AwsError::Credentials { who: who.to_owned(), reason, expired }
 }
 
 /// Maps an error inside a command's event stream.

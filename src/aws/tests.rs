@@ -184,6 +184,37 @@ async fn what_cannot_have_run_is_sent_again() {
 }
 
 #[tokio::test]
+async fn who_waits_is_told_of_each_further_attempt_and_why() {
+    let server = Server::new(vec![
+        Say::Error(409, "RetryableConflictException", "Session operation in progress, please retry"),
+        Say::Error(429, "ThrottlingException", "slow down"),
+        text(&["done"]),
+    ])
+    .await;
+    let said = Arc::new(Mutex::new(Vec::new()));
+    let heard = said.clone();
+    let connection = server.connection().telling(move |text| heard.lock().push(text));
+    connection.data().invoke(call()).await.unwrap();
+    let expected = [
+        "`RetryableConflictException` (409): sent again, attempt 2 of 5",
+        "`ThrottlingException` (429): sent again, attempt 3 of 5",
+    ];
+    assert_eq!(*said.lock(), expected);
+}
+
+#[tokio::test]
+async fn a_bearer_token_stands_in_place_of_the_signature() {
+    let server = Server::new(vec![text(&["done"])]).await;
+    let region = "us-west-2".parse().unwrap();
+    let connection = Connection::bearer("token-1".to_owned(), &region, Some(server.endpoint.clone()));
+    connection.data().invoke(call()).await.unwrap();
+    let heard = server.heard.lock();
+    assert_eq!(heard[0].headers["authorization"], "Bearer token-1");
+    assert!(!heard[0].headers.contains_key("x-amz-date"));
+    assert!(!format!("{connection:?}").contains("token-1"));
+}
+
+#[tokio::test]
 async fn a_refused_connection_is_answered_at_once() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
@@ -207,6 +238,38 @@ async fn an_agent_may_be_silent_in_mid_stream() {
     // From here on the clock jumps to whatever timer is next: the SDK's, if it had one, or the agent's.
     tokio::time::pause();
     assert_eq!(answer.next().await.unwrap().as_deref(), Some(&b"b"[..]));
+}
+
+/// A runtime as a service answers that knows more than the SDK does.
+const NEWER: &str = r#"{"agentRuntimeArn":"a","agentRuntimeName":"coder","agentRuntimeId":"coder-0123456789",
+    "agentRuntimeVersion":"3","createdAt":"2026-01-01T00:00:00Z","lastUpdatedAt":"2026-01-01T00:00:00Z",
+    "roleArn":"r","status":"READY","lifecycleConfiguration":{"idleRuntimeSessionTimeout":900},
+    "inventedNextYear":{"deep":[1]}}"#;
+const WRITTEN: &str = r#"{"agentRuntimeArn":"a","agentRuntimeId":"coder-0123456789","agentRuntimeVersion":"4",
+    "createdAt":"2026-01-01T00:00:00Z","lastUpdatedAt":"2026-01-01T00:00:00Z","status":"UPDATING"}"#;
+
+#[tokio::test]
+async fn members_that_the_sdk_does_not_know_come_and_go_unharmed() {
+    use crate::ops::ports::Runtimes;
+    let server = Server::new(vec![
+        Say::Body("application/json", vec![(Duration::ZERO, Bytes::from_static(NEWER.as_bytes()))]),
+        Say::Error(429, "ThrottlingException", "slow down"),
+        Say::Body("application/json", vec![(Duration::ZERO, Bytes::from_static(WRITTEN.as_bytes()))]),
+    ])
+    .await;
+    let services = server.connection().services();
+    let found = services.runtime("coder-0123456789").await.unwrap().unwrap();
+    assert_eq!(found.get("inventedNextYear"), Some(&serde_json::json!({ "deep": [1] })));
+    let written = services.update_runtime("coder-0123456789", &found.settings()).await.unwrap();
+    assert_eq!(written.version, "4");
+    let heard = server.heard.lock();
+    let body: serde_json::Value = serde_json::from_slice(&heard[2].body).unwrap();
+    assert_eq!(body["inventedNextYear"], serde_json::json!({ "deep": [1] }));
+    assert!(body.get("status").is_none() && body["clientToken"].as_str().is_some_and(|t| t.len() >= 33));
+    // The second try is the same request, so the service does it once.
+    assert_eq!(heard[1].body, heard[2].body);
+    assert_eq!(heard[2].headers["content-length"], heard[2].body.len().to_string());
+    assert!(heard[2].headers["authorization"].to_str().unwrap().contains("Credential=test/"));
 }
 
 /// An event-stream message.

@@ -24,6 +24,10 @@ pub(crate) struct Env {
     pub(crate) no_color: bool,
     /// AWS credentials or a profile are named, so that placeholders would do harm.
     pub(crate) has_credentials: bool,
+    /// `AGENTCORE_BEARER_TOKEN`: a token of a runtime's identity provider.
+    pub(crate) bearer_token: Option<String>,
+    /// `AWS_ENDPOINT_URL` or `AWS_ENDPOINT_URL_S3` moves S3 to a server that is not AWS.
+    pub(crate) own_endpoints: bool,
     /// `AGENTCORE_LOG`: a filter for the emulator's own log.
     pub(crate) log: Option<String>,
     /// The proxies of this machine: `http_proxy`, `https_proxy`, `no_proxy`, each also in capitals.
@@ -47,6 +51,8 @@ impl Env {
             path: set("PATH"),
             no_color: set("NO_COLOR").is_some(),
             has_credentials: ["AWS_ACCESS_KEY_ID", "AWS_PROFILE"].iter().any(|n| set(n).is_some()),
+            bearer_token: text("AGENTCORE_BEARER_TOKEN"),
+            own_endpoints: ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"].iter().any(|n| set(n).is_some()),
             log: std::env::var("AGENTCORE_LOG").ok(),
             proxies: ["http_proxy", "https_proxy", "no_proxy"]
                 .map(|name| text(name).or_else(|| text(&name.to_ascii_uppercase()))),

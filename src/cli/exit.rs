@@ -150,6 +150,9 @@ impl From<ProjectError> for Failure {
                 failure.hint(format!("name one with `--agent`: {}", known.join(", ")))
             }
             ProjectError::Read { .. } => failure.hint("name a file that can be read with `--config FILE`"),
+            ProjectError::Write { .. } => failure.hint("see to it that its directory can be written to"),
+            ProjectError::Changed { .. } => failure.hint("nothing was written; run the command again"),
+            ProjectError::NotEditable { .. } => failure.hint("change it there by hand"),
             ProjectError::Invalid { .. } => failure,
         }
     }
@@ -160,6 +163,7 @@ impl From<AwsError> for Failure {
         let mut failure = Self::new(Class::Remote, error.to_string());
         failure.more.name = error.name().map(str::to_owned);
         failure.more.request_id = error.request_id().map(str::to_owned);
+        failure.hint = error.hint();
         match error {
             AwsError::Connect { .. } => {
                 failure.hint("`agentcore local status` shows whether the emulator runs")

@@ -11,14 +11,23 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
+mod cloud;
 mod completions;
 mod create;
 mod demo_agent;
 mod doctor;
 mod env;
+mod exec;
 mod exit;
+mod input;
+mod invoke;
 mod local;
+mod memory;
 mod session_id;
+mod sse;
+mod stop;
+mod target;
+mod transfer;
 mod ui;
 
 use env::Env;
@@ -41,6 +50,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let context = Context { ui, env, globals: cli.globals };
     let outcome = match cli.verb {
         Verb::Create(verb) => verb.exec(&context),
+        Verb::Invoke(verb) => verb.run(&context, invoke::InvokeArgs::exec),
+        Verb::Exec(verb) => verb.run(&context, exec::ExecArgs::exec),
+        Verb::Stop(verb) => verb.run(&context, stop::StopArgs::exec),
         Verb::Local(verb) => verb.exec(&context),
         Verb::Session(verb) => verb.exec(&context),
         Verb::Doctor(verb) => verb.exec(&context),
@@ -124,6 +136,9 @@ pub(crate) enum ColorChoice {
 #[derive(Subcommand)]
 enum Verb {
     Create(create::CreateArgs),
+    Invoke(cloud::OnCloud<invoke::InvokeArgs>),
+    Exec(cloud::OnCloud<exec::ExecArgs>),
+    Stop(cloud::OnCloud<stop::StopArgs>),
     Local(local::LocalArgs),
     Session(session_id::SessionArgs),
     Doctor(doctor::DoctorArgs),

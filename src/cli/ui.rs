@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use console::Style;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, WeakProgressBar};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle, WeakProgressBar};
 use parking_lot::Mutex;
 use serde::Serialize;
 
@@ -16,10 +17,13 @@ use super::{ColorChoice, OutputFormat};
 
 /// How often a spinner turns.
 const TICK: Duration = Duration::from_millis(100);
+/// How long a wait may take until its time is shown.
+const TIME_AFTER: Duration = Duration::from_secs(2);
 /// Width of tables when standard output is no terminal: as wide as they like.
 const UNLIMITED: usize = usize::MAX;
 
 /// Standard output and error as the user wants them.
+#[derive(Clone)]
 pub(crate) struct Ui {
     format: OutputFormat,
     quiet: bool,
@@ -27,7 +31,7 @@ pub(crate) struct Ui {
     color_out: bool,
     color_err: bool,
     /// The newest spinner: what is said while it turns stands above it.
-    spinner: Mutex<WeakProgressBar>,
+    spinner: Arc<Mutex<WeakProgressBar>>,
 }
 
 impl Ui {
@@ -43,7 +47,7 @@ impl Ui {
             verbose,
             color_out: wanted(io::stdout().is_terminal()),
             color_err: wanted(io::stderr().is_terminal()),
-            spinner: Mutex::default(),
+            spinner: Arc::default(),
         }
     }
 
@@ -107,6 +111,12 @@ impl Ui {
         }
     }
 
+    /// Takes notes from elsewhere.
+    pub(crate) fn listener(&self) -> impl Fn(String) + Send + Sync + 'static {
+        let ui = self.clone();
+        move |text| ui.note(text)
+    }
+
     /// Warns on standard error.
     pub(crate) fn warn(&self, text: impl AsRef<str>) {
         self.say(&format!("{} {}", self.style("warning:", Style::new().yellow().bold()), text.as_ref()));
@@ -137,13 +147,18 @@ impl Ui {
         if self.color_out { style.force_styling(true).apply_to(word).to_string() } else { word.to_owned() }
     }
 
-    /// A spinner with the elapsed time, shown when standard error is a terminal; gone when dropped.
+    /// A spinner with the elapsed time where it takes long, shown when standard error is a terminal; gone when dropped.
     pub(crate) fn spinner(&self, text: impl Into<String>) -> Spinner {
         let shown = !self.quiet && io::stderr().is_terminal();
         let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(None, target);
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
-            bar.set_style(style);
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}{after}") {
+            bar.set_style(style.with_key("after", |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+                if state.elapsed() >= TIME_AFTER {
+                    // A line that cannot be drawn is drawn again a moment later.
+                    let _ = write!(out, " ({}s)", state.elapsed().as_secs());
+                }
+            }));
         }
         bar.set_message(text.into());
         if shown {
@@ -209,6 +224,18 @@ impl Spinner {
         if self.plain && self.bar.message() != text {
             let _ = writeln!(io::stderr().lock(), "{text}");
         }
+        self.bar.set_message(text.to_owned());
+    }
+}
+
+impl Spinner {
+    /// One that nobody sees.
+    pub(crate) fn hidden() -> Self {
+        Self { bar: ProgressBar::hidden(), plain: false }
+    }
+
+    /// Says how far it is; only where somebody looks at it.
+    pub(crate) fn progress(&self, text: &str) {
         self.bar.set_message(text.to_owned());
     }
 }

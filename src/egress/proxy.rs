@@ -409,4 +409,19 @@ mod tests {
         assert_eq!(of("example.com:0", None), None);
         assert_eq!(of("user@example.com:80", None), None);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_target_is_one_host_and_port_or_refused(
+            text in "([a-z]{0,3}@)?(\\[?[0-9a-f:.%]{0,12}\\]?|[a-zA-Z0-9._-]{0,9})(:[0-9]{0,6})?",
+        ) {
+            if let Ok(authority) = text.parse::<Authority>()
+                && let Ok(target) = Target::new(&authority, None)
+            {
+                proptest::prop_assert!(target.port > 0, "{}", text);
+                proptest::prop_assert!(!target.host.is_empty() && !target.host.contains(['@', '[', ']']), "{}", text);
+                proptest::prop_assert!(text.ends_with(&format!(":{}", target.port)) || text.contains(":0"), "{}", text);
+            }
+        }
+    }
 }

@@ -482,6 +482,11 @@ impl Cursor {
             line.clear();
             let count = reader.read_until(b'\n', &mut line)?;
             if line.last() != Some(&b'\n') {
+                // No line of ours is as long as a whole piece: what is, is damage, and is passed over.
+                if count as u64 == READ_BYTES {
+                    self.offset += READ_BYTES;
+                    read = true;
+                }
                 break;
             }
             self.offset += count as u64;
@@ -511,6 +516,7 @@ impl Cursor {
 #[cfg(test)]
 mod tests {
     use futures_util::StreamExt;
+    use proptest::strategy::Strategy as _;
 
     use super::*;
 
@@ -545,6 +551,75 @@ mod tests {
             let mut lines = splitter.lines(&junk);
             lines.extend(splitter.rest());
             assert_eq!(lines.concat(), junk);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn where_output_is_cut_does_not_matter(
+            text in proptest::collection::vec(proptest::sample::select(b"ab\r\n\xe2\x82\xac\xff".to_vec()), 0..200),
+            cuts in proptest::collection::vec(0_usize..200, 0..6),
+        ) {
+            let split = |cuts: &[usize]| {
+                let mut splitter = Splitter::default();
+                let mut lines = Vec::new();
+                let mut from = 0;
+                for cut in cuts {
+                    lines.extend(splitter.lines(&text[from..*cut]));
+                    from = *cut;
+                }
+                lines.extend(splitter.lines(&text[from..]));
+                lines.extend(splitter.rest());
+                lines
+            };
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(text.len())).collect();
+            cuts.sort_unstable();
+            let mut expected: Vec<&[u8]> = text.split(|byte| *byte == b'\n').collect();
+            // What follows the last line's end is a line only where there is something.
+            if expected.last().is_some_and(|line| line.is_empty()) {
+                expected.pop();
+            }
+            let expected: Vec<&[u8]> =
+                expected.into_iter().map(|line| line.strip_suffix(b"\r").unwrap_or(line)).collect();
+            proptest::prop_assert_eq!(split(&cuts), expected);
+        }
+
+        #[test]
+        fn whatever_stands_in_a_log_its_own_lines_are_read_in_order(
+            pieces in proptest::collection::vec(
+                proptest::prop_oneof![
+                    4 => proptest::strategy::Just(None),
+                    2 => proptest::collection::vec(proptest::num::u8::ANY, 0..60).prop_map(Some),
+                    1 => "\\{\"at\":-?[0-9]{1,20},\"stream\":\"(stdout|x)\",\"(message|bytes)\":[\"a-z=]{0,9}\\}?"
+                        .prop_map(|text| Some(text.into_bytes())),
+                    1 => (READ_BYTES - 9..READ_BYTES * 2)
+                        .prop_map(|length| Some(vec![b'x'; usize::try_from(length).unwrap_or(0)])),
+                ],
+                0..12,
+            ),
+        ) {
+            let home = tempfile::tempdir().unwrap();
+            let path = home.path().join("s.log");
+            let mut cursor = Cursor::new(path.clone(), key('a').runtime, key('a').session);
+            let mut seen = Vec::new();
+            let mut written = Vec::new();
+            for (n, piece) in pieces.into_iter().enumerate() {
+                let mut text = match piece {
+                    Some(junk) => junk,
+                    None => {
+                        written.push(format!("own {n}"));
+                        let line = Line::new(Timestamp(0), LogStream::Stdout, format!("own {n}").as_bytes());
+                        serde_json::to_vec(&line).unwrap()
+                    }
+                };
+                text.push(b'\n');
+                append(&path, &text, u64::MAX).unwrap();
+                while cursor.head().is_some() {
+                    seen.extend(cursor.ahead.drain(..).map(|e| e.message));
+                }
+            }
+            seen.retain(|line| line.starts_with("own "));
+            proptest::prop_assert_eq!(seen, written);
         }
     }
 

@@ -16,6 +16,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
+use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -29,7 +30,7 @@ use hyper::client::conn::http1;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use tokio::time::{Instant, Sleep, timeout};
+use tokio::time::{Instant, Sleep, timeout, timeout_at};
 
 use super::{Compute, EngineError, SessionStream};
 use crate::model::{Timestamp, limits};
@@ -180,6 +181,10 @@ struct Connection {
     sender: http1::SendRequest<RequestBody>,
     driver: Option<Driver>,
     last_used: Instant,
+    /// The thread that made it, whose runtime wakes for it.
+    home: ThreadId,
+    /// Ends waits; made by the first.
+    alarm: Option<Pin<Box<Sleep>>>,
 }
 
 impl Connection {
@@ -190,6 +195,22 @@ impl Connection {
         {
             self.driver = None;
         }
+    }
+
+    /// True once `deadline` has passed; otherwise the task is woken by then. Calls are many and hardly one is late, so
+    /// the alarm stays as one of them has set it and is moved when it goes off, or for who must be woken before.
+    fn late(&mut self, deadline: Instant, cx: &mut Context<'_>) -> bool {
+        let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        if alarm.deadline() > deadline {
+            alarm.as_mut().reset(deadline);
+        }
+        while alarm.as_mut().poll(cx).is_ready() {
+            if Instant::now() >= deadline {
+                return true;
+            }
+            alarm.as_mut().reset(deadline);
+        }
+        false
     }
 
     /// True when a request can be sent at once.
@@ -212,15 +233,20 @@ struct Pool {
 }
 
 impl Pool {
-    /// The connection that was used last, when it can be trusted.
+    /// The connection that this thread used last, when it can be trusted. One of another thread would wake that
+    /// thread for each of its bytes.
     fn take(&self) -> Option<Connection> {
-        let connection = self.idle.lock().pop()?;
+        let here = thread::current().id();
+        let mut idle = self.idle.lock();
+        let newest = idle.iter().rposition(|connection| connection.home == here)?;
+        let connection = idle.remove(newest);
         if connection.last_used.elapsed() <= KEEP_ALIVE {
             return Some(connection);
         }
         // The newest is too old, so all are.
-        let old = std::mem::take(&mut *self.idle.lock());
-        drop(old);
+        let old: Vec<_> = idle.extract_if(.., |connection| connection.home == here).collect();
+        drop(idle);
+        drop((connection, old));
         None
     }
 
@@ -301,33 +327,34 @@ impl AgentClient {
         limit: Duration,
     ) -> Result<AgentResponse, Unanswered> {
         message.headers_mut().insert(HOST, self.host.clone());
-        let answer = async {
-            while let Some(mut kept) = self.pool.take() {
-                if !poll_fn(|cx| Poll::Ready(kept.usable(cx))).await {
-                    continue;
-                }
-                match exchange(&mut kept, message).await {
-                    Ok(response) => return Ok((response, kept)),
-                    Err(Unanswered { unsent: Some(back), .. }) => message = back,
-                    Err(lost) => return Err(lost),
-                }
-            }
-            let mut fresh = match self.connect(compute).await {
-                Ok(fresh) => fresh,
-                Err(reason) => return Err(Unanswered { reason, unsent: Some(message) }),
+        let deadline = Instant::now() + limit;
+        let (response, connection) = loop {
+            let kept = self.pool.take();
+            let fresh = kept.is_none();
+            let mut connection = match kept {
+                Some(kept) => kept,
+                None => match timeout_at(deadline, self.connect(compute)).await {
+                    Ok(Ok(connection)) => connection,
+                    Ok(Err(reason)) => return Err(Unanswered { reason, unsent: Some(message) }),
+                    Err(_) => return Err(Unanswered { reason: AgentError::Timeout, unsent: None }),
+                },
             };
-            let response = exchange(&mut fresh, message).await?;
-            Ok((response, fresh))
+            if !fresh && !poll_fn(|cx| Poll::Ready(connection.usable(cx))).await {
+                continue;
+            }
+            match exchange(&mut connection, message, deadline).await {
+                Ok(response) => break (response, connection),
+                // The agent had closed it meanwhile.
+                Err(Unanswered { unsent: Some(back), .. }) if !fresh => message = back,
+                Err(lost) => return Err(lost),
+            }
         };
-        let late = |_| Unanswered { reason: AgentError::Timeout, unsent: None };
-        let (response, connection) = timeout(limit, answer).await.map_err(late)??;
         let (head, incoming) = response.into_parts();
         let body = AgentBody {
             incoming,
             connection: Some(connection),
             pool: self.pool.clone(),
-            begun: Instant::now(),
-            deadline: None,
+            deadline: Instant::now() + limits::INVOKE_STREAM_TIMEOUT,
         };
         Ok(AgentResponse { status: head.status, headers: head.headers, body })
     }
@@ -341,7 +368,14 @@ impl AgentClient {
         let io = Io { stream: TokioIo::new(stream), awaited: awaited.clone() };
         let handshake = http1::handshake(io).await;
         let (sender, driver) = handshake.map_err(|e| AgentError::Connection(e.to_string()))?;
-        Ok(Connection { awaited, sender, driver: Some(Box::pin(driver)), last_used: Instant::now() })
+        Ok(Connection {
+            awaited,
+            sender,
+            driver: Some(Box::pin(driver)),
+            last_used: Instant::now(),
+            home: thread::current().id(),
+            alarm: None,
+        })
     }
 }
 
@@ -355,23 +389,26 @@ struct Unanswered {
 async fn exchange(
     connection: &mut Connection,
     message: Request<RequestBody>,
+    deadline: Instant,
 ) -> Result<http::Response<Incoming>, Unanswered> {
     let mut response = std::pin::pin!(connection.sender.try_send_request(message));
-    let driver = &mut connection.driver;
     let outcome = poll_fn(|cx| {
-        if let Some(running) = driver
-            && running.as_mut().poll(cx).is_ready()
-        {
-            // Dropping it fails or hands back the request, so the response is decided below.
-            *driver = None;
+        // An end of the connection fails or hands back the request, so the response is decided below.
+        connection.drive(cx);
+        match response.as_mut().poll(cx) {
+            Poll::Ready(answer) => Poll::Ready(Some(answer)),
+            Poll::Pending if connection.late(deadline, cx) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
         }
-        response.as_mut().poll(cx)
     })
     .await;
-    outcome.map_err(|mut e| {
-        let unsent = e.take_message();
-        Unanswered { reason: AgentError::Connection(chain(&e.into_error())), unsent }
-    })
+    match outcome {
+        Some(answer) => answer.map_err(|mut e| {
+            let unsent = e.take_message();
+            Unanswered { reason: AgentError::Connection(chain(&e.into_error())), unsent }
+        }),
+        None => Err(Unanswered { reason: AgentError::Timeout, unsent: None }),
+    }
 }
 
 /// An error with its causes, since hyper's own text leaves them out.
@@ -392,9 +429,7 @@ pub struct AgentBody {
     incoming: Incoming,
     connection: Option<Connection>,
     pool: Arc<Pool>,
-    begun: Instant,
-    /// Made when the body first has to wait: most answers come at once.
-    deadline: Option<Pin<Box<Sleep>>>,
+    deadline: Instant,
 }
 
 impl AgentBody {
@@ -423,9 +458,10 @@ impl Body for AgentBody {
             polled = Pin::new(&mut this.incoming).poll_frame(cx);
         }
         if polled.is_pending() {
-            let end = this.begun + limits::INVOKE_STREAM_TIMEOUT;
-            let deadline = this.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(end)));
-            ready!(deadline.as_mut().poll(cx));
+            // A body that has given its connection back has ended.
+            if !this.connection.as_mut().is_some_and(|connection| connection.late(this.deadline, cx)) {
+                return Poll::Pending;
+            }
             this.connection = None;
             return Poll::Ready(Some(Err(AgentBodyError::TooLong)));
         }
@@ -506,6 +542,29 @@ mod tests {
             "{\"time_of_last_update\":1e300}",
         ] {
             assert_eq!(ping(odd), Ping { status: PingStatus::Healthy, time_of_last_update: None }, "{odd}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_ping_is_healthy_or_busy_and_its_time_can_be_written(
+            body in proptest::prop_oneof![
+                "\\PC{0,80}",
+                "\\{\"status\":\"(Healthy|HealthyBusy|Dead)\",\"time_of_last_update\":-?[0-9]{1,20}(\\.[0-9]{1,9})?(e[0-9]{1,3})?\\}",
+            ],
+            noise in proptest::collection::vec(proptest::num::u8::ANY, 0..8),
+        ) {
+            let ping = read_ping(body.as_bytes());
+            let busy = body.starts_with(r#"{"status":"HealthyBusy","#);
+            // A body that is no JSON says nothing of work.
+            let json = serde_json::from_str::<serde_json::Value>(&body).is_ok();
+            proptest::prop_assert_eq!(ping.status == PingStatus::HealthyBusy, busy && json, "{}", body);
+            if let Some(at) = ping.time_of_last_update {
+                proptest::prop_assert!((0..=100_000_000_000_000).contains(&at.0), "{}: {:?}", body, at);
+            }
+            let torn = [noise.as_slice(), body.as_bytes()].concat();
+            let whole = serde_json::from_slice::<serde_json::Value>(&torn).is_ok();
+            proptest::prop_assert!(whole || read_ping(&torn).status == PingStatus::Healthy);
         }
     }
 

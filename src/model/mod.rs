@@ -4,6 +4,7 @@
 //! inner code takes these types and need not check again.
 
 mod access_key;
+mod aws_error;
 mod command;
 mod credentials;
 mod ids;
@@ -14,6 +15,7 @@ mod session;
 mod time;
 
 pub use access_key::AccessKey;
+pub use aws_error::AwsError;
 pub use command::{CommandEvent, CommandLine, CommandStatus, CommandTimeout, OutputStream};
 pub use credentials::AwsCredentials;
 pub use ids::{

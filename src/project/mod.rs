@@ -8,10 +8,22 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::model::{MountPath, RuntimeName};
-
+mod applied;
+mod edit;
 mod file;
+mod keys;
+mod schema;
 pub mod templates;
+mod yaml;
+
+pub use applied::{Applied, Erased};
+pub use edit::{Draft, update};
+pub use keys::OURS;
+
+pub use schema::{
+    Agent, AgentLaunch, Aws, AwsJwt, Build, CodeBuild, CredentialProvider, Deployed, Deployment, Endpoint,
+    FileSystem, Identity, Language, LifecycleSettings, Memory, Network, Setting, Workload,
+};
 
 /// Name of the project file.
 pub const FILE_NAME: &str = ".bedrock_agentcore.yaml";
@@ -25,59 +37,10 @@ pub struct Project {
     pub agents: BTreeMap<String, Agent>,
     /// `default_agent`.
     pub default: Option<String>,
-}
-
-/// One agent of a project.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Agent {
-    /// Name of the runtime.
-    pub name: RuntimeName,
-    /// Directory with the agent's code, absolute.
-    pub source: PathBuf,
-    /// How it is started.
-    pub launch: AgentLaunch,
-    /// `runtime_type`, such as `PYTHON_3_13`.
-    pub runtime: Option<String>,
-    /// `environment_variables`.
-    pub environment: BTreeMap<String, String>,
-    /// Mount path of the session storage of `filesystem_configurations`.
-    pub session_storage: Option<MountPath>,
-    /// `lifecycle_configuration`.
-    pub lifecycle: LifecycleSettings,
-    /// `requestHeaderAllowlist`.
-    pub header_allowlist: Vec<String>,
-    /// `server_protocol`, such as `HTTP`.
-    pub protocol: String,
-    /// `network_mode` is VPC.
-    pub vpc: bool,
-    /// An authorizer is configured.
-    pub authorizer: bool,
-    /// `execution_role`, where one is named.
-    pub execution_role: Option<String>,
-}
-
-/// How an agent is started.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AgentLaunch {
-    /// A Python file, relative to the source directory.
-    Python {
-        /// The file.
-        entry_point: String,
-    },
-    /// Any command.
-    Command {
-        /// Program and arguments.
-        argv: Vec<String>,
-    },
-}
-
-/// Idle timeout and lifetime in seconds, as far as the file says them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct LifecycleSettings {
-    /// `idle_runtime_session_timeout`.
-    pub idle: Option<u32>,
-    /// `max_lifetime`.
-    pub max: Option<u32>,
+    /// The file is of the old form: one agent, and no `agents`.
+    pub one_agent: bool,
+    /// `is_agentcore_create_with_iac`: CDK or Terraform deploys this project, not a command line.
+    pub managed_elsewhere: bool,
 }
 
 /// Why there is no project to work with.
@@ -109,6 +72,31 @@ pub enum ProjectError {
         column: u64,
         /// What is wrong and what was expected.
         message: String,
+    },
+    /// The file cannot be written.
+    #[error("the project file `{}` cannot be written: {source}", file.display())]
+    Write {
+        /// The file.
+        file: PathBuf,
+        /// The system's error.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is not what it was when it was read.
+    #[error("the project file `{}` was changed by somebody else in the meantime", file.display())]
+    Changed {
+        /// The file.
+        file: PathBuf,
+    },
+    /// A change cannot be made without touching something else.
+    #[error("`{key}` cannot be changed in `{}`: {reason}", file.display())]
+    NotEditable {
+        /// The file.
+        file: PathBuf,
+        /// What was to be changed.
+        key: String,
+        /// Why not.
+        reason: String,
     },
     /// The file has no agent of this name.
     #[error("the project file `{}` has no agent `{name}`", file.display())]

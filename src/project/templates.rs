@@ -133,7 +133,7 @@ mod tests {
             let agent = project.agent(None).unwrap();
             assert_eq!(agent.name.as_str(), "coder");
             assert_eq!(agent.launch, AgentLaunch::Python { entry_point: "main.py".into() });
-            assert_eq!(agent.session_storage.as_ref().unwrap().as_str(), "/mnt/workspace");
+            assert_eq!(agent.session_storage().unwrap().as_str(), "/mnt/workspace");
             for policy in ["iam/trust-policy.json", "iam/execution-policy.json"] {
                 let text = fs::read_to_string(target.join(policy)).unwrap();
                 serde_json::from_str::<serde_json::Value>(&text).unwrap();

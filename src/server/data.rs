@@ -6,23 +6,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use axum::Router;
-use axum::body::Body;
-use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Path, Query, Request, State};
+use axum::body::{Body, to_bytes};
+use axum::extract::Query;
 use axum::response::Response;
-use axum::routing::post;
 use bytes::Bytes;
 use futures_util::{FutureExt, Stream, StreamExt};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::uri::PathAndQuery;
+use http::{Method, Request, Uri};
 use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use parking_lot::Mutex;
+use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::BODY_TIMEOUT;
-use super::errors::{agent_status, bad_field, invalid, respond_error};
+use super::errors::{agent_status, bad_field, invalid};
 use super::headers::{self, REQUEST_ID, SESSION_ID};
 use crate::emulator::Emulator;
 use crate::emulator::command::{CommandFailure, run_command};
@@ -41,48 +42,141 @@ const UNREACHED_LIMIT: Duration = Duration::from_secs(1);
 /// Pause between two looks. [ours]
 const UNREACHED_PAUSE: Duration = Duration::from_millis(20);
 
-/// The routes of the data plane.
-pub fn routes() -> Router<Arc<Emulator>> {
-    Router::new()
-        .route("/runtimes/{arn}/invocations", post(invoke_agent_runtime))
-        .route("/runtimes/{arn}/commands", post(invoke_agent_runtime_command))
-        .route("/runtimes/{arn}/stopruntimesession", post(stop_runtime_session))
+/// The body of a request of either plane.
+pub(super) type RequestBody = UnsyncBoxBody<Bytes, BodyError>;
+
+/// An operation of the data plane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Operation {
+    /// InvokeAgentRuntime
+    Invoke,
+    /// InvokeAgentRuntimeCommand
+    Command,
+    /// StopRuntimeSession
+    Stop,
 }
 
+impl Operation {
+    /// The operation that a request asks for: `POST /runtimes/{arn}/{operation}`, the ARN as one segment.
+    pub(super) fn of<B>(request: &Request<B>) -> Option<Self> {
+        let (arn, operation) = segments(request.uri())?;
+        let operation = match operation {
+            "invocations" => Self::Invoke,
+            "commands" => Self::Command,
+            "stopruntimesession" => Self::Stop,
+            _ => return None,
+        };
+        (!arn.is_empty() && request.method() == Method::POST).then_some(operation)
+    }
+
+    /// Carries it out for a caller.
+    pub(super) async fn run(
+        self,
+        emulator: &Emulator,
+        aims: &Aims,
+        request: Request<RequestBody>,
+    ) -> Result<Response, AwsError> {
+        let aim = aims.of(request.uri())?;
+        let (head, body) = request.into_parts();
+        match self {
+            Self::Invoke => invoke(emulator, &aim, &head.headers, body).await,
+            // Boxed, so that a call of the agent does not carry the size of these.
+            Self::Command => command(emulator, &aim, &head.headers, body).boxed().await,
+            Self::Stop => stop(emulator, &aim, &head.headers, body).boxed().await,
+        }
+    }
+}
+
+/// What a request is aimed at, as its path and its query say.
+struct Aim {
+    runtime: RuntimeRef,
+    endpoint: EndpointName,
+}
+
+/// What the last request of a connection was aimed at: the next one's aim is nearly always the same.
+#[derive(Default)]
+pub(super) struct Aims(Mutex<Option<(PathAndQuery, Arc<Aim>)>>);
+
+impl Aims {
+    fn of(&self, uri: &Uri) -> Result<Arc<Aim>, AwsError> {
+        let mut last = self.0.lock();
+        if let Some((path, aim)) = &*last
+            && uri.path_and_query() == Some(path)
+        {
+            return Ok(aim.clone());
+        }
+        let aim = Arc::new(Aim::read(uri)?);
+        *last = uri.path_and_query().map(|path| (path.clone(), aim.clone()));
+        Ok(aim)
+    }
+}
+
+/// What the query says of the runtime.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Aim {
+struct Question {
     qualifier: Option<String>,
     account_id: Option<String>,
 }
 
-async fn invoke_agent_runtime(
-    State(emulator): State<Arc<Emulator>>,
-    arn: Result<Path<String>, PathRejection>,
-    aim: Result<Query<Aim>, QueryRejection>,
-    request: Request,
-) -> Response {
-    let answer = match aimed(arn, aim) {
-        Ok((arn, aim)) => invoke(&emulator, &arn, &aim, request).await,
-        Err(error) => Err(error),
-    };
-    answer.unwrap_or_else(|e| respond_error(&e))
+impl Aim {
+    fn read(uri: &Uri) -> Result<Self, AwsError> {
+        let (arn, _) = segments(uri).unwrap_or_default();
+        let arn = percent_decode_str(arn).decode_utf8();
+        let arn = arn.map_err(|_| invalid("agentRuntimeArn", "it must be UTF-8"))?;
+        let Query(Question { qualifier, account_id }) = Query::try_from_uri(uri).map_err(|e| AwsError {
+            reason: Some(ValidationReason::CannotParse),
+            ..AwsError::new(ErrorKind::Validation, e.body_text())
+        })?;
+        let endpoint = match qualifier {
+            None => EndpointName::default_endpoint(),
+            Some(name) => name.parse().map_err(|e| bad_field("qualifier", &e))?,
+        };
+        let runtime = if arn.starts_with("arn:") {
+            RuntimeRef::Arn(arn.parse().map_err(|e| bad_field("agentRuntimeArn", &e))?)
+        } else {
+            let id: RuntimeId = arn.parse().map_err(|e| bad_field("agentRuntimeArn", &e))?;
+            let account = account_id.ok_or_else(|| {
+                invalid("accountId", "it is required when the runtime is named by its id instead of its ARN")
+            })?;
+            RuntimeRef::Id(id, account.parse().map_err(|e| bad_field("accountId", &e))?)
+        };
+        Ok(Self { runtime, endpoint })
+    }
+
+    async fn resolve(&self, emulator: &Emulator) -> Result<Arc<Target>, AwsError> {
+        match emulator.registry.resolve(&self.runtime, &self.endpoint) {
+            Some(target) => Ok(target),
+            None => Ok(emulator.registry.resolve_when_ready(&self.runtime, &self.endpoint).await?),
+        }
+    }
 }
 
-async fn invoke(emulator: &Emulator, arn: &str, aim: &Aim, request: Request) -> Result<Response, AwsError> {
-    let (head, body) = request.into_parts();
-    check_lengths(&head.headers, &headers::INVOKE_LENGTHS)?;
-    let declared = head.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+/// What stands for the ARN and the operation in a path of the data plane.
+fn segments(uri: &Uri) -> Option<(&str, &str)> {
+    let (arn, operation) = uri.path().strip_prefix("/runtimes/")?.split_once('/')?;
+    (!operation.contains('/')).then_some((arn, operation))
+}
+
+async fn invoke(
+    emulator: &Emulator,
+    aim: &Aim,
+    caller: &HeaderMap,
+    body: RequestBody,
+) -> Result<Response, AwsError> {
+    check_lengths(caller, &headers::INVOKE_LENGTHS)?;
+    let declared = caller.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     if declared.is_some_and(|bytes| bytes > limits::MAX_PAYLOAD_BYTES) {
         return Err(payload_too_large());
     }
-    let target = resolve(emulator, arn, aim).await?;
-    let session = session_of(&head.headers)?.unwrap_or_else(SessionId::random);
-    let request_id = request_id(&head.headers);
+    let target = aim.resolve(emulator).await?;
+    let session = session_of(caller)?.unwrap_or_else(SessionId::random);
+    let named = named(caller, &session);
+    let (request_id, trace_id) = ids(caller);
 
     let (body, overflow) = bounded(body, declared.is_some());
     let mut call = AgentRequest {
-        headers: headers::to_agent(&head.headers, &target.spec.header_allowlist, &session, &request_id),
+        headers: headers::to_agent(caller, &target.spec.header_allowlist, &named, &request_id, &trace_id),
         body,
     };
     let give_up = Instant::now() + UNREACHED_LIMIT;
@@ -97,7 +191,10 @@ async fn invoke(emulator: &Emulator, arn: &str, aim: &Aim, request: Request) -> 
                 drop(lease);
                 tokio::time::sleep(UNREACHED_PAUSE).await;
             }
-            Err(error) => return Err(error.reason.into()),
+            Err(error) => {
+                lease.settle().await;
+                return Err(error.reason.into());
+            }
         }
     };
     if !answer.status.is_success() {
@@ -110,8 +207,8 @@ async fn invoke(emulator: &Emulator, arn: &str, aim: &Aim, request: Request) -> 
     let out = response.headers_mut();
     // `contentType` is a required member of the answer. [model]
     out.insert(CONTENT_TYPE, content_type.unwrap_or(HeaderValue::from_static("application/octet-stream")));
-    insert_session(out, &session);
-    headers::to_caller(&head.headers, out, &request_id);
+    out.insert(SESSION_ID, named);
+    headers::to_caller(caller, out, trace_id);
     Ok(response)
 }
 
@@ -121,24 +218,15 @@ struct CommandBody {
     timeout: Option<serde_json::Value>,
 }
 
-async fn invoke_agent_runtime_command(
-    State(emulator): State<Arc<Emulator>>,
-    arn: Result<Path<String>, PathRejection>,
-    aim: Result<Query<Aim>, QueryRejection>,
-    request: Request,
-) -> Response {
-    let answer = match aimed(arn, aim) {
-        Ok((arn, aim)) => command(&emulator, &arn, &aim, request).await,
-        Err(error) => Err(error),
-    };
-    answer.unwrap_or_else(|e| respond_error(&e))
-}
-
-async fn command(emulator: &Emulator, arn: &str, aim: &Aim, request: Request) -> Result<Response, AwsError> {
-    let (head, body) = request.into_parts();
-    check_lengths(&head.headers, &headers::COMMAND_LENGTHS)?;
-    let target = resolve(emulator, arn, aim).await?;
-    let session = session_of(&head.headers)?.unwrap_or_else(SessionId::random);
+async fn command(
+    emulator: &Emulator,
+    aim: &Aim,
+    caller: &HeaderMap,
+    body: RequestBody,
+) -> Result<Response, AwsError> {
+    check_lengths(caller, &headers::COMMAND_LENGTHS)?;
+    let target = aim.resolve(emulator).await?;
+    let session = session_of(caller)?.unwrap_or_else(SessionId::random);
     let CommandBody { command, timeout } = json(body).await?;
     let command = command.as_ref().and_then(|c| c.as_str()).and_then(|c| CommandLine::new(c.to_owned()));
     let command = command.ok_or_else(|| {
@@ -163,8 +251,8 @@ async fn command(emulator: &Emulator, arn: &str, aim: &Aim, request: Request) ->
     let mut response = Response::new(Body::from_stream(frames(events)));
     let out = response.headers_mut();
     out.insert(CONTENT_TYPE, HeaderValue::from_static(eventstream::CONTENT_TYPE));
-    insert_session(out, &session);
-    headers::to_caller(&head.headers, out, &request_id(&head.headers));
+    out.insert(SESSION_ID, named(caller, &session));
+    headers::to_caller(caller, out, ids(caller).1);
     Ok(response)
 }
 
@@ -190,23 +278,14 @@ struct StopBody {
     client_token: Option<String>,
 }
 
-async fn stop_runtime_session(
-    State(emulator): State<Arc<Emulator>>,
-    arn: Result<Path<String>, PathRejection>,
-    aim: Result<Query<Aim>, QueryRejection>,
-    request: Request,
-) -> Response {
-    let answer = match aimed(arn, aim) {
-        Ok((arn, aim)) => stop(&emulator, &arn, &aim, request).await,
-        Err(error) => Err(error),
-    };
-    answer.unwrap_or_else(|e| respond_error(&e))
-}
-
-async fn stop(emulator: &Emulator, arn: &str, aim: &Aim, request: Request) -> Result<Response, AwsError> {
-    let (head, body) = request.into_parts();
-    let target = resolve(emulator, arn, aim).await?;
-    let session = session_of(&head.headers)?.ok_or_else(|| {
+async fn stop(
+    emulator: &Emulator,
+    aim: &Aim,
+    caller: &HeaderMap,
+    body: RequestBody,
+) -> Result<Response, AwsError> {
+    let target = aim.resolve(emulator).await?;
+    let session = session_of(caller)?.ok_or_else(|| {
         invalid("runtimeSessionId", &format!("the header `{SESSION_ID}` must name the session to stop"))
     })?;
     let StopBody { client_token } = json(body).await?;
@@ -222,42 +301,8 @@ async fn stop(emulator: &Emulator, arn: &str, aim: &Aim, request: Request) -> Re
     let mut response = Response::new(Body::from("{}"));
     let out = response.headers_mut();
     out.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    insert_session(out, &session);
+    out.insert(SESSION_ID, named(caller, &session));
     Ok(response)
-}
-
-/// The path and the query, or the error of the service for what is neither.
-fn aimed(
-    arn: Result<Path<String>, PathRejection>,
-    aim: Result<Query<Aim>, QueryRejection>,
-) -> Result<(String, Aim), AwsError> {
-    let Path(arn) = arn.map_err(|e| invalid("agentRuntimeArn", &e.body_text()))?;
-    let Query(aim) = aim.map_err(|e| AwsError {
-        reason: Some(ValidationReason::CannotParse),
-        ..AwsError::new(ErrorKind::Validation, e.body_text())
-    })?;
-    Ok((arn, aim))
-}
-
-async fn resolve(emulator: &Emulator, arn: &str, aim: &Aim) -> Result<Arc<Target>, AwsError> {
-    let endpoint = match &aim.qualifier {
-        None => EndpointName::default_endpoint(),
-        Some(name) => name.parse().map_err(|e| bad_field("qualifier", &e))?,
-    };
-    let runtime = if arn.starts_with("arn:") {
-        RuntimeRef::Arn(arn.parse().map_err(|e| bad_field("agentRuntimeArn", &e))?)
-    } else {
-        let id: RuntimeId = arn.parse().map_err(|e| bad_field("agentRuntimeArn", &e))?;
-        let account = aim.account_id.as_deref();
-        let account = account.ok_or_else(|| {
-            invalid("accountId", "it is required when the runtime is named by its id instead of its ARN")
-        })?;
-        RuntimeRef::Id(id, account.parse().map_err(|e| bad_field("accountId", &e))?)
-    };
-    match emulator.registry.resolve(&runtime, &endpoint) {
-        Some(target) => Ok(target),
-        None => Ok(emulator.registry.resolve_when_ready(&runtime, &endpoint).await?),
-    }
 }
 
 fn check_lengths(headers: &HeaderMap, lengths: &[headers::Length]) -> Result<(), AwsError> {
@@ -277,36 +322,39 @@ fn session_of(headers: &HeaderMap) -> Result<Option<SessionId>, AwsError> {
     text.parse().map(Some).map_err(|e| bad_field("runtimeSessionId", &e))
 }
 
-fn insert_session(headers: &mut HeaderMap, session: &SessionId) {
-    // Session ids are ASCII, so this always succeeds.
-    if let Ok(value) = HeaderValue::from_str(session.as_str()) {
-        headers.insert(SESSION_ID, value);
-    }
+/// A session's id as the caller wrote it, or as the header he did not send.
+fn named(caller: &HeaderMap, session: &SessionId) -> HeaderValue {
+    // Session ids are ASCII, so they are all values of headers.
+    let written =
+        || HeaderValue::from_str(session.as_str()).unwrap_or_else(|_| HeaderValue::from_static("-"));
+    caller.get(SESSION_ID).cloned().unwrap_or_else(written)
 }
 
-/// The request id that the server's outermost layer has put on the request.
-fn request_id(headers: &HeaderMap) -> HeaderValue {
-    headers.get(REQUEST_ID).cloned().unwrap_or_else(|| HeaderValue::from_static("-"))
+/// The request id that [`super::planes`] has put on the request, and the trace id.
+fn ids(caller: &HeaderMap) -> (HeaderValue, HeaderValue) {
+    let request_id = caller.get(REQUEST_ID).cloned().unwrap_or_else(|| HeaderValue::from_static("-"));
+    let trace_id = headers::trace_id(caller, &request_id);
+    (request_id, trace_id)
 }
 
-async fn json<T: for<'de> Deserialize<'de>>(body: Body) -> Result<T, AwsError> {
+async fn json<T: for<'de> Deserialize<'de>>(body: RequestBody) -> Result<T, AwsError> {
     let unreadable = |message: String| AwsError {
         reason: Some(ValidationReason::CannotParse),
         ..AwsError::new(ErrorKind::Validation, message)
     };
-    let bytes = timeout(BODY_TIMEOUT, Limited::new(body, MAX_JSON_BYTES).collect()).await;
+    let bytes = timeout(BODY_TIMEOUT, to_bytes(Body::new(body), MAX_JSON_BYTES)).await;
     let bytes = bytes.map_err(|_| unreadable("the request body was not received in time".to_owned()))?;
-    let bytes = bytes.map_err(|e| unreadable(format!("the request body could not be read: {e}")))?.to_bytes();
+    let bytes = bytes.map_err(|e| unreadable(format!("the request body could not be read: {e}")))?;
     let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
     serde_json::from_slice(text).map_err(|e| unreadable(format!("the request body is not valid JSON: {e}")))
 }
 
 /// The payload for the agent, and whether it has turned out too long. A declared length has been checked
 /// already, and the HTTP layer takes no more than was declared.
-fn bounded(body: Body, declared: bool) -> (UnsyncBoxBody<Bytes, BodyError>, Arc<AtomicBool>) {
+fn bounded(body: RequestBody, declared: bool) -> (RequestBody, Arc<AtomicBool>) {
     let overflow = Arc::new(AtomicBool::new(false));
     if declared {
-        return (body.map_err(Into::into).boxed_unsync(), overflow);
+        return (body, overflow);
     }
     let limit = usize::try_from(limits::MAX_PAYLOAD_BYTES).unwrap_or(usize::MAX);
     let seen = overflow.clone();

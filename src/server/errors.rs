@@ -16,7 +16,7 @@ use crate::wire::validate;
 const ERROR_TYPE: &str = "x-amzn-errortype";
 
 /// An error as an HTTP answer: status, `x-amzn-ErrorType`, JSON body.
-pub(crate) fn respond_error(error: &AwsError) -> Response {
+pub fn respond_error(error: &AwsError) -> Response {
     let mut response = Response::new(Body::from(error.body().to_string()));
     *response.status_mut() =
         http::StatusCode::from_u16(error.kind.status()).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
@@ -127,6 +127,16 @@ mod tests {
             assert_eq!(response.status().as_u16(), kind.status());
             assert_eq!(response.headers()[ERROR_TYPE], kind.name());
         }
+    }
+
+    #[test]
+    fn an_agent_that_does_not_answer_is_the_gateways_time_out() {
+        let response = respond_error(&AgentError::Timeout.into());
+        assert_eq!(response.status(), http::StatusCode::GATEWAY_TIMEOUT);
+        assert_eq!(response.headers()[ERROR_TYPE], "GatewayTimeoutException");
+        // An answer that breaks off is the agent's failure, not the gateway's.
+        let broken = AwsError::from(AgentError::Connection("reset".into()));
+        assert_eq!((broken.kind, broken.message), (ErrorKind::RuntimeClient, agent_status(500).message));
     }
 
     #[test]

@@ -8,24 +8,19 @@
 //! that says what was seen and what to do.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
 use std::time::SystemTime;
 
-use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::middleware::Next;
-use axum::response::Response;
+use axum::body::{Body, to_bytes};
 use http::header::{
     AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, ORIGIN, TRANSFER_ENCODING,
 };
-use http::request::Parts;
 use http::uri::Authority;
-use http::{HeaderValue, Method, Uri, Version};
+use http::{HeaderValue, Method, Request, Uri, Version};
+use http_body_util::{BodyExt, Full};
 
 use tokio::time::timeout;
 
-use super::errors::respond_error;
-use super::peer::Peer;
+use super::data::RequestBody;
 use super::signature::{Claim, SignatureError};
 use crate::model::{AccessKey, limits};
 use crate::wire::error::{AwsError, ErrorKind, ValidationReason};
@@ -40,37 +35,20 @@ const SDK_HEADERS: [&str; 2] = ["amz-sdk-", "x-amz-"];
 /// As much of a caller's value as an error repeats, in characters. [ours]
 const SHOWN_CHARS: usize = 100;
 
-/// Refuses what a page in a browser may have sent; hands on everything else.
-pub(crate) async fn refuse_pages(request: Request, next: Next) -> Response {
-    let (head, body) = request.into_parts();
-    match check(&head) {
-        Ok(()) => next.run(Request::from_parts(head, body)).await,
-        Err(refusal) => {
-            // Not louder: a page may try as often as it likes.
-            tracing::debug!(method = %head.method, path = head.uri.path(), "{}", refusal.message);
-            respond_error(&refusal)
-        }
-    }
+/// Refuses what a page in a browser may have sent.
+pub(super) fn refuse_pages<B>(request: &Request<B>) -> Result<(), AwsError> {
+    check(request).inspect_err(|refusal| {
+        // Not louder: a page may try as often as it likes.
+        tracing::debug!(method = %request.method(), path = request.uri().path(), "{}", refusal.message);
+    })
 }
 
-/// Refuses other users of this machine unless they sign with the emulator's access key.
-pub(crate) async fn refuse_strangers(
-    State(key): State<Arc<AccessKey>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    // Who did not come through a listener of ours is nobody we know.
-    if request.extensions().get::<Peer>() == Some(&Peer::Owner) {
-        return next.run(request).await;
-    }
-    match verified(&key, request).await {
-        Ok(request) => next.run(request).await,
-        Err(refusal) => respond_error(&refusal),
-    }
-}
-
-/// The request, once its signature has been verified.
-async fn verified(key: &AccessKey, request: Request) -> Result<Request, AwsError> {
+/// The request of another user of this machine, once its signature has been verified: only who signs with the
+/// emulator's access key is served.
+pub(super) async fn verified(
+    key: &AccessKey,
+    request: Request<RequestBody>,
+) -> Result<Request<RequestBody>, AwsError> {
     let (head, mut body) = request.into_parts();
     let refused = |error: SignatureError| {
         denied(format!(
@@ -83,18 +61,19 @@ async fn verified(key: &AccessKey, request: Request) -> Result<Request, AwsError
     if claim.needs_body() {
         // Only for who names the key, and nobody's payload may be larger anyway.
         let limit = usize::try_from(limits::MAX_PAYLOAD_BYTES).unwrap_or(usize::MAX);
-        let whole = timeout(super::BODY_TIMEOUT, axum::body::to_bytes(body, limit)).await;
-        content = whole.map_err(|_| "in time").and_then(|b| b.map_err(|_| "completely")).map_err(|how| {
+        let whole = timeout(super::BODY_TIMEOUT, to_bytes(Body::new(body), limit)).await;
+        let whole = whole.map_err(|_| "in time").and_then(|b| b.map_err(|_| "completely"));
+        content = whole.map_err(|how| {
             let message = format!("The body, of at most {limit} bytes, was not received {how}");
             AwsError::new(ErrorKind::Validation, message)
         })?;
-        body = Body::from(content.clone());
+        body = Full::new(content.clone()).map_err(|never| match never {}).boxed_unsync();
     }
     claim.verify(&head, &content, key).map_err(refused)?;
     Ok(Request::from_parts(head, body))
 }
 
-fn check(head: &Parts) -> Result<(), AwsError> {
+fn check<B>(head: &Request<B>) -> Result<(), AwsError> {
     check_host(head)?;
     check_origin(head)?;
     check_content_type(head)
@@ -102,16 +81,17 @@ fn check(head: &Parts) -> Result<(), AwsError> {
 
 /// The names by which the caller reached us must be names of this machine's loopback. Any port will do:
 /// a forwarded port (`ssh -L`, a development container) is another one, and a page cannot choose it anyway.
-fn check_host(head: &Parts) -> Result<(), AwsError> {
-    let mut named = head.headers.get_all(HOST).iter();
+fn check_host<B>(head: &Request<B>) -> Result<(), AwsError> {
+    let mut named = head.headers().get_all(HOST).iter();
     let (host, second) = (named.next(), named.next());
-    if second.is_some() || (host.is_none() && head.version > Version::HTTP_10) {
+    if second.is_some() || (host.is_none() && head.version() > Version::HTTP_10) {
         let message = "An HTTP/1.1 request must have exactly one `Host` header";
         let reason = Some(ValidationReason::CannotParse);
         return Err(AwsError { reason, ..AwsError::new(ErrorKind::Validation, message) });
     }
     let wrong = host.filter(|value| !is_loopback_host(value)).map(shown);
-    let wrong = wrong.or_else(|| head.uri.authority().filter(|a| !is_loopback(a)).map(|a| short(a.as_str())));
+    let wrong =
+        wrong.or_else(|| head.uri().authority().filter(|a| !is_loopback(a)).map(|a| short(a.as_str())));
     match wrong {
         None => Ok(()),
         Some(host) => Err(denied(format!(
@@ -125,8 +105,8 @@ fn check_host(head: &Parts) -> Result<(), AwsError> {
 /// No page of another place may make requests. One that this machine serves itself may, through its own
 /// server: a development server that forwards calls hands its page's headers on. `null` is refused, since
 /// any page can have that origin.
-fn check_origin(head: &Parts) -> Result<(), AwsError> {
-    for origin in head.headers.get_all(ORIGIN) {
+fn check_origin<B>(head: &Request<B>) -> Result<(), AwsError> {
+    for origin in head.headers().get_all(ORIGIN) {
         let uri = origin.to_str().ok().and_then(|text| text.parse::<Uri>().ok());
         if !uri.is_some_and(|uri| uri.authority().is_some_and(is_loopback)) {
             return Err(denied(format!(
@@ -136,7 +116,7 @@ fn check_origin(head: &Parts) -> Result<(), AwsError> {
             )));
         }
     }
-    for site in head.headers.get_all(SEC_FETCH_SITE) {
+    for site in head.headers().get_all(SEC_FETCH_SITE) {
         if !matches!(site.as_bytes(), b"same-origin" | b"none") {
             return Err(denied(format!(
                 "A request with `Sec-Fetch-Site: {}` is refused: web pages may not use the emulator. Call it \
@@ -151,14 +131,16 @@ fn check_origin(head: &Parts) -> Result<(), AwsError> {
 /// A POST that changes something or runs a command must look like one that a browser would ask
 /// permission for; the emulator never gives it. Payloads of invocations may be of any type, so for
 /// them only host and origin count.
-fn check_content_type(head: &Parts) -> Result<(), AwsError> {
-    let asks_first = head.method != Method::POST
-        || head.headers.contains_key(AUTHORIZATION)
-        || head.headers.keys().any(|name| SDK_HEADERS.iter().any(|start| name.as_str().starts_with(start)));
-    if asks_first || head.uri.path().ends_with("/invocations") {
+fn check_content_type<B>(head: &Request<B>) -> Result<(), AwsError> {
+    let of_an_sdk = |name: &HeaderName| SDK_HEADERS.iter().any(|start| name.as_str().starts_with(start));
+    if head.method() != Method::POST
+        || head.uri().path().ends_with("/invocations")
+        || head.headers().contains_key(AUTHORIZATION)
+        || head.headers().keys().any(of_an_sdk)
+    {
         return Ok(());
     }
-    let mut types = head.headers.get_all(CONTENT_TYPE).iter().peekable();
+    let mut types = head.headers().get_all(CONTENT_TYPE).iter().peekable();
     let message = match types.peek() {
         // Without a body there is nothing to be of a type.
         None if !has_body(head) => return Ok(()),
@@ -174,10 +156,10 @@ fn check_content_type(head: &Parts) -> Result<(), AwsError> {
     )))
 }
 
-fn has_body(head: &Parts) -> bool {
+fn has_body<B>(head: &Request<B>) -> bool {
     let empty = |value: &HeaderValue| value.as_bytes() == b"0";
-    head.headers.contains_key(TRANSFER_ENCODING)
-        || head.headers.get(CONTENT_LENGTH).is_some_and(|length| !empty(length))
+    head.headers().contains_key(TRANSFER_ENCODING)
+        || head.headers().get(CONTENT_LENGTH).is_some_and(|length| !empty(length))
 }
 
 fn is_simple(content_type: &HeaderValue) -> bool {
@@ -189,6 +171,12 @@ fn is_simple(content_type: &HeaderValue) -> bool {
 }
 
 fn is_loopback_host(value: &HeaderValue) -> bool {
+    // As nearly everybody writes it.
+    if let Some(port) = value.as_bytes().strip_prefix(b"127.0.0.1:")
+        && port.iter().all(u8::is_ascii_digit)
+    {
+        return true;
+    }
     Authority::try_from(value.as_bytes()).is_ok_and(|authority| is_loopback(&authority))
 }
 
@@ -225,12 +213,12 @@ pub(super) fn short(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn head(method: &str, uri: &str, headers: &[(&str, &str)]) -> Parts {
+    fn head(method: &str, uri: &str, headers: &[(&str, &str)]) -> Request<()> {
         let mut request = http::Request::builder().method(method).uri(uri);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        request.body(()).unwrap().into_parts().0
+        request.body(()).unwrap()
     }
 
     /// The kind of the refusal of a request to list runtimes, which has these headers.
@@ -277,7 +265,7 @@ mod tests {
         assert_eq!(refusal(&[]), Some(ErrorKind::Validation));
         assert_eq!(refusal(&[("host", "localhost"), ("host", "evil.example")]), Some(ErrorKind::Validation));
         let mut old = head("GET", "/runtimes/", &[]);
-        old.version = Version::HTTP_10;
+        *old.version_mut() = Version::HTTP_10;
         assert!(check(&old).is_ok());
         // A request to a proxy names its host twice; neither may be foreign.
         let proxied = head("GET", "http://evil.example/runtimes/", &[("host", "localhost")]);

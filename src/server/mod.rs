@@ -5,18 +5,14 @@
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
-use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::Request;
-use axum::middleware::{self, Next};
 use axum::response::Response;
-use http::header::HeaderValue;
+use futures_util::FutureExt;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
@@ -26,7 +22,9 @@ use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
+use self::lanes::Lanes;
 use self::peer::Peer;
+use self::planes::{Caller, Planes};
 use self::quiet::Quiet;
 use self::slots::{Slot, Slots};
 use crate::emulator::Emulator;
@@ -36,10 +34,12 @@ use crate::wire::error::{AwsError, ErrorKind};
 pub mod admin;
 pub mod control;
 pub mod data;
-pub(crate) mod errors;
+pub mod errors;
 mod guard;
 mod headers;
+mod lanes;
 mod peer;
+mod planes;
 mod quiet;
 mod signature;
 mod slots;
@@ -71,19 +71,12 @@ pub async fn serve(
     let endpoint = format!("http://{}", aws.local_addr()?);
     let (stop, stopped) = watch::channel(false);
     let connections = TaskTracker::new();
-    let planes = [
-        tokio::spawn(accept(
-            Listener::Tcp(aws),
-            aws_router(emulator.clone(), key),
-            stopped.clone(),
-            connections.clone(),
-        )),
-        tokio::spawn(accept(
-            Listener::Unix(admin),
-            admin::router(emulator.clone(), endpoint, stop.clone()),
-            stopped.clone(),
-            connections.clone(),
-        )),
+    let planes = Arc::new(Planes::new(emulator.clone(), key));
+    let router = admin::router(emulator.clone(), endpoint, stop.clone());
+    let lanes = Lanes::start(connections.clone())?;
+    let listeners = [
+        tokio::spawn(accept_aws(aws, planes, lanes, stopped.clone())),
+        tokio::spawn(accept_admin(admin, router, stopped.clone(), connections.clone())),
     ];
     let mut asked = stopped;
     tokio::select! {
@@ -95,106 +88,73 @@ pub async fn serve(
     stop.send_replace(true);
     connections.close();
     let _ = tokio::time::timeout(DRAIN_LIMIT, connections.wait()).await;
-    for plane in planes {
-        plane.abort();
+    for listener in listeners {
+        listener.abort();
     }
     Ok(())
 }
 
-/// Both AWS planes, behind the guard.
-fn aws_router(emulator: Arc<Emulator>, key: AccessKey) -> Router {
-    control::routes()
-        .merge(data::routes())
-        .fallback(unknown_operation)
-        .method_not_allowed_fallback(unknown_operation)
-        .layer(middleware::from_fn_with_state(Arc::new(key), guard::refuse_strangers))
-        .layer(middleware::from_fn(guard::refuse_pages))
-        .layer(middleware::from_fn(with_request_id))
-        .with_state(emulator)
+/// Accepts connections of the AWS planes and gives each to a lane.
+async fn accept_aws(
+    listener: TcpListener,
+    planes: Arc<Planes>,
+    lanes: Lanes,
+    stopped: watch::Receiver<bool>,
+) {
+    let slots = Slots::new();
+    loop {
+        let (stream, client) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                pause(error).await;
+                continue;
+            }
+        };
+        // Small answers must not wait for the client's acknowledgement of earlier ones.
+        let _ = stream.set_nodelay(true);
+        let server = stream.local_addr();
+        let peer = server.map_or(Peer::Stranger, |server| Peer::of(client, server));
+        let slot = slots.take(peer);
+        // From this thread's runtime to the lane's.
+        let Ok(stream) = stream.into_std() else { continue };
+        match slot {
+            Slot::Served(slot) => {
+                let (planes, stopped) = (planes.clone(), stopped.clone());
+                lanes.spawn(async move {
+                    let Ok(stream) = TcpStream::from_std(stream) else { return };
+                    let served = Arc::new((planes, Caller::new(peer)));
+                    let service = service_fn(move |request| {
+                        let served = served.clone();
+                        async move { Ok::<_, Infallible>(served.0.answer(&served.1, request).await) }
+                    });
+                    serve_connection(stream, service, stopped).boxed().await;
+                    drop(slot);
+                });
+            }
+            Slot::Refused(slot) => lanes.spawn(async move {
+                let Ok(stream) = TcpStream::from_std(stream) else { return };
+                refuse_connection(stream).await;
+                drop(slot);
+            }),
+            Slot::Dropped => {}
+        }
+    }
 }
 
-/// Gives every request its id, and every answer the same one. [guide: x-amzn-RequestId]
-async fn with_request_id(mut request: Request, next: Next) -> Response {
-    let id = request_id();
-    request.headers_mut().insert(headers::REQUEST_ID, id.clone());
-    let mut response = next.run(request).await;
-    response.headers_mut().insert(headers::REQUEST_ID, id);
-    response
-}
-
-/// A request id of the service's form, a version 4 UUID: a count under a keyed hash that is chosen anew in each
-/// process. Nobody must be unable to guess it, so it needs no system call for randomness.
-fn request_id() -> HeaderValue {
-    static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let id = uuid::Uuid::from_u64_pair(KEY.hash_one((count, 0_u8)), KEY.hash_one((count, 1_u8)));
-    let id = uuid::Builder::from_u128(id.as_u128()).with_version(uuid::Version::Random);
-    let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
-    let text = id.with_variant(uuid::Variant::RFC4122).into_uuid().hyphenated().encode_lower(&mut text);
-    HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("-"))
-}
-
-/// An operation that the emulator does not have, named by its method and path.
-async fn unknown_operation(request: Request) -> Response {
-    let path = request.uri().path();
-    let operation = match path.rsplit('/').next() {
-        Some("ws") => "InvokeAgentRuntimeWithWebSocketStream",
-        Some("shells") => "InvokeAgentRuntimeCommandShell",
-        Some("agent-card.json") => "GetAgentCard",
-        _ => "this operation",
-    };
-    let path = guard::short(path);
-    let message = format!("{operation} ({} {path}) is not available in this emulator", request.method());
-    errors::respond_error(&AwsError::new(ErrorKind::UnknownOperation, message))
-}
-
-enum Listener {
-    Tcp(TcpListener),
-    Unix(UnixListener),
-}
-
-async fn accept(
-    listener: Listener,
+/// Accepts connections of the admin plane. Only the owner may open the socket's file.
+async fn accept_admin(
+    listener: UnixListener,
     router: Router,
     stopped: watch::Receiver<bool>,
     connections: TaskTracker,
 ) {
-    let slots = Slots::new();
     loop {
-        match &listener {
-            Listener::Tcp(tcp) => match tcp.accept().await {
-                Ok((stream, client)) => {
-                    // Small answers must not wait for the client's acknowledgement of earlier ones.
-                    let _ = stream.set_nodelay(true);
-                    let server = stream.local_addr();
-                    let peer = server.map_or(Peer::Stranger, |server| Peer::of(client, server));
-                    match slots.take(peer) {
-                        Slot::Served(slot) => {
-                            let served = serve_connection(stream, peer, router.clone(), stopped.clone());
-                            connections.spawn(async move {
-                                served.await;
-                                drop(slot);
-                            });
-                        }
-                        Slot::Refused(slot) => {
-                            connections.spawn(async move {
-                                refuse_connection(stream).await;
-                                drop(slot);
-                            });
-                        }
-                        Slot::Dropped => {}
-                    }
-                }
-                Err(error) => pause(error).await,
-            },
-            Listener::Unix(unix) => match unix.accept().await {
-                Ok((stream, _)) => {
-                    // Only the owner may open the socket's file.
-                    connections.spawn(serve_connection(stream, Peer::Owner, router.clone(), stopped.clone()));
-                }
-                Err(error) => pause(error).await,
-            },
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let service = TowerToHyperService::new(router.clone());
+                connections.spawn(serve_connection(stream, service, stopped.clone()));
+            }
+            Err(error) => pause(error).await,
         }
     }
 }
@@ -216,15 +176,11 @@ async fn pause(error: io::Error) {
     tokio::time::sleep(ACCEPT_PAUSE).await;
 }
 
-async fn serve_connection<S>(stream: S, peer: Peer, router: Router, mut stopped: watch::Receiver<bool>)
+async fn serve_connection<S, V>(stream: S, service: V, mut stopped: watch::Receiver<bool>)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    V: Service<http::Request<Incoming>, Response = Response, Error = Infallible>,
 {
-    let router = TowerToHyperService::new(router);
-    let service = service_fn(move |mut request: http::Request<Incoming>| {
-        request.extensions_mut().insert(peer);
-        router.call(request)
-    });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_BYTES);
     let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
@@ -242,24 +198,5 @@ where
     if !ended.await {
         connection.as_mut().graceful_shutdown();
         let _ = poll_fn(|cx| quiet.poll(connection.as_mut(), cx)).await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::HashSet;
-
-    use super::*;
-
-    #[test]
-    fn request_ids_are_random_uuids_and_never_the_same() {
-        let ids: HashSet<String> = (0..1000).map(|_| request_id().to_str().unwrap().to_owned()).collect();
-        assert_eq!(ids.len(), 1000);
-        for id in ids {
-            let uuid: uuid::Uuid = id.parse().unwrap();
-            assert_eq!(uuid.get_version(), Some(uuid::Version::Random), "{id}");
-            assert_eq!(uuid.get_variant(), uuid::Variant::RFC4122, "{id}");
-            assert_eq!(uuid.to_string(), id);
-        }
     }
 }

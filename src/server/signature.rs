@@ -222,6 +222,29 @@ mod tests {
         assert_eq!(with_body.verify(&head, b"", &example_key()), Err(SignatureError::Mismatch));
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_made_up_signature_verifies(
+            value in proptest::prop_oneof![
+                "\\PC{0,80}",
+                "AWS4-HMAC-SHA256 (Credential=AKIDEXAMPLE/[0-9]{0,9}/\\PC{0,9}/s/aws4_request,? ?|\
+                 SignedHeaders=(host;x-amz-date|[a-z;-]{0,20}),? ?|Signature=[0-9a-f]{0,64},? ?){0,6}",
+            ],
+            date in "(20150830T123600Z|[-0-9TZ+:]{0,20})",
+            uri in "/[a-z%/]{0,9}(\\?[a-z%&=+]{0,20})?",
+        ) {
+            // What HTTP does not take never comes here.
+            if let (Ok(value), Ok(date)) = (http::HeaderValue::from_str(&value), http::HeaderValue::from_str(&date))
+                && let Ok(request) = http::Request::builder().uri(uri).header("host", "h").body(())
+            {
+                let mut head = request.into_parts().0;
+                head.headers.insert(AUTHORIZATION, value);
+                head.headers.insert(DATE, date);
+                proptest::prop_assert!(verify(&head, example_time()).is_err());
+            }
+        }
+    }
+
     #[test]
     fn authorization_of_other_forms_is_refused() {
         let read = |value: &str| {

@@ -17,7 +17,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("storage", &["model"]),
     ("helper", &["model"]),
     ("project", &["model"]),
-    ("aws", &["model"]),
+    ("ops", &["model", "project"]),
+    // The SDK's clients are what the ports of `ops` are made of.
+    ("aws", &["model", "ops"]),
     ("egress", &["model"]),
     ("engine", &["model", "helper"]),
     ("emulator", &["model", "artifacts", "egress", "storage", "engine"]),
@@ -31,6 +33,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "storage",
             "helper",
             "project",
+            "ops",
             "aws",
             "egress",
             "engine",
@@ -105,6 +108,12 @@ const OWNERS: &[Owner] = &[
         in_tests: false,
     },
     Owner {
+        what: "YAML",
+        pattern: r"\b(serde_saphyr|yaml_edit)\b",
+        places: &[("src/project/", "the project file is the only YAML there is")],
+        in_tests: false,
+    },
+    Owner {
         what: "system calls",
         pattern: r"\b(nix|libc)::",
         places: &[
@@ -161,6 +170,7 @@ const OWNERS: &[Owner] = &[
             ("src/server/", "listens and answers"),
             ("src/storage/", "file work off the async threads"),
             ("src/aws/", "the SDK is async"),
+            ("src/ops/", "waits between two looks at what AWS is making"),
             ("src/cli/", "runs the others"),
         ],
         in_tests: false,

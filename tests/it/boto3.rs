@@ -1,9 +1,17 @@
 //! The suite of `tests/python`: unmodified boto3, AWS CLI v1 and the official agent package against
 //! the emulator. Each Python test case is a test here, with an emulator of its own.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
+
+use agentcore::model::CommandEvent;
+use agentcore::server::errors::respond_error;
+use agentcore::wire::error::{AwsError, ErrorKind};
+use agentcore::wire::eventstream;
+use http::header::CONTENT_TYPE;
+use http_body_util::BodyExt as _;
 
 use crate::support::{self, Emulator};
 
@@ -38,6 +46,7 @@ cases! {
     official_package = "test_official" "Official" [];
     on_the_wire = "test_errors" "OnTheWire" [];
     pages = "test_control" "Pages" [];
+    refusals = "test_errors" "Refusals" [];
     response_limit = "test_commands" "ResponseLimit" [];
     retryable_conflict = "test_conflicts" "RetryableConflict" ["--conflicts" "aws"];
     runtime_client_error = "test_errors" "RuntimeClient" [];
@@ -51,15 +60,22 @@ cases! {
     validation = "test_errors" "Validation" [];
 }
 
+/// A case whose emulator is [`answer_with_an_error`].
+const ERROR_TABLE: Case = Case { module: "test_error_table", class: "Table" };
+
 fn run(name: &str, case: &Case, flags: &[&str]) {
     let Some(python) = support::python(&format!("boto3::{name}")) else { return };
     let emulator = Emulator::start(flags);
+    run_at(&python, case, emulator.endpoint(), emulator.home());
+}
+
+fn run_at(python: &Path, case: &Case, endpoint: &str, home: &Path) {
     let mut command = support::clean(python);
     command
         .current_dir(support::repository().join("tests/python"))
         .env("AGENTCORE_BIN", support::BIN)
-        .env("AGENTCORE_HOME", emulator.home())
-        .env("AGENTCORE_ENDPOINT", emulator.endpoint())
+        .env("AGENTCORE_HOME", home)
+        .env("AGENTCORE_ENDPOINT", endpoint)
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .env("AWS_CONFIG_FILE", "/dev/null")
         .env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
@@ -72,6 +88,43 @@ fn run(name: &str, case: &Case, flags: &[&str]) {
     let passed = report.lines().filter(|line| line.ends_with("... ok")).count();
     assert!(passed > 0, "no test ran:\n{report}");
     assert!(!report.contains("skipped"), "skipped inside the suite:\n{report}");
+}
+
+/// The answers of the emulator's own table of errors: `/KIND/...` has that error, `/in-stream/KIND/...` a
+/// command's stream that ends with it, `/kinds` what there is.
+async fn answer_with_an_error(request: axum::extract::Request) -> axum::response::Response {
+    let (head, body) = request.into_parts();
+    // A connection whose request was not read to its end cannot be used again.
+    body.collect().await.unwrap();
+    let path: Vec<&str> = head.uri.path().split('/').skip(1).collect();
+    let kind = |name: &str| ErrorKind::ALL.into_iter().find(|kind| kind.name() == name).unwrap();
+    let text = |kind: ErrorKind| format!("the text of {}", kind.name());
+    if path[0] == "kinds" {
+        let kinds: BTreeMap<_, _> = ErrorKind::ALL.iter().map(|kind| (kind.name(), kind.status())).collect();
+        return axum::response::Response::new(serde_json::to_string(&kinds).unwrap().into());
+    }
+    if path[0] == "in-stream" {
+        let kind = kind(path[1]);
+        let start = eventstream::event(&CommandEvent::Start).unwrap();
+        let frames = [start, eventstream::exception(kind, &text(kind)).unwrap()].concat();
+        let answer = http::Response::builder().header(CONTENT_TYPE, eventstream::CONTENT_TYPE);
+        return answer.body(frames.into()).unwrap();
+    }
+    let kind = kind(path[0]);
+    respond_error(&AwsError::new(kind, text(kind)))
+}
+
+/// Every error of the service, those too that nothing here can bring about.
+#[test]
+fn error_table() {
+    let Some(python) = support::python("boto3::error_table") else { return };
+    let home = support::short_temp_dir();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let router = axum::Router::new().fallback(answer_with_an_error);
+    runtime.spawn(async { axum::serve(listener, router).await });
+    run_at(&python, &ERROR_TABLE, &endpoint, home.path());
 }
 
 /// A Python test case that nobody runs would prove nothing.
@@ -90,7 +143,8 @@ fn every_python_case_is_run() {
             }
         }
     }
-    let run: BTreeSet<_> = CASES.iter().map(|c| format!("{}.{}", c.module, c.class)).collect();
+    let all = CASES.iter().chain([&ERROR_TABLE]);
+    let run: BTreeSet<_> = all.map(|c| format!("{}.{}", c.module, c.class)).collect();
     assert_eq!(written, run);
 }
 

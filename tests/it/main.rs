@@ -9,6 +9,7 @@
 )]
 
 mod architecture;
+mod as_user;
 mod boto3;
 mod cli;
 mod cli_local;
@@ -28,3 +29,4 @@ mod scale;
 mod sdk;
 mod semantics;
 mod support;
+mod verbs;

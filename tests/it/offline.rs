@@ -18,7 +18,10 @@ fn isolated(test: &str, home: &Path, script: &str) -> Option<Command> {
         return None;
     };
     let root = nix::unistd::geteuid().is_root();
-    let flags: &[&str] = if root { &["--net"] } else { &["--user", "--map-root-user", "--net"] };
+    // An ordinary user is himself in a namespace of users, and has rights there until loopback is up.
+    let flags: &[&str] =
+        if root { &["--net"] } else { &["--user", "--map-current-user", "--keep-caps", "--net"] };
+    let without: &[&str] = &["setpriv", "--inh-caps=-all", "--ambient-caps=-all", "--bounding-set=-all"];
     let tried = Command::new(&unshare).args(flags).arg("true").output().unwrap();
     if !tried.status.success() {
         let why = String::from_utf8_lossy(&tried.stderr).trim().to_owned();
@@ -28,11 +31,14 @@ fn isolated(test: &str, home: &Path, script: &str) -> Option<Command> {
     let mut command = Command::new("/usr/bin/env");
     command.arg("-i").arg(format!("PATH={SYSTEM_PATH}"));
     command.arg(format!("HOME={}", home.display())).arg(format!("AGENTCORE={}", support::BIN));
-    command.arg(unshare).args(flags).args(["sh", "-euc"]);
     // The namespace has a loopback that is down; everything else is absent, which the script proves first.
-    command.arg(format!(
-        "{ip} link set lo up\n\
-         test \"$({ip} -o link show | grep -v ' LOOPBACK\\|LOOPBACK,' | wc -l)\" = 0\n\
+    let prepare = format!("{ip} link set lo up; exec \"$@\"", ip = ip.display());
+    command.arg(unshare).args(flags).args(["sh", "-euc", &prepare, "sh"]);
+    if !root {
+        command.args(without);
+    }
+    command.args(["sh", "-euc"]).arg(format!(
+        "test \"$({ip} -o link show | grep -v ' LOOPBACK\\|LOOPBACK,' | wc -l)\" = 0\n\
          cd \"$HOME\"\n{script}",
         ip = ip.display()
     ));

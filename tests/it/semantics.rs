@@ -1,4 +1,5 @@
-//! docs/SEMANTICS.md promises that each of its lines has a test; this holds it to the promise.
+//! docs/SEMANTICS.md promises that each of its lines has a test, and docs/ARCHITECTURE.md that every reader of
+//! foreign input has one; this holds them to the promise.
 
 use std::fs;
 
@@ -6,31 +7,50 @@ use regex::Regex;
 
 use crate::support;
 
-#[test]
-fn every_named_test_exists() {
-    let root = support::repository();
-    let text = fs::read_to_string(root.join("docs/SEMANTICS.md")).unwrap();
+/// Faults of a document's tables whose rows end with the tests that hold them true, and the number of tests.
+fn check(document: &str, tables_end_with: &[&str]) -> (Vec<String>, usize) {
+    let text = fs::read_to_string(support::repository().join(document)).unwrap();
     let name = Regex::new(r"`(py|it|lib):([^`]+)`").unwrap();
-    let mut missing = Vec::new();
-    let mut seen = 0;
-    for (number, line) in text.lines().enumerate().filter(|(_, line)| line.starts_with("| ")) {
-        let cells: Vec<&str> = line.trim_matches('|').split(" | ").collect();
-        let tests = cells.last().unwrap();
-        if tests.trim() == "tests" {
+    let (mut faults, mut seen, mut table) = (Vec::new(), 0, None);
+    for (number, line) in text.lines().enumerate() {
+        if !line.starts_with('|') {
+            table = None;
             continue;
         }
-        if !name.is_match(tests) {
-            missing.push(format!("docs/SEMANTICS.md:{}: names no test", number + 1));
+        let cells: Vec<&str> = line.trim_matches('|').split(" | ").collect();
+        let last = cells.last().unwrap().trim();
+        let Some(has_tests) = table else {
+            table = Some(tables_end_with.contains(&last));
+            continue;
+        };
+        if !has_tests || line.starts_with("|---") {
+            continue;
         }
-        for found in name.captures_iter(tests) {
+        if !name.is_match(last) {
+            faults.push(format!("{document}:{}: names no test", number + 1));
+        }
+        for found in name.captures_iter(last) {
             seen += 1;
             if !exists(&found[1], &found[2]) {
-                missing.push(format!("docs/SEMANTICS.md:{}: no test `{}`", number + 1, &found[2]));
+                faults.push(format!("{document}:{}: no test `{}`", number + 1, &found[2]));
             }
         }
     }
-    assert!(missing.is_empty(), "{}", missing.join("\n"));
-    assert!(seen > 40, "the table was not read");
+    (faults, seen)
+}
+
+#[test]
+fn every_named_test_exists() {
+    let (faults, seen) = check("docs/SEMANTICS.md", &["tests"]);
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    assert!(seen > 40, "the tables were not read");
+}
+
+#[test]
+fn every_reader_of_foreign_input_is_tried() {
+    let (faults, seen) = check("docs/ARCHITECTURE.md", &["tried by"]);
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    assert!(seen > 15, "the table was not read");
 }
 
 fn exists(kind: &str, name: &str) -> bool {

@@ -283,7 +283,18 @@ pub fn python(test: &str) -> Option<PathBuf> {
     }
 }
 
+/// Names the environment of [`python`] to a second pass, which may not make one.
+pub const VENV: &str = "AGENTCORE_TEST_VENV";
+
+/// The environment that a Python of [`python`] is in.
+pub fn venv_of(python: &Path) -> &Path {
+    python.parent().and_then(Path::parent).unwrap()
+}
+
 fn make_python() -> Result<PathBuf, String> {
+    if let Some(made) = std::env::var_os(VENV) {
+        return Ok(made.into());
+    }
     let base = which("python3").ok_or("no `python3` in PATH; install Python 3.10 or newer with venv")?;
     let requirements = repository().join("tests/python/requirements.txt");
     let version = Command::new(&base).arg("--version").output().map_err(|e| format!("{base:?}: {e}"))?;

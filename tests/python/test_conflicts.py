@@ -1,11 +1,11 @@
 """409 while a session starts or stops; the emulator runs with `--conflicts aws`."""
 
 import concurrent.futures
-import time
+import json
 
-from harness import Suite, create, data, new_session
+from harness import Suite, cli, create, data, new_session, until
 
-ONCE = {"retries": {"max_attempts": 1, "mode": "standard"}}
+ONCE = {"retries": {"total_max_attempts": 1}}
 TEXT = "Session operation in progress, please retry"
 
 
@@ -15,23 +15,31 @@ class RetryableConflict(Suite):
         self.assertEqual(answer["ResponseMetadata"]["HTTPStatusCode"], 409)
         self.assertEqual(answer["Error"]["Message"], TEXT)
 
+    def wait_for(self, session, *states):
+        def found():
+            sessions = json.loads(cli("local", "session", "ls", "--output", "json").stdout)
+            return any(s["sessionId"] == session and s["state"] in states for s in sessions)
+        until(f"{session} {states}", found)
+
     def test_while_a_session_starts(self):
-        runtime, session = create(environmentVariables={"LAB_SLOW_START": "2"}), new_session()
+        runtime, session = create(environmentVariables={"LAB_SLOW_START": "4"}), new_session()
+        once = data(**ONCE)
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
             first = pool.submit(runtime.invoke, {"do": "echo", "n": 1}, session)
-            time.sleep(0.7)
-            self.refused(lambda: runtime.invoke({"do": "echo"}, session, client=data(**ONCE)))
+            # It is shown as ready when its compute is, which the agent makes wait.
+            self.wait_for(session, "provisioning", "ready")
+            self.refused(lambda: runtime.invoke({"do": "echo"}, session, client=once))
             self.assertEqual(first.result(), {"n": 1}, "the call that starts the session is not disturbed")
         runtime.delete()
 
     def test_while_a_session_stops_and_boto3_repeats_by_itself(self):
-        runtime, session = create(environmentVariables={"LAB_GRACE": "1.5"}), new_session()
+        runtime, session = create(environmentVariables={"LAB_GRACE": "3"}), new_session()
+        once, patient = data(**ONCE), data(retries={"max_attempts": 8, "mode": "standard"})
         runtime.invoke({"do": "echo"}, session)
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
             stop = pool.submit(runtime.stop, session)
-            time.sleep(0.5)
-            self.refused(lambda: runtime.invoke({"do": "echo"}, session, client=data(**ONCE)))
-            patient = data(retries={"max_attempts": 8, "mode": "standard"})
+            self.wait_for(session, "stopping")
+            self.refused(lambda: runtime.invoke({"do": "echo"}, session, client=once))
             self.assertEqual(runtime.invoke({"do": "echo", "n": 2}, session, client=patient), {"n": 2})
             stop.result()
         runtime.delete()

@@ -1,9 +1,15 @@
 """Every error of the service that the emulator raises, by its boto3 class."""
 
 import json
+import os
+import resource
+import socket
+import sqlite3
 import time
+import urllib.parse
 
-from harness import (ROLE, Raw, Suite, artifact, control, create, data, new_name, new_session, path_of)
+from harness import (ENDPOINT, HOME, ROLE, Raw, Suite, artifact, control, create, data, new_name, new_session,
+                     path_of, until)
 
 UNCHECKED = {"parameter_validation": False}
 
@@ -78,6 +84,9 @@ class Validation(Suite):
         efs = {"efsAccessPoint": {"accessPointArn":
                "arn:aws:elasticfilesystem:us-west-2:123456789012:access-point/fsap-0123456789abcdef0",
                                   "mountPath": "/mnt/efs"}}
+        s3_files = {"s3FilesAccessPoint": {"accessPointArn":
+                    "arn:aws:s3files:us-west-2:123456789012:file-system/fs-0123456789abcdef0/"
+                    "access-point/fsap-0123456789abcdef0", "mountPath": "/mnt/s3"}}
         bundle = json.loads(json.dumps(artifact()))
         bundle["codeConfiguration"]["code"]["s3"]["bucket"] = "somebody-elses-bucket"
         for name, change in {
@@ -86,6 +95,7 @@ class Validation(Suite):
             "VPC": {"networkConfiguration": {"networkMode": "VPC", "networkModeConfig": {
                 "securityGroups": ["sg-0123456789abcdef0"], "subnets": ["subnet-0123456789abcdef0"]}}},
             "efsAccessPoint": {"filesystemConfigurations": [efs]},
+            "s3FilesAccessPoint": {"filesystemConfigurations": [s3_files]},
             "customJWTAuthorizer": {"authorizerConfiguration": {"customJWTAuthorizer": {
                 "discoveryUrl": "https://idp.example/.well-known/openid-configuration"}}},
             "serverProtocol": {"protocolConfiguration": {"serverProtocol": "MCP"}},
@@ -200,9 +210,8 @@ class Conflict(Suite):
             agentRuntimeName=name, agentRuntimeArtifact=artifact(), roleArn=ROLE, clientToken=token,
             networkConfiguration={"networkMode": "PUBLIC"})
         self.assertEqual(again["agentRuntimeId"], first.id)
-        with self.assertRaises(Exception) as caught:
-            create(clientToken=token)
-        self.assertIn(caught.exception.response["Error"]["Code"], ("ValidationException", "ConflictException"))
+        answer = self.error("ValidationException", create, clientToken=token)
+        self.assertEqual(answer["reason"], "IdempotentParameterMismatchException")
         first.delete()
 
 
@@ -236,6 +245,68 @@ class RuntimeClient(Suite):
             answer["Error"]["Message"])
         self.assertLess(time.monotonic() - begin, 15, "what has ended is not waited for")
         runtime.delete()
+
+
+class Refusals(Suite):
+    """What has nothing to do with the input."""
+
+    SETTINGS = {}
+    # boto3 repeats what is throttled and what failed in the service.
+    ONCE = {"retries": {"total_max_attempts": 1}}
+
+    def status(self, answer):
+        return answer["ResponseMetadata"]["HTTPStatusCode"]
+
+    def test_a_web_pages_calls_are_denied(self):
+        for client, call in ((control(), lambda c: c.list_agent_runtimes()),
+                             (data(), lambda c: self.runtime.invoke({"do": "echo"}, client=c))):
+            client.meta.events.register("before-sign", lambda request, **_:
+                                        request.headers.add_header("Origin", "https://evil.example"))
+            answer = self.error("AccessDeniedException", call, client)
+            self.assertEqual(self.status(answer), 403)
+            self.assertIn("https://evil.example", answer["Error"]["Message"])
+
+    def test_one_endpoint_too_many(self):
+        client = control()
+        for number in range(1, 10):
+            client.create_agent_runtime_endpoint(agentRuntimeId=self.runtime.id, name=f"e{number}")
+            self.runtime.wait_ready()
+        answer = self.error("ServiceQuotaExceededException", lambda: client.create_agent_runtime_endpoint(
+            agentRuntimeId=self.runtime.id, name="more"))
+        self.assertEqual(self.status(answer), 402)
+
+    def test_one_connection_too_many(self):
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
+        url = urllib.parse.urlsplit(ENDPOINT)
+        held = []
+        try:
+            # As many as the emulator lets in, and a few for what it tells the others.
+            for _ in range(2048 + 16):
+                held.append(socket.create_connection((url.hostname, url.port)))
+            for client, call in ((control(**self.ONCE), lambda c: c.list_agent_runtimes()),
+                                 (data(**self.ONCE), lambda c: self.runtime.invoke({"do": "echo"}, client=c))):
+                answer = self.error("ThrottlingException", call, client)
+                self.assertEqual(self.status(answer), 429)
+        finally:
+            for connection in held:
+                connection.close()
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        # boto3's own repetitions are patient enough once there is room.
+        until("room again", lambda: control().list_agent_runtimes()["agentRuntimes"])
+
+    def test_a_state_that_cannot_be_written(self):
+        state = sqlite3.connect(os.path.join(HOME, "state.db"), isolation_level=None)
+        state.execute("BEGIN IMMEDIATE")
+        try:
+            answer = self.error("InternalServerException", control(**self.ONCE).tag_resource,
+                                resourceArn=self.runtime.arn, tags={"a": "b"})
+            self.assertEqual(self.status(answer), 500)
+        finally:
+            state.rollback()
+            state.close()
+        control().tag_resource(resourceArn=self.runtime.arn, tags={"a": "b"})
+        self.assertEqual(control().list_tags_for_resource(resourceArn=self.runtime.arn)["tags"], {"a": "b"})
 
 
 class OnTheWire(Suite):

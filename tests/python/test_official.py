@@ -16,7 +16,8 @@ class Official(Suite):
         name = new_name("official")
         # The project has a virtual environment of its own, as a developer's has. It is a copy of the
         # one that runs this suite (hard links where they can be), so that nothing is downloaded.
-        cls.directory = tempfile.TemporaryDirectory(dir=os.path.dirname(sys.prefix))
+        beside = os.path.dirname(sys.prefix)
+        cls.directory = tempfile.TemporaryDirectory(dir=beside if os.access(beside, os.W_OK) else None)
         cls.addClassCleanup(cls.directory.cleanup)
         project = os.path.join(cls.directory.name, name)
         shutil.copytree(os.path.join(AGENTS, "official"), project)

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::admin::AdminError;
-use super::memory::{Memory, Seen};
 use super::{Local, source};
 use crate::artifacts::python::{CommandNeeds, Python, PythonRequest};
 use crate::artifacts::{ArtifactStore, BUCKET, Launch, Manifest, Packed};
 use crate::aws::{AwsError, Connection, RuntimeSettings, RuntimeSummary};
 use crate::cli::exit::{Failure, OK, Outcome};
+use crate::cli::memory::{Memory, Seen};
 use crate::model::{ArtifactRef, limits};
 use crate::project::{Agent, AgentLaunch, Project};
 
@@ -107,11 +107,11 @@ pub(crate) fn prepare(
             limits::MAX_ZIPPED_CODE_BYTES / 1_000_000
         ));
     }
-    let mut header_allowlist = agent.header_allowlist.clone();
-    if agent.vpc {
+    let mut header_allowlist = agent.header_allowlist.clone().unwrap_or_default();
+    if agent.vpc() {
         warn("`network_mode: VPC` is left out: sessions of the emulator have no VPC".to_owned());
     }
-    if agent.authorizer {
+    if agent.authorizer.is_some() {
         warn("`authorizer_configuration` is left out: the emulator asks callers for no token".to_owned());
         // Without an authorizer the service refuses this name.
         header_allowlist.retain(|n| !n.eq_ignore_ascii_case("authorization"));
@@ -124,12 +124,12 @@ pub(crate) fn prepare(
             runtime,
             entry_point,
         },
-        role_arn: agent.execution_role.clone().unwrap_or_else(|| ROLE.to_owned()),
-        environment: agent.environment.clone(),
+        role_arn: agent.aws.execution_role.clone().unwrap_or_else(|| ROLE.to_owned()),
+        environment: agent.environment.value().cloned().unwrap_or_default(),
         idle: agent.lifecycle.idle,
         max_lifetime: agent.lifecycle.max,
         header_allowlist,
-        session_storage: agent.session_storage.clone(),
+        session_storage: agent.session_storage().cloned(),
     };
     Ok(Prepared { settings, packed })
 }

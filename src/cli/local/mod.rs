@@ -4,31 +4,29 @@ use std::path::PathBuf;
 
 use super::Context;
 use super::exit::Outcome;
+use super::target::Place;
+use super::{exec, invoke, stop};
 
-mod admin;
+pub(super) mod admin;
 mod clock;
 mod daemon;
 mod demo;
 mod deploy;
 mod down;
 mod env_exports;
-mod exec;
-mod home;
+pub(super) mod home;
 mod identity;
-mod invoke;
-mod logs;
-mod memory;
-mod session;
+pub(super) mod logs;
+pub(super) mod session;
 mod source;
-mod sse;
 mod stats;
 mod status;
-mod stop;
 mod target;
 mod up;
 mod watch;
 
 pub(crate) use daemon::DEFAULT_PORT;
+pub(crate) use home::Home;
 
 /// Run agents offline, in the emulator
 #[derive(clap::Args)]
@@ -74,9 +72,9 @@ impl LocalArgs {
             LocalVerb::Env(verb) => verb.exec(&local),
             LocalVerb::Logs(verb) => verb.exec(&local),
             LocalVerb::Deploy(verb) => verb.exec(&local),
-            LocalVerb::Invoke(verb) => verb.exec(&local),
-            LocalVerb::Exec(verb) => verb.exec(&local),
-            LocalVerb::Stop(verb) => verb.exec(&local),
+            LocalVerb::Invoke(verb) => verb.exec(&Place::Local(&local)),
+            LocalVerb::Exec(verb) => verb.exec(&Place::Local(&local)),
+            LocalVerb::Stop(verb) => verb.exec(&Place::Local(&local)),
             LocalVerb::Session(verb) => verb.exec(&local),
             LocalVerb::Clock(verb) => verb.exec(&local),
             LocalVerb::Demo(verb) => verb.exec(context),
@@ -86,6 +84,6 @@ impl LocalArgs {
 
 /// What every local verb works with.
 pub(crate) struct Local<'a> {
-    context: &'a Context,
-    home: home::Home,
+    pub(super) context: &'a Context,
+    pub(super) home: Home,
 }

@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use super::Local;
-use super::memory::Memory;
 use crate::cli::exit::{Failure, OK, Outcome};
+use crate::cli::memory::Memory;
 use crate::model::{RuntimeId, SessionId, SessionKey, session_id_for_name};
 use crate::wire::admin::{Enforcement, Session, SessionLimit};
 

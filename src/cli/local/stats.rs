@@ -3,9 +3,9 @@
 use indicatif::{HumanBytes, HumanCount};
 
 use super::Local;
-use super::memory::Memory;
 use super::session::find_by_name;
 use crate::cli::exit::{Failure, OK, Outcome};
+use crate::cli::memory::Memory;
 use crate::wire::admin::{FirstAnswers, SessionStats, Stats, Totals};
 
 /// Milliseconds from which a time is shown in seconds.

@@ -538,6 +538,38 @@ mod tests {
         assert!(RuntimeSettings::from_input(&with(environment("A", "x".repeat(4095)))).is_ok());
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_list_of_headers_lets_credentials_or_the_services_own_pass(
+            names in proptest::collection::vec(
+                "(Authorization|HOST|te|X-Amz-Date|x-amzn-requestid|X-Amzn-Bedrock-AgentCore-Runtime-Custom-[a-z]{1,3}|[A-Za-z][A-Za-z0-9_-]{0,10})",
+                0..6,
+            ),
+        ) {
+            let header = json!({ "requestHeaderConfiguration": { "requestHeaderAllowlist": names } });
+            match RuntimeSettings::from_input(&with(header)) {
+                Ok(settings) => {
+                    let list = &settings.spec().header_allowlist;
+                    for name in &names {
+                        let name = name.to_ascii_lowercase();
+                        proptest::prop_assert!(list.allows(&name), "{}", name);
+                        proptest::prop_assert!(!RESTRICTED_HEADERS.contains(&name.as_str()), "{}", name);
+                    }
+                    for name in ["authorization", "host", "x-amz-date", "x-amz-security-token", "x-amzn-requestid"] {
+                        proptest::prop_assert!(!list.allows(name), "{:?} lets `{}` pass", names, name);
+                    }
+                }
+                // Each refusal points at the entry that is wrong.
+                Err(refusals) => for refusal in refusals {
+                    let place = refusal.member.strip_prefix("requestHeaderConfiguration.requestHeaderAllowlist[");
+                    let place = place.and_then(|place| place.strip_suffix(']')?.parse::<usize>().ok());
+                    let name = place.and_then(|place| names.get(place));
+                    proptest::prop_assert!(name.is_some_and(|name| refusal.message.contains(name.as_str())));
+                },
+            }
+        }
+    }
+
     #[test]
     fn headers_that_cannot_be_passed_are_refused() {
         let list =

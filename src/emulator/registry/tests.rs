@@ -396,6 +396,52 @@ async fn endpoints_have_a_quota() {
     assert!(matches!(one_more, Err(RegistryError::Quota(_))));
 }
 
+/// The rules without the store: a thousand runtimes on a disk take a while.
+#[test]
+fn runtimes_and_versions_have_a_quota() {
+    let home = tempfile::tempdir().unwrap();
+    let settings = settings(&bundle(home.path()), "d");
+    let region = "us-west-2".parse().unwrap();
+    let config = EmulatorConfig::new(home.path().to_owned(), region, "123456789012".parse().unwrap());
+    let arns = RuntimeHome::of(&config).unwrap();
+    let mut snapshot = Snapshot::default();
+    let act = |snapshot: &mut Snapshot, mutation: plan::Mutation| {
+        let plan = plan::plan(snapshot, &arns, Timestamp(0), 1, mutation)?;
+        match plan.effect {
+            plan::Effect::Put(runtime) => snapshot.runtimes.insert(runtime.arn.id.clone(), runtime),
+            plan::Effect::Remove(id) => snapshot.runtimes.remove(&id),
+        };
+        Ok::<_, RegistryError>(())
+    };
+    let create = |number: usize| {
+        let name = format!("r{number}").parse().unwrap();
+        plan::Mutation::CreateRuntime(NewRuntime { name, settings: settings.clone(), tags: Tags::new() })
+    };
+    for number in 0..limits::MAX_RUNTIMES {
+        act(&mut snapshot, create(number)).unwrap();
+    }
+    let one_more = act(&mut snapshot, create(limits::MAX_RUNTIMES));
+    assert!(matches!(&one_more, Err(RegistryError::Quota(said)) if said.contains("1000")), "{one_more:?}");
+    let gone = snapshot.runtimes.keys().next().unwrap().clone();
+    act(&mut snapshot, plan::Mutation::FinishDeleteRuntime(gone)).unwrap();
+    act(&mut snapshot, create(limits::MAX_RUNTIMES)).unwrap();
+
+    let id = snapshot.runtimes.keys().next().unwrap().clone();
+    let update = || plan::Mutation::UpdateRuntime { id: id.clone(), settings: settings.clone() };
+    for _ in 1..limits::MAX_VERSIONS {
+        act(&mut snapshot, plan::Mutation::SettleRuntime(id.clone())).unwrap();
+        act(&mut snapshot, update()).unwrap();
+    }
+    act(&mut snapshot, plan::Mutation::SettleRuntime(id.clone())).unwrap();
+    let one_more = act(&mut snapshot, update());
+    assert!(matches!(&one_more, Err(RegistryError::Quota(said)) if said.contains("1000")), "{one_more:?}");
+    // A version that nothing serves makes room for another one.
+    act(&mut snapshot, plan::Mutation::DeleteVersion { id: id.clone(), version: Version::FIRST }).unwrap();
+    act(&mut snapshot, plan::Mutation::SettleRuntime(id.clone())).unwrap();
+    act(&mut snapshot, update()).unwrap();
+    assert_eq!(snapshot.runtimes[&id].versions.len(), limits::MAX_VERSIONS);
+}
+
 #[tokio::test]
 async fn tags_come_and_go() {
     let bench = Bench::new().await;

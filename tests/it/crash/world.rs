@@ -332,11 +332,13 @@ impl World {
                 fs::metadata(proc.join("exe")).is_ok_and(|about| (about.dev(), about.ino()) == program);
             let elsewhere = fs::read_link(proc.join("ns/mnt")).is_ok_and(|ns| ns != own)
                 && fs::read_to_string(proc.join("mountinfo")).is_ok_and(|text| text.contains(mark));
+            let command = fs::read(proc.join("cmdline")).unwrap_or_default();
+            let command = String::from_utf8_lossy(&command).into_owned();
+            // A helper lets nobody but root look at its program; its command line is that of its launcher.
+            let is_program = is_program || command.starts_with(&*self.program.to_string_lossy());
             if !is_program && !elsewhere {
                 continue;
             }
-            let command = fs::read(proc.join("cmdline")).unwrap_or_default();
-            let command = String::from_utf8_lossy(&command).into_owned();
             let status = fs::read_to_string(proc.join("status")).unwrap_or_default();
             let Some(inside) = status.lines().find_map(|l| l.strip_prefix("NSpid:")) else { continue };
             if status.lines().any(|l| l.starts_with("State:\tZ")) {

@@ -1,4 +1,4 @@
-//! `local invoke`: calls the project's agent in a session.
+//! `invoke`: calls an agent in a session.
 
 use std::io::Read;
 use std::time::Duration;
@@ -7,11 +7,12 @@ use base64::Engine;
 use http::{HeaderName, HeaderValue};
 use serde_json::{Value, json};
 
+use super::exit::{Class, Failure, OK, Outcome};
+use super::input;
+use super::local::logs;
 use super::sse::{SseReader, is_event_stream};
-use super::target::{ChosenSession, SessionChoice, Target};
-use super::{Local, logs};
+use super::target::{ChosenSession, Place, SessionChoice, Target};
 use crate::aws::{Answer, AwsError, InvokeCall};
-use crate::cli::exit::{Class, Failure, OK, Outcome};
 use crate::model::{limits, parse_duration};
 
 /// Lines of an agent's log under the error of a call that it failed.
@@ -19,10 +20,19 @@ const LOG_LINES: usize = 20;
 /// Longest answer that `--output json` puts into one document. [ours]
 const MAX_DOCUMENT_BYTES: usize = 100_000_000;
 
-/// Call the agent; starts the emulator and deploys on first use
+/// Call an agent in a session; its answer comes as it is sent
+///
+/// In the emulator the agent is deployed on first use. A call that may have run is never sent again.
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  agentcore invoke 'remember the milk'
+  agentcore invoke '{\"prompt\": \"hi\", \"stream\": true}' --session ticket-8421
+  agentcore invoke @payload.json --output json | jq .response
+  git diff | agentcore local invoke -
+  agentcore invoke --arn arn:aws:bedrock-agentcore:us-west-2:123456789012:runtime/coder-AbCdEf0123 hello")]
 pub(crate) struct InvokeArgs {
-    /// Payload: JSON as it is, other text as {"prompt": …}; @FILE for a file, - for standard input [default: {}]
+    /// Payload: JSON as it is, other text as {"prompt": …}; @FILE for a file, - for standard input
+    /// [default: what is piped in, else {}]
     payload: Option<String>,
     #[command(flatten)]
     session: SessionChoice,
@@ -57,19 +67,19 @@ fn parse_header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
 }
 
 impl InvokeArgs {
-    pub(crate) fn exec(self, local: &Local<'_>) -> Outcome {
-        local.context.block_on(async {
-            let (payload, content_type) = self.read_payload(local)?;
-            let mut target = local.target_with_code().await?;
+    pub(crate) fn exec(self, place: &Place<'_>) -> Outcome {
+        place.context().block_on(async {
+            let (payload, content_type) = self.read_payload(place).await?;
+            let mut target = place.target_with_code().await?;
             if let Some(limit) = self.timeout {
                 target.connection = target.connection.with_read_timeout(limit);
             }
-            let session = target.session(&self.session, self.new_session);
-            target.remember(&session)?;
-            let ui = &local.context.ui;
+            let session = target.session(self.session.session.as_deref(), self.new_session);
+            target.remember(&session, &self.session.endpoint.qualifier)?;
+            let ui = &place.context().ui;
             ui.note(format!("session: {}", session.shown()));
             let call = InvokeCall {
-                to: target.call(&session.id, &self.session.qualifier),
+                to: target.call(&session.id, &self.session.endpoint.qualifier),
                 content_type,
                 accept: "text/event-stream, application/json, */*".into(),
                 payload,
@@ -82,8 +92,8 @@ impl InvokeArgs {
                 let answer = data.invoke(call).await;
                 drop(spinner);
                 match answer {
-                    Ok(answer) => self.show(local, answer, &session).await,
-                    Err(e) => Err(explain(local, &target, &session, e).await),
+                    Ok(answer) => self.show(place, answer, &session).await,
+                    Err(e) => Err(explain(place, &target, &session, e).await),
                 }
             };
             tokio::select! {
@@ -97,7 +107,7 @@ impl InvokeArgs {
     }
 
     /// The payload's bytes and their content type.
-    fn read_payload(&self, local: &Local<'_>) -> Result<(Vec<u8>, String), Failure> {
+    async fn read_payload(&self, place: &Place<'_>) -> Result<(Vec<u8>, String), Failure> {
         let most = limits::MAX_PAYLOAD_BYTES;
         let unreadable = |what: &str, e: std::io::Error| {
             Failure::failed(format!("the payload cannot be read from {what}: {e}"))
@@ -105,14 +115,17 @@ impl InvokeArgs {
         };
         let mut bytes = Vec::new();
         match self.payload.as_deref() {
-            None => bytes.extend_from_slice(b"{}"),
-            Some("-") => {
-                let input = std::io::stdin().lock();
-                input.take(most + 1).read_to_end(&mut bytes).map_err(|e| unreadable("standard input", e))?;
+            None if input::is_piped() => {
+                bytes = input::read_all(place.context(), most, "a payload as argument goes without").await?;
+                if bytes.is_empty() {
+                    bytes.extend_from_slice(b"{}");
+                }
             }
+            None => bytes.extend_from_slice(b"{}"),
+            Some("-") => bytes = input::read_all(place.context(), most, "the payload").await?,
             Some(text) => match text.strip_prefix('@') {
                 Some(file) => {
-                    let path = local.context.env.directory()?.join(file);
+                    let path = place.context().env.directory()?.join(file);
                     let what = format!("`{file}`");
                     let input = std::fs::File::open(path).map_err(|e| unreadable(&what, e))?;
                     input.take(most + 1).read_to_end(&mut bytes).map_err(|e| unreadable(&what, e))?;
@@ -129,8 +142,8 @@ impl InvokeArgs {
         })
     }
 
-    async fn show(&self, local: &Local<'_>, mut answer: Answer, session: &ChosenSession) -> Outcome {
-        let ui = &local.context.ui;
+    async fn show(&self, place: &Place<'_>, mut answer: Answer, session: &ChosenSession) -> Outcome {
+        let ui = &place.context().ui;
         let events = is_event_stream(&answer.content_type);
         let head = json!({
             "sessionId": answer.session.as_deref().unwrap_or(session.id.as_str()),
@@ -139,7 +152,7 @@ impl InvokeArgs {
             "statusCode": answer.status,
         });
         if ui.is_json() && !events {
-            let body = collect(&mut answer).await?;
+            let body = collect(place, &mut answer).await?;
             let mut document = head;
             if let Some(map) = document.as_object_mut() {
                 let (key, value) = body_value(&body);
@@ -156,14 +169,14 @@ impl InvokeArgs {
             let one = |data: String| {
                 if ui.is_json() { ui.event(&json!({ "data": parsed(&data) })) } else { ui.line(&data) }
             };
-            while let Some(bytes) = answer.next().await? {
+            while let Some(bytes) = answer.next().await.map_err(|e| place.failure(e))? {
                 reader.push(&bytes)?.into_iter().try_for_each(one)?;
             }
             reader.finish().into_iter().try_for_each(one)?;
             return Ok(OK);
         }
         let mut last = None;
-        while let Some(bytes) = answer.next().await? {
+        while let Some(bytes) = answer.next().await.map_err(|e| place.failure(e))? {
             last = bytes.last().copied().or(last);
             ui.bytes(&bytes)?;
         }
@@ -187,9 +200,9 @@ fn payload(bytes: Vec<u8>) -> (Vec<u8>, String) {
     }
 }
 
-async fn collect(answer: &mut Answer) -> Result<Vec<u8>, Failure> {
+async fn collect(place: &Place<'_>, answer: &mut Answer) -> Result<Vec<u8>, Failure> {
     let mut body = Vec::new();
-    while let Some(bytes) = answer.next().await? {
+    while let Some(bytes) = answer.next().await.map_err(|e| place.failure(e))? {
         body.extend_from_slice(&bytes);
         if body.len() > MAX_DOCUMENT_BYTES {
             let most = MAX_DOCUMENT_BYTES / 1_000_000;
@@ -218,16 +231,18 @@ fn parsed(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
 }
 
-/// The failure of a call; with the agent's own last words where the agent is to blame.
-async fn explain(local: &Local<'_>, target: &Target, session: &ChosenSession, error: AwsError) -> Failure {
+/// The failure of a call; with the agent's own last words where the agent is to blame and they can be had.
+async fn explain(place: &Place<'_>, target: &Target, session: &ChosenSession, error: AwsError) -> Failure {
     let blame = error.name() == Some("RuntimeClientError");
-    let failure = Failure::from(error);
+    let failure = place.failure(error);
     if !blame {
         return failure;
     }
+    let all = format!("`{} logs --session {}` shows all that the agent wrote", place.program(), session.id);
+    let Place::Local(local) = place else { return failure.hint(all) };
     // The log is an extra: when it cannot be had, the error stands by itself.
-    let lines = logs::last_lines(local, &target.runtime.id, &session.id, LOG_LINES).await.unwrap_or_default();
-    let all = format!("`agentcore local logs --session {}` shows all that the agent wrote", session.id);
+    let lines =
+        logs::last_lines(local, target.arn.id.as_str(), &session.id, LOG_LINES).await.unwrap_or_default();
     let silent = lines.iter().any(|line| line.contains("gave no healthy ping"));
     let hint = if silent {
         format!("an agent answers `GET /ping` on port {}, address 0.0.0.0; {all}", limits::AGENT_HTTP_PORT)

@@ -1,0 +1,119 @@
+//! Bytes into a session. The service has no operation for that: what a command is to read stands in its own
+//! text where it fits, else in files that other commands wrote before.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use futures_util::stream::{self, TryStreamExt};
+
+use super::exit::{Class, Failure};
+use super::ui::Spinner;
+use crate::aws::{AwsError, CommandCall, DataClient, SessionCall};
+use crate::model::{CommandEvent, CommandLine, limits};
+
+/// Bytes in one command: four thirds of them in base64 and the text around them fit into the service's 65,536.
+const PART_BYTES: usize = 48_000;
+/// Commands that carry parts at the same time. [ours: below the service's 25 a second]
+const AT_ONCE: usize = 8;
+/// Attempts to write one part. Writing it twice does no harm.
+const ATTEMPTS: usize = 3;
+/// Most bytes that are carried into a session. [ours: the service's own bound of a payload]
+pub(crate) const MOST_BYTES: u64 = limits::MAX_PAYLOAD_BYTES;
+/// The text around inline bytes may have this much.
+const FRAME_BYTES: usize = 1_000;
+
+/// Bytes that a command can read.
+pub(crate) struct Carried {
+    /// A shell's text that writes them to its standard output.
+    pub(crate) reader: String,
+    /// A shell's text that forgets them.
+    pub(crate) forget: Option<String>,
+}
+
+/// What every session must have, said by the command itself where it is missing.
+pub(crate) const NEEDS: &str =
+    "command -v base64 >/dev/null || { echo 'agentcore: the session has no `base64`' >&2; exit 125; }";
+
+/// Makes `bytes` readable for a command that has `other` bytes of text besides.
+pub(crate) async fn carry(
+    data: &DataClient,
+    to: &SessionCall,
+    bytes: &[u8],
+    other: usize,
+    spinner: &Spinner,
+) -> Result<Carried, Failure> {
+    let most = *limits::COMMAND_BYTES.end();
+    if bytes.len().div_ceil(3) * 4 + other + FRAME_BYTES <= most {
+        let text = STANDARD.encode(bytes);
+        return Ok(Carried { reader: format!("printf %s '{text}' | base64 -d"), forget: None });
+    }
+    let directory = format!("/tmp/.agentcore-{}", uuid::Uuid::new_v4().simple());
+    let count = bytes.len().div_ceil(PART_BYTES);
+    let mut done = 0;
+    let parts = stream::iter(bytes.chunks(PART_BYTES).enumerate().map(Ok::<_, Failure>));
+    let written = parts.map_ok(|(at, part)| write(data, to, &directory, at, part));
+    let mut written = written.try_buffer_unordered(AT_ONCE);
+    while written.try_next().await?.is_some() {
+        done += 1;
+        spinner.progress(&format!("sending to the session: {} of {} parts", done, count));
+    }
+    Ok(Carried {
+        reader: format!("cat {directory}/part.* | base64 -d"),
+        forget: Some(format!("rm -rf {directory}")),
+    })
+}
+
+async fn write(
+    data: &DataClient,
+    to: &SessionCall,
+    directory: &str,
+    at: usize,
+    part: &[u8],
+) -> Result<(), Failure> {
+    // 48,000 is a multiple of three, so the parts in a row are the base64 of the whole.
+    let text = STANDARD.encode(part);
+    let text = format!(
+        "umask 077 && mkdir -p {directory} && printf %s '{text}' >{directory}/part.{at:06} && {NEEDS}"
+    );
+    let mut attempt = 1;
+    loop {
+        match run(data, to, &text).await {
+            Ok((0, _, _)) => return Ok(()),
+            Ok((code, _, errors)) => {
+                let lines = errors.lines().map(str::to_owned).collect();
+                return Err(Failure::new(
+                    Class::Remote,
+                    format!("the session could not keep what was sent to it: exit code `{code}`"),
+                )
+                .details(lines));
+            }
+            Err(AwsError::Broken { .. } | AwsError::Timeout { .. }) if attempt < ATTEMPTS => attempt += 1,
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
+/// Runs a short command; gives exit code, standard output and standard error.
+pub(crate) async fn run(
+    data: &DataClient,
+    to: &SessionCall,
+    text: &str,
+) -> Result<(i32, String, String), AwsError> {
+    let command = CommandLine::new(text.to_owned()).ok_or_else(|| AwsError::Request {
+        operation: "InvokeAgentRuntimeCommand",
+        reason: "the command is too long".to_owned(),
+    })?;
+    let mut stream = data.run_command(CommandCall { to: to.clone(), command, timeout: None }).await?;
+    let (mut output, mut errors) = (String::new(), String::new());
+    while let Some(event) = stream.next().await? {
+        match event {
+            CommandEvent::Start => {}
+            CommandEvent::Delta(crate::model::OutputStream::Stdout, text) => output.push_str(&text),
+            CommandEvent::Delta(crate::model::OutputStream::Stderr, text) => errors.push_str(&text),
+            CommandEvent::Stop { exit_code, .. } => return Ok((exit_code, output, errors)),
+        }
+    }
+    Err(AwsError::Broken {
+        operation: "InvokeAgentRuntimeCommand",
+        reason: "the output ended without an exit code".to_owned(),
+    })
+}

@@ -1,0 +1,281 @@
+//! The everyday verbs on both targets: the same command line in the emulator and "in the cloud", which is another
+//! emulator behind `--endpoint-url`. Status, standard output and standard error are compared word for word.
+//!
+//! Needs namespaces and python3; where they are missing the emulator says so and the tests fail.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::cli::Run;
+use crate::support::{Emulator, Project, short_temp_dir};
+
+/// One project that is deployed to two emulators.
+struct Both {
+    local: Emulator,
+    cloud: Emulator,
+    project: Project,
+    /// What the cloud verbs remember; no emulator of theirs ever runs here.
+    home: tempfile::TempDir,
+    arn: String,
+}
+
+impl Both {
+    fn new() -> Self {
+        let project = Project::new("lab", "lab", json!({}));
+        let (local, cloud) = (Emulator::start(&[]), Emulator::start(&[]));
+        local.run(project.path(), &["local", "deploy"]);
+        let deployed = cloud.run(project.path(), &["local", "deploy", "--output", "json"]);
+        let deployed: Value = serde_json::from_slice(&deployed.stdout).unwrap();
+        let arn = deployed["agentRuntimeArn"].as_str().unwrap().to_owned();
+        let file = project.path().join(".bedrock_agentcore.yaml");
+        let mut content: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+        content["agents"]["lab"]["bedrock_agentcore"] = json!({ "agent_arn": arn });
+        std::fs::write(&file, content.to_string()).unwrap();
+        // The file's own time is part of the code's state; looked at once, it is known.
+        local.run(project.path(), &["local", "exec", "--session", "first", "true"]);
+        Self { local, cloud, project, home: short_temp_dir(), arn }
+    }
+
+    fn local(&self, args: &[&str]) -> Command {
+        let mut command = self.local.command();
+        command.current_dir(self.project.path()).arg("local").args(args);
+        command
+    }
+
+    fn cloud(&self, args: &[&str]) -> Command {
+        let mut command = self.cloud.command();
+        command.env("AGENTCORE_HOME", self.home.path()).current_dir(self.project.path());
+        // Signed by nobody the emulator knows: as its own user that does not matter.
+        command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
+        let (verb, rest) = args.split_first().unwrap();
+        command.args([verb, "--endpoint-url", self.cloud.endpoint()]).args(rest);
+        command
+    }
+
+    /// What the cloud verbs say before anything leaves the machine.
+    fn told(&self) -> String {
+        let id = self.arn.rsplit('/').next().unwrap();
+        format!("account 000000000000, region us-west-2: runtime {id} at {}\n", self.cloud.endpoint())
+    }
+}
+
+fn with_input(mut command: Command, input: Option<&[u8]>) -> Run {
+    let Some(input) = input else { return command.output().unwrap().into() };
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut pipe = child.stdin.take().unwrap();
+    let input = input.to_vec();
+    let writer = std::thread::spawn(move || drop(pipe.write_all(&input)));
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    output.into()
+}
+
+/// One line of the table: arguments, input, and the expected status and standard output.
+struct Row<'a>(&'a [&'a str], Option<&'a [u8]>, i32, &'a str);
+
+#[test]
+fn every_verb_does_the_same_on_both_targets() {
+    let both = Both::new();
+    // Not in the project, where they would be code.
+    let (payload, script) = (both.home.path().join("payload.json"), both.home.path().join("check.sh"));
+    std::fs::write(&payload, "{\"do\": \"echo\", \"a\": \"é\"}\r\n").unwrap();
+    std::fs::write(&script, "#!/bin/sh\r\nprintf '<%s>' \"$@\"\r\nexit 3\r\n").unwrap();
+    let payload = format!("@{}", payload.display());
+    let script = script.display().to_string();
+    let id = agentcore::model::session_id_for_name("lab", "s");
+    let stopped = format!("stopped s ({id})\n");
+    let was_down = format!("was not running: s ({id})\n");
+    let stopped_json = json!({ "sessionId": id, "name": "s", "wasRunning": false, "knownDown": true });
+    let stopped_json = format!("{}\n", serde_json::to_string_pretty(&stopped_json).unwrap());
+    let echo = "{\"do\": \"echo\", \"text\": \"[/INST] \\u001b[31mred\"}";
+    let rows = [
+        Row(&["invoke", "--session", "s", echo], None, 0, "{\"text\": \"[/INST] \\u001b[31mred\"}"),
+        Row(&["invoke", &payload], None, 0, "{\"a\": \"\\u00e9\"}"),
+        Row(&["invoke", "-"], Some(b"{\"do\": \"echo\", \"b\": 1}"), 0, "{\"b\": 1}"),
+        Row(&["invoke"], Some(b"{\"do\": \"echo\", \"c\": 2}"), 0, "{\"c\": 2}"),
+        Row(&["invoke", "{\"do\": \"sse\", \"count\": 2}"], None, 0, "{\"number\": 0}\n{\"number\": 1}\n"),
+        Row(&["invoke", "--raw", "{\"do\": \"sse\", \"count\": 1}"], None, 0, "data: {\"number\": 0}\n\n"),
+        Row(&["invoke", "{\"do\": \"fail\", \"status\": 500}"], None, 4, ""),
+        Row(&["invoke", "--qualifier", "nothere", "x"], None, 4, ""),
+        Row(&["invoke", "--new-session", "--session", "s"], None, 2, ""),
+        Row(
+            &["exec", "--session", "s", "--", "sh", "-c", "echo \"a  b\"; echo e >&2; exit 7"],
+            None,
+            7,
+            "a  b\n",
+        ),
+        Row(&["exec", "ls", "--no-such-option"], None, 2, ""),
+        Row(&["exec", "printf", "%s|", "a b", "$HOME", "", "*"], None, 0, "a b|$HOME||*|"),
+        Row(
+            &["exec", "--cwd", "/tmp", "--env", "A=it's", "sh", "-c", "pwd; echo \"$A\""],
+            None,
+            0,
+            "/tmp\nit's\n",
+        ),
+        Row(&["exec", "cat"], Some(b"piped in\n"), 0, "piped in\n"),
+        Row(&["exec", "--no-stdin", "cat"], Some(b"piped in\n"), 0, ""),
+        Row(&["exec", "--file", &script, "a b", "c"], None, 3, "<a b><c>"),
+        Row(&["exec", "--file", &script], Some(b"x"), 3, "<>"),
+        Row(&["exec", "--timeout", "1", "sh", "-c", "echo early; sleep 30"], None, 124, "early\n"),
+        Row(&["exec", "no-such-program"], None, 127, ""),
+        Row(&["exec", "sh", "-c", "kill -9 $$"], None, 137, ""),
+        Row(&["exec", "--session", "s,t", "--", "sh", "-c", "echo hello; echo there"], None, 0, "sorted"),
+        Row(&["stop", "--session", "s"], None, 0, &stopped),
+        Row(&["stop", "--session", "s"], None, 0, &was_down),
+        Row(&["stop", "--session", "s", "--output", "json"], None, 0, &stopped_json),
+    ];
+    for Row(args, input, status, stdout) in rows {
+        let local = with_input(both.local(args), input);
+        let cloud = with_input(both.cloud(args), input);
+        assert_eq!(local.status, status, "{args:?}: {}{}", local.stdout, local.stderr);
+        if stdout == "sorted" {
+            // Two sessions write when they do; their lines are whole.
+            let sorted = |run: &Run| {
+                let mut lines: Vec<String> = run.stdout.lines().map(str::to_owned).collect();
+                lines.sort();
+                lines
+            };
+            assert_eq!(sorted(&local), ["[s] hello", "[s] there", "[t] hello", "[t] there"]);
+            assert_eq!(sorted(&cloud), sorted(&local));
+            continue;
+        }
+        assert_eq!(local.stdout, stdout, "{args:?}: {}", local.stderr);
+        assert_eq!(
+            (cloud.status, &cloud.stdout),
+            (local.status, &local.stdout),
+            "{args:?}: {}",
+            cloud.stderr
+        );
+        if status == 2 && !cloud.stderr.contains("session: ") {
+            // Nothing was called, so nothing was told. The usage line names the options of its target.
+            assert_eq!(cloud.stderr.lines().next(), local.stderr.lines().next(), "{args:?}");
+            continue;
+        }
+        assert!(cloud.stderr.starts_with(&both.told()), "{args:?}: {}", cloud.stderr);
+        let plain = |run: &Run| {
+            let text = run.stderr.replace(&both.told(), "").replace("agentcore local", "agentcore");
+            // The emulator's log is at hand, the one of AWS is another command away; what runs where has its own id.
+            let text = text.lines().filter(|l| !l.starts_with("  | ")).collect::<Vec<_>>().join("\n");
+            mask(&text)
+        };
+        if status == 4 && args.contains(&"--qualifier") {
+            assert!(cloud.stderr.contains("hint: `agentcore list` shows the runtimes"), "{}", cloud.stderr);
+            continue;
+        }
+        assert_eq!(plain(&cloud), plain(&local), "{args:?}");
+    }
+}
+
+/// The text without the random part of runtimes' ids.
+fn mask(text: &str) -> String {
+    regex::Regex::new("lab-[A-Za-z0-9]{10}").unwrap().replace_all(text, "lab-ID").into_owned()
+}
+
+#[test]
+fn bytes_arrive_unharmed_in_both_directions() {
+    let both = Both::new();
+    // 10 MB of every byte, which is no UTF-8, and a line of 1 MB.
+    let bytes: Vec<u8> = (0..10_000_000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let file = both.home.path().join("bytes");
+    std::fs::write(&file, &bytes).unwrap();
+    let payload = format!("@{}", file.display());
+    let line = format!("{}\u{1b}[31m[/INST]\n", "x".repeat(1_000_000));
+    for mut command in [
+        both.local(&["invoke", "--content-type", "application/x-echo", &payload]),
+        both.cloud(&["invoke", "--content-type", "application/x-echo", &payload]),
+    ] {
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(output.stdout == bytes, "{} bytes came back", output.stdout.len());
+    }
+    for command in [both.local(&["exec", "cat"]), both.cloud(&["exec", "cat"])] {
+        let run = with_input(command, Some(line.as_bytes()));
+        assert_eq!(run.status, 0, "{}", run.stderr);
+        assert!(run.stdout == line, "{} bytes came back", run.stdout.len());
+    }
+    let digest = |command: Command| {
+        let run = with_input(command, Some(&bytes[..3_000_000]));
+        assert_eq!(run.status, 0, "{}", run.stderr);
+        run.stdout
+    };
+    let expected = {
+        use sha2::Digest;
+        let hash = sha2::Sha256::digest(&bytes[..3_000_000]);
+        hash.iter().map(|b| format!("{b:02x}")).collect::<String>()
+    };
+    assert_eq!(digest(both.local(&["exec", "sha256sum"])), format!("{expected}  -\n"));
+    // What carried it is gone.
+    let left = both.local(&["exec", "sh", "-c", "ls -A /tmp | wc -l"]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&left.stdout), "0\n");
+}
+
+#[test]
+fn stop_all_in_the_cloud_goes_by_the_ledger_and_says_so() {
+    let both = Both::new();
+    for name in ["one", "two"] {
+        assert_eq!(with_input(both.cloud(&["exec", "--session", name, "true"]), None).status, 0);
+    }
+    assert_eq!(with_input(both.cloud(&["stop", "--session", "one"]), None).status, 0);
+    let run = with_input(both.cloud(&["stop", "--all"]), None);
+    assert_eq!(run.status, 0, "{}", run.stderr);
+    assert!(run.stderr.contains("these are the sessions that this tool used here"), "{}", run.stderr);
+    assert_eq!(run.stdout.lines().count(), 1, "{}", run.stdout);
+    assert!(run.stdout.starts_with("stopped two (two-"), "{}", run.stdout);
+    let run = with_input(both.cloud(&["stop", "--all", "--output", "json"]), None);
+    assert_eq!(serde_json::from_str::<Value>(&run.stdout).unwrap(), json!({ "stopped": [] }));
+}
+
+#[test]
+fn a_cloud_verb_without_a_runtime_says_how_to_name_one() {
+    let place = crate::cli::Place::new();
+    let run = place.run(&["invoke", "hi"]);
+    assert_eq!(run.status, 3, "{}", run.stderr);
+    assert!(run.stderr.contains("hint: name a runtime with `--arn`"), "{}", run.stderr);
+    place.write(".bedrock_agentcore.yaml", "name: coder\nentrypoint: main.py\n");
+    let run = place.run(&["invoke", "hi"]);
+    assert_eq!((run.status, run.stdout.as_str()), (3, ""));
+    let file = place.path().join(".bedrock_agentcore.yaml");
+    let expected = format!(
+        "error: agent `coder` has not been deployed: `{}` has no `bedrock_agentcore.agent_arn` for it\n\
+         hint: run `agentcore deploy`, or name a runtime with `--arn`\n",
+        file.display()
+    );
+    assert_eq!(run.stderr, expected);
+    let arn = "arn:aws:bedrock-agentcore:eu-west-1:123456789012:runtime/coder-AbCdEf0123";
+    let run = place.run(&["invoke", "hi", "--arn", arn, "--region", "us-east-1"]);
+    assert_eq!(run.status, 2);
+    assert!(
+        run.stderr.contains("`--region us-east-1` is not the region of the runtime, `eu-west-1`"),
+        "{}",
+        run.stderr
+    );
+    assert_eq!(place.run(&["exec", "--arn", "arn:nothing", "true"]).status, 2);
+    assert_eq!(place.run(&["exec", "--bearer-token", "@nowhere", "--arn", arn, "true"]).status, 125);
+    // Nothing listens: told at once, with the account and the region before.
+    let mut command = place.command();
+    command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
+    command.args([
+        "invoke",
+        "hi",
+        "--arn",
+        arn,
+        "--bearer-token",
+        "secret",
+        "--endpoint-url",
+        "http://127.0.0.1:9",
+    ]);
+    let run = Run::from(command.output().unwrap());
+    assert_eq!(run.status, 4, "{}", run.stderr);
+    assert!(
+        run.stderr.starts_with("account 123456789012, region eu-west-1: runtime coder-AbCdEf0123 at"),
+        "{}",
+        run.stderr
+    );
+    assert!(run.stderr.contains("could not connect"), "{}", run.stderr);
+    assert!(!run.stderr.contains("secret"), "{}", run.stderr);
+    assert!(!Path::new("home/emulator.json").exists());
+}
