@@ -170,6 +170,8 @@ impl Local<'_> {
         warn_of(ui, &emulator.not_isolated);
         let aws = listen(settings.port, ui).await?;
         let address = aws.local_addr().map_err(self.home.unusable())?;
+        settings.check_port(address.port())?;
+        emulator.config.egress.planes_are_at(address);
         let admin = self.listen_admin()?;
         let endpoint = format!("http://{address}");
         let version = env!("CARGO_PKG_VERSION").to_owned();

@@ -302,7 +302,11 @@ fn environment(
         let mut names = manifest.environment.iter().chain(&spec.environment).map(|(name, _)| name);
         names.any(|known| known.eq_ignore_ascii_case(name))
     };
-    let outside: Vec<_> = outside.into_iter().filter(|(name, _)| !given(name)).collect();
+    // A key of ours would stand before a profile of the runtime's.
+    let is_key = |name: &str| matches!(name, "AWS_ACCESS_KEY_ID" | "AWS_SECRET_ACCESS_KEY");
+    let has_own = ["AWS_PROFILE", "AWS_ACCESS_KEY_ID"].into_iter().any(given);
+    let outside = outside.into_iter().filter(|(name, _)| !(given(name) || has_own && is_key(name)));
+    let outside: Vec<_> = outside.collect();
     let mut merged: Vec<(String, String)> = Vec::new();
     for (name, value) in ours.iter().chain(&outside).chain(&manifest.environment).chain(&spec.environment) {
         match merged.iter_mut().find(|(known, _)| known == name) {
