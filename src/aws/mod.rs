@@ -33,6 +33,7 @@ mod error;
 mod identity;
 mod retry;
 mod services;
+mod shell;
 mod told;
 
 pub use crate::model::AwsError;
@@ -40,6 +41,7 @@ pub use control::{ControlClient, Difference, RuntimeSettings, RuntimeSummary, Wr
 pub use data::{Answer, CommandCall, CommandStream, DataClient, InvokeCall, SessionCall};
 pub use identity::{Identity, IdentityError, IdentityKind};
 pub use services::Services;
+pub use shell::{ShellConnection, ShellMessage};
 
 /// Longest wait for a connection. [ours]
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -63,6 +65,8 @@ pub struct Connection {
     /// Sent in place of a signature.
     bearer: Option<BearerToken>,
     told: Option<Told>,
+    /// Where shells are, which the SDK does not reach.
+    shells: Option<String>,
 }
 
 /// How AWS is reached, as far as the user says it; the rest is found as every AWS tool finds it.
@@ -144,7 +148,13 @@ impl Connection {
 
     fn new(base: SdkConfig, planes: Option<String>, local: bool) -> Self {
         let read_timeout = limits::INVOKE_RESPONSE_TIMEOUT;
-        Self { base, planes, local, path_style: local, read_timeout, bearer: None, told: None }
+        Self { base, planes, local, path_style: local, read_timeout, bearer: None, told: None, shells: None }
+    }
+
+    /// With another address for shells than the planes' own: what the SDK finds in the environment for itself.
+    pub fn with_shells_at(mut self, endpoint: Option<String>) -> Self {
+        self.shells = endpoint;
+        self
     }
 
     /// With somebody who is told of each call that is sent again, and why.

@@ -109,7 +109,9 @@ impl Cloud<'_> {
         region: &Region,
         runtime: Option<&RuntimeArn>,
     ) -> Result<Connection, Failure> {
-        let at = self.options.endpoint_url.as_ref().map(|url| format!(" at {url}")).unwrap_or_default();
+        let env = &self.context.env;
+        let at = self.options.endpoint_url.as_ref().or(env.data_endpoint.as_ref());
+        let at = at.map(|url| format!(" at {url}")).unwrap_or_default();
         let profile = self.options.profile.as_ref().map(|p| format!(", profile {p}")).unwrap_or_default();
         if let Some(arn) = runtime {
             let note = format!("account {}, region {region}{profile}: runtime {}{at}", arn.account, arn.id);
@@ -117,6 +119,7 @@ impl Cloud<'_> {
         }
         if let Some(token) = self.bearer_token()? {
             let endpoint = self.options.endpoint_url.clone();
+            let endpoint = endpoint.or_else(|| env.data_endpoint.clone());
             return Ok(Connection::bearer(token, region, endpoint).telling(self.context.ui.listener()));
         }
         let settings = CloudSettings {
@@ -125,7 +128,8 @@ impl Cloud<'_> {
             endpoint_url: self.options.endpoint_url.clone(),
             path_style: self.context.env.own_endpoints,
         };
-        Ok(Connection::cloud(settings).await?.telling(self.context.ui.listener()))
+        let connection = Connection::cloud(settings).await?.with_shells_at(env.data_endpoint.clone());
+        Ok(connection.telling(self.context.ui.listener()))
     }
 
     /// True when a token is sent instead of a signature.

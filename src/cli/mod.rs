@@ -24,9 +24,11 @@ mod invoke;
 mod local;
 mod memory;
 mod session_id;
+mod shell;
 mod sse;
 mod stop;
 mod target;
+mod terminal;
 mod transfer;
 mod ui;
 
@@ -52,6 +54,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Create(verb) => verb.exec(&context),
         Verb::Invoke(verb) => verb.run(&context, invoke::InvokeArgs::exec),
         Verb::Exec(verb) => verb.run(&context, exec::ExecArgs::exec),
+        Verb::Shell(verb) => verb.run(&context, shell::ShellArgs::exec),
         Verb::Stop(verb) => verb.run(&context, stop::StopArgs::exec),
         Verb::Local(verb) => verb.exec(&context),
         Verb::Session(verb) => verb.exec(&context),
@@ -138,6 +141,7 @@ enum Verb {
     Create(create::CreateArgs),
     Invoke(cloud::OnCloud<invoke::InvokeArgs>),
     Exec(cloud::OnCloud<exec::ExecArgs>),
+    Shell(cloud::OnCloud<shell::ShellArgs>),
     Stop(cloud::OnCloud<stop::StopArgs>),
     Local(local::LocalArgs),
     Session(session_id::SessionArgs),

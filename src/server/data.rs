@@ -88,7 +88,7 @@ impl Operation {
 }
 
 /// What a request is aimed at, as its path and its query say.
-struct Aim {
+pub(super) struct Aim {
     runtime: RuntimeRef,
     endpoint: EndpointName,
 }
@@ -128,6 +128,15 @@ impl Aim {
             reason: Some(ValidationReason::CannotParse),
             ..AwsError::new(ErrorKind::Validation, e.body_text())
         })?;
+        Self::new(&arn, qualifier.as_deref(), account_id.as_deref())
+    }
+
+    /// The aim of an ARN or an id, an endpoint's name and an account, as far as they are said.
+    pub(super) fn new(
+        arn: &str,
+        qualifier: Option<&str>,
+        account_id: Option<&str>,
+    ) -> Result<Self, AwsError> {
         let endpoint = match qualifier {
             None => EndpointName::default_endpoint(),
             Some(name) => name.parse().map_err(|e| bad_field("qualifier", &e))?,
@@ -144,7 +153,7 @@ impl Aim {
         Ok(Self { runtime, endpoint })
     }
 
-    async fn resolve(&self, emulator: &Emulator) -> Result<Arc<Target>, AwsError> {
+    pub(super) async fn resolve(&self, emulator: &Emulator) -> Result<Arc<Target>, AwsError> {
         match emulator.registry.resolve(&self.runtime, &self.endpoint) {
             Some(target) => Ok(target),
             None => Ok(emulator.registry.resolve_when_ready(&self.runtime, &self.endpoint).await?),
@@ -312,13 +321,13 @@ fn check_lengths(headers: &HeaderMap, lengths: &[headers::Length]) -> Result<(),
 }
 
 /// The session id of the request, when it names one.
-fn session_of(headers: &HeaderMap) -> Result<Option<SessionId>, AwsError> {
+pub(super) fn session_of(headers: &HeaderMap) -> Result<Option<SessionId>, AwsError> {
     let Some(value) = headers.get(SESSION_ID) else { return Ok(None) };
     let text = value.to_str().unwrap_or_default();
     text.parse().map(Some).map_err(|e| bad_field("runtimeSessionId", &e))
 }
 
-fn insert_session(headers: &mut HeaderMap, session: &SessionId) {
+pub(super) fn insert_session(headers: &mut HeaderMap, session: &SessionId) {
     // Session ids are ASCII, so this always succeeds.
     if let Ok(value) = HeaderValue::from_str(session.as_str()) {
         headers.insert(SESSION_ID, value);
@@ -326,7 +335,7 @@ fn insert_session(headers: &mut HeaderMap, session: &SessionId) {
 }
 
 /// The request id that the server's outermost layer has put on the request.
-fn request_id(headers: &HeaderMap) -> HeaderValue {
+pub(super) fn request_id(headers: &HeaderMap) -> HeaderValue {
     headers.get(REQUEST_ID).cloned().unwrap_or_else(|| HeaderValue::from_static("-"))
 }
 

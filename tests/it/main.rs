@@ -28,5 +28,6 @@ mod project;
 mod scale;
 mod sdk;
 mod semantics;
+mod shells;
 mod support;
 mod verbs;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::Context;
 use super::exit::Outcome;
 use super::target::Place;
-use super::{exec, invoke, stop};
+use super::{exec, invoke, shell, stop};
 
 pub(super) mod admin;
 mod clock;
@@ -48,6 +48,7 @@ enum LocalVerb {
     Deploy(deploy::DeployArgs),
     Invoke(invoke::InvokeArgs),
     Exec(exec::ExecArgs),
+    Shell(shell::ShellArgs),
     Stop(stop::StopArgs),
     Session(session::SessionArgs),
     Clock(clock::ClockArgs),
@@ -74,6 +75,7 @@ impl LocalArgs {
             LocalVerb::Deploy(verb) => verb.exec(&local),
             LocalVerb::Invoke(verb) => verb.exec(&Place::Local(&local)),
             LocalVerb::Exec(verb) => verb.exec(&Place::Local(&local)),
+            LocalVerb::Shell(verb) => verb.exec(&Place::Local(&local)),
             LocalVerb::Stop(verb) => verb.exec(&Place::Local(&local)),
             LocalVerb::Session(verb) => verb.exec(&local),
             LocalVerb::Clock(verb) => verb.exec(&local),

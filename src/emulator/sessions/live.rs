@@ -19,7 +19,7 @@ use crate::emulator::clock::Clock;
 use crate::emulator::store::events::Happening;
 use crate::emulator::store::sessions::SessionRecord;
 use crate::engine::agent_http::{AgentClient, AgentRequest, AgentResponse, CallError};
-use crate::engine::{Compute, EngineError, Process, ProcessSpec};
+use crate::engine::{Compute, EngineError, Process, ProcessSpec, Terminal, TerminalSize};
 use crate::model::{SessionId, SessionKey, SessionState, Timestamp};
 
 /// A running compute.
@@ -214,6 +214,15 @@ impl Lease {
     /// Starts a process in the session.
     pub async fn spawn(&self, spec: ProcessSpec) -> Result<Process, EngineError> {
         self.live.compute.spawn(spec).await
+    }
+
+    /// Starts a process on a terminal of its own in the session.
+    pub async fn spawn_terminal(
+        &self,
+        spec: ProcessSpec,
+        size: TerminalSize,
+    ) -> Result<Terminal, EngineError> {
+        self.live.compute.spawn_terminal(spec, size).await
     }
 
     /// Says that the call was answered to its end and well. The first one of a compute is measured.
