@@ -31,6 +31,7 @@ mod control;
 mod data;
 mod error;
 mod identity;
+mod look;
 mod retry;
 mod services;
 mod shell;
@@ -40,6 +41,7 @@ pub use crate::model::AwsError;
 pub use control::{ControlClient, Difference, RuntimeSettings, RuntimeSummary, Written};
 pub use data::{Answer, CommandCall, CommandStream, DataClient, InvokeCall, SessionCall};
 pub use identity::{Identity, IdentityError, IdentityKind};
+pub use look::{EndpointRow, LogEvent, LogsClient, RuntimeDetails, RuntimeRow};
 pub use services::Services;
 pub use shell::{ShellConnection, ShellMessage};
 

@@ -146,6 +146,17 @@ impl Memory {
         })
     }
 
+    /// Chooses the agent's last session.
+    pub(crate) fn choose(&self, agent: &str, session: &SessionId, name: Option<&str>) -> Result<(), Failure> {
+        self.change(|content| {
+            content.last_session.insert(agent.to_owned(), session.clone());
+            if let Some(name) = name {
+                content.names.retain(|(id, _)| id != session);
+                content.names.push((session.clone(), name.to_owned()));
+            }
+        })
+    }
+
     /// The shell of the session that was left running last.
     pub(crate) fn shell(&self, session: &SessionId) -> Option<String> {
         self.read().shells.remove(session.as_str())

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 mod cloud;
+mod complete;
 mod completions;
 mod create;
 mod demo_agent;
@@ -21,11 +22,15 @@ mod exec;
 mod exit;
 mod input;
 mod invoke;
+mod list;
 mod local;
+mod logs;
+mod man_pages;
 mod memory;
 mod session_id;
 mod shell;
 mod sse;
+mod status;
 mod stop;
 mod target;
 mod terminal;
@@ -56,10 +61,15 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Exec(verb) => verb.run(&context, exec::ExecArgs::exec),
         Verb::Shell(verb) => verb.run(&context, shell::ShellArgs::exec),
         Verb::Stop(verb) => verb.run(&context, stop::StopArgs::exec),
+        Verb::Status(verb) => verb.run(&context, status::StatusArgs::exec),
+        Verb::List(verb) => verb.run(&context, list::ListArgs::exec),
+        Verb::Logs(verb) => verb.run(&context, logs::LogsArgs::exec),
         Verb::Local(verb) => verb.exec(&context),
         Verb::Session(verb) => verb.exec(&context),
         Verb::Doctor(verb) => verb.exec(&context),
         Verb::Completions(verb) => verb.exec(&context),
+        Verb::ManPages(verb) => verb.exec(&context),
+        Verb::Complete(verb) => verb.exec(&context),
         Verb::DemoAgent => demo_agent::exec(&context),
     };
     context.ui.finish(outcome)
@@ -143,10 +153,17 @@ enum Verb {
     Exec(cloud::OnCloud<exec::ExecArgs>),
     Shell(cloud::OnCloud<shell::ShellArgs>),
     Stop(cloud::OnCloud<stop::StopArgs>),
+    Status(cloud::OnCloud<status::StatusArgs>),
+    List(cloud::OnCloud<list::ListArgs>),
+    Logs(cloud::OnCloud<logs::LogsArgs>),
     Local(local::LocalArgs),
     Session(session_id::SessionArgs),
     Doctor(doctor::DoctorArgs),
     Completions(completions::CompletionsArgs),
+    #[command(hide = true)]
+    ManPages(man_pages::ManPagesArgs),
+    #[command(hide = true)]
+    Complete(complete::CompleteArgs),
     /// The agent of `local demo`
     #[command(hide = true)]
     DemoAgent,

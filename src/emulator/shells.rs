@@ -15,8 +15,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::sessions::{Cut, Lease};
-use crate::engine::{EngineError, ProcessExit, ProcessSpec, Terminal, TerminalSize};
+use crate::engine::{EngineError, ProcessSpec, Terminal};
 use crate::model::{SessionKey, ShellId, limits};
+
+// How a shell ends and how large its terminal is are the engine's values; the server needs no more of the engine.
+pub use crate::engine::{ProcessExit, TerminalSize};
 
 /// Shells tried, the service's own for commands first.
 const SHELLS: [&str; 2] = ["/bin/bash", "/bin/sh"];
@@ -303,18 +306,28 @@ impl Shell {
     }
 
     fn welcome(&mut self, visitor: Visitor) {
-        if let Some(before) = self.visitor.replace(visitor) {
+        if let Some(mut before) = self.visitor.replace(visitor) {
+            self.take_last_keys(&mut before);
             let _ = before.end.send(ShellEnd::Taken);
         }
-        self.unread.clear();
         // What the one before did not take is part of it.
         self.unsent = self.kept.iter().copied().collect::<Vec<u8>>().into();
     }
 
     fn leave(&mut self) {
-        self.visitor = None;
+        if let Some(mut visitor) = self.visitor.take() {
+            self.take_last_keys(&mut visitor);
+        }
         self.unsent = Bytes::new();
-        self.unread.clear();
+    }
+
+    /// What somebody typed before he left is typed all the same.
+    fn take_last_keys(&mut self, visitor: &mut Visitor) {
+        while let Ok(input) = visitor.input.try_recv() {
+            if let Input::Bytes(bytes) = input {
+                self.unread.extend_from_slice(&bytes);
+            }
+        }
     }
 
     /// No process has the terminal any more: the shell's end follows, or nobody could ever reach it.

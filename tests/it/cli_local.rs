@@ -387,11 +387,17 @@ fn up_is_once_and_down_leaves_nothing() {
 
 /// Sends Ctrl-C to `child` once its standard error shows that it waits; gives its end.
 fn interrupt(mut command: Command) -> Run {
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let said = tempfile::NamedTempFile::new().unwrap();
+    let child = command.stdout(Stdio::piped()).stderr(said.reopen().unwrap()).spawn().unwrap();
+    let text = || std::fs::read_to_string(said.path()).unwrap();
+    crate::support::eventually(Duration::from_secs(60), "the session in use", || {
+        text().contains("session: ").then_some(())
+    });
     std::thread::sleep(Duration::from_millis(1500));
     let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
-    child.wait_with_output().unwrap().into()
+    let run = Run::from(child.wait_with_output().unwrap());
+    Run { stderr: text(), ..run }
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod as_user;
 mod boto3;
 mod cli;
 mod cli_local;
+mod completion;
 mod control;
 mod crash;
 mod engine;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::Context;
 use super::exit::Outcome;
 use super::target::Place;
-use super::{exec, invoke, shell, stop};
+use super::{exec, invoke, list, logs as log, shell, stop};
 
 pub(super) mod admin;
 mod clock;
@@ -44,7 +44,8 @@ enum LocalVerb {
     Down(down::DownArgs),
     Status(status::StatusArgs),
     Env(env_exports::EnvArgs),
-    Logs(logs::LogsArgs),
+    List(list::ListArgs),
+    Logs(log::LogsArgs),
     Deploy(deploy::DeployArgs),
     Invoke(invoke::InvokeArgs),
     Exec(exec::ExecArgs),
@@ -71,7 +72,8 @@ impl LocalArgs {
             LocalVerb::Down(verb) => verb.exec(&local),
             LocalVerb::Status(verb) => verb.exec(&local),
             LocalVerb::Env(verb) => verb.exec(&local),
-            LocalVerb::Logs(verb) => verb.exec(&local),
+            LocalVerb::List(verb) => verb.exec(&Place::Local(&local)),
+            LocalVerb::Logs(verb) => verb.exec(&Place::Local(&local)),
             LocalVerb::Deploy(verb) => verb.exec(&local),
             LocalVerb::Invoke(verb) => verb.exec(&Place::Local(&local)),
             LocalVerb::Exec(verb) => verb.exec(&Place::Local(&local)),
