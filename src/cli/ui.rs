@@ -140,8 +140,9 @@ impl Ui {
     /// A state's word, coloured where standard output shows colour.
     pub(crate) fn state(&self, word: &str) -> String {
         let style = match word {
-            "ready" => Style::new().green(),
-            "provisioning" | "stopping" => Style::new().yellow(),
+            "ready" | "READY" => Style::new().green(),
+            "provisioning" | "stopping" | "CREATING" | "UPDATING" | "DELETING" => Style::new().yellow(),
+            word if word.ends_with("FAILED") => Style::new().red(),
             _ => Style::new().dim(),
         };
         if self.color_out { style.force_styling(true).apply_to(word).to_string() } else { word.to_owned() }

@@ -12,6 +12,7 @@ pub mod command;
 mod logs;
 pub mod registry;
 pub mod sessions;
+pub mod shells;
 mod stop_tokens;
 pub mod store;
 
@@ -105,6 +106,8 @@ pub struct Emulator {
     pub not_isolated: Vec<String>,
     /// When it was opened.
     pub started_at: Timestamp,
+    /// Interactive shells.
+    pub shells: shells::Shells,
     store: Store,
     stops: Arc<StopTokens>,
 }
@@ -156,6 +159,7 @@ impl Emulator {
             clock,
             engine: engine_name,
             not_isolated,
+            shells: shells::Shells::default(),
             store,
             stops: Arc::default(),
         }))
