@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
+mod build;
 mod cloud;
 mod completions;
 mod create;
@@ -53,6 +54,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Invoke(verb) => verb.run(&context, invoke::InvokeArgs::exec),
         Verb::Exec(verb) => verb.run(&context, exec::ExecArgs::exec),
         Verb::Stop(verb) => verb.run(&context, stop::StopArgs::exec),
+        Verb::Build(verb) => verb.exec(&context),
         Verb::Local(verb) => verb.exec(&context),
         Verb::Session(verb) => verb.exec(&context),
         Verb::Doctor(verb) => verb.exec(&context),
@@ -139,6 +141,7 @@ enum Verb {
     Invoke(cloud::OnCloud<invoke::InvokeArgs>),
     Exec(cloud::OnCloud<exec::ExecArgs>),
     Stop(cloud::OnCloud<stop::StopArgs>),
+    Build(build::BuildArgs),
     Local(local::LocalArgs),
     Session(session_id::SessionArgs),
     Doctor(doctor::DoctorArgs),

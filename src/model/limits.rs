@@ -81,3 +81,7 @@ pub const CLIENT_TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// Longest wait of a data-plane call for a runtime or endpoint that is CREATING. [observed: calls block
 /// about 6 s until READY; the bound is ours]
 pub const CREATING_WAIT: Duration = Duration::from_secs(15);
+/// Largest image, in bytes. [quotas: 2 GB]
+pub const IMAGE_BYTES: u64 = 2_000_000_000;
+/// Layers of an image whose user is named and not numbered. [observed: with more "Failed to mount overlay"]
+pub const IMAGE_LAYERS_OF_NAMED_USER: usize = 53;

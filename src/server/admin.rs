@@ -61,6 +61,7 @@ async fn status(State(admin): Shared) -> Response {
         not_isolated: emulator.not_isolated.clone(),
         region: emulator.config.region.to_string(),
         account: emulator.config.account.to_string(),
+        platform: emulator.config.platform.clone(),
         network: if emulator.config.egress.network() { "on" } else { "off" }.to_owned(),
         aws_identity: emulator.config.egress.identity_name().unwrap_or_else(|| "none".to_owned()),
         started_at: emulator.started_at.to_rfc3339(),
