@@ -585,12 +585,16 @@ _agentcore() {
             return 0
             ;;
         agentcore__subcmd__local__subcmd__demo)
-            opts="-q -v -h --home --output --color --quiet --verbose --config --agent --help"
+            opts="-q -v -h --isolation --home --output --color --quiet --verbose --config --agent --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --isolation)
+                    COMPREPLY=($(compgen -W "namespaces process" -- "${cur}"))
+                    return 0
+                    ;;
                 --home)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1163,7 +1167,7 @@ _agentcore() {
             return 0
             ;;
         agentcore__subcmd__local__subcmd__up)
-            opts="-q -v -h --port --engine --early-mount --grace --conflicts --ready-delay --init-timeout --network --aws-identity --region --account --foreground --watch --detached --home --output --color --quiet --verbose --config --agent --help"
+            opts="-q -v -h --port --engine --isolation --early-mount --grace --conflicts --ready-delay --init-timeout --network --aws-identity --region --account --foreground --watch --detached --home --output --color --quiet --verbose --config --agent --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1175,6 +1179,10 @@ _agentcore() {
                     ;;
                 --engine)
                     COMPREPLY=($(compgen -W "embedded" -- "${cur}"))
+                    return 0
+                    ;;
+                --isolation)
+                    COMPREPLY=($(compgen -W "namespaces process" -- "${cur}"))
                     return 0
                     ;;
                 --grace)

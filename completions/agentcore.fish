@@ -146,6 +146,8 @@ complete -c agentcore -n "__fish_agentcore_using_subcommand local; and not __fis
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and not __fish_seen_subcommand_from up down status env logs deploy invoke exec stop session clock demo" -f -a "demo" -d 'Show the whole story: an agent writes a file, stops, resumes, and the file is there'
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l port -d 'Port on the loopback interface [default: 8642, or a free one when that is taken]' -r
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l engine -d 'What runs sessions' -r -f -a "embedded\t'Namespaces of this Linux host'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l isolation -d 'What keeps sessions apart [default: namespaces]; `process` is a last resort where the system denies them' -r -f -a "namespaces\t'Namespaces of this Linux host, a filter of calls, and limits'
+process\t'Nothing: agents are processes of yours, with a home and a port of their own'"
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l grace -d 'Time between SIGTERM and SIGKILL when a session stops [default: 10s]' -r
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l conflicts -d 'What a call meets while its session starts or stops [default: wait]' -r -f -a "wait\t'It waits'
 aws\t'409 RetryableConflictException at once, as the service documents it'"
@@ -316,6 +318,8 @@ complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_se
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from clock" -f -a "show" -d 'Show the emulator\'s time'
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from clock" -f -a "advance" -d 'Move it ahead, such as by 16m: idle sessions stop, old storage expires'
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from clock" -f -a "reset" -d 'Back to real time'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from demo" -l isolation -d 'What keeps sessions apart [default: namespaces]; `process` is a last resort where the system denies them' -r -f -a "namespaces\t'Namespaces of this Linux host, a filter of calls, and limits'
+process\t'Nothing: agents are processes of yours, with a home and a port of their own'"
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from demo" -l home -d 'The emulator\'s state directory [env: AGENTCORE_HOME] [default: agentcore in the user\'s data directory]' -r -F
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from demo" -l output -d 'How results are written to standard output' -r -f -a "text\t'For people'
 json\t'JSON; a line for each event where a command streams'"

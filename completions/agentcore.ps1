@@ -161,6 +161,7 @@ Register-ArgumentCompleter -Native -CommandName 'agentcore' -ScriptBlock {
         'agentcore;local;up' {
             [CompletionResult]::new('--port', '--port', [CompletionResultType]::ParameterName, 'Port on the loopback interface [default: 8642, or a free one when that is taken]')
             [CompletionResult]::new('--engine', '--engine', [CompletionResultType]::ParameterName, 'What runs sessions')
+            [CompletionResult]::new('--isolation', '--isolation', [CompletionResultType]::ParameterName, 'What keeps sessions apart [default: namespaces]; `process` is a last resort where the system denies them')
             [CompletionResult]::new('--grace', '--grace', [CompletionResultType]::ParameterName, 'Time between SIGTERM and SIGKILL when a session stops [default: 10s]')
             [CompletionResult]::new('--conflicts', '--conflicts', [CompletionResultType]::ParameterName, 'What a call meets while its session starts or stops [default: wait]')
             [CompletionResult]::new('--ready-delay', '--ready-delay', [CompletionResultType]::ParameterName, 'Time that a runtime stays CREATING or UPDATING [default: 100ms]')
@@ -473,6 +474,7 @@ Register-ArgumentCompleter -Native -CommandName 'agentcore' -ScriptBlock {
             break
         }
         'agentcore;local;demo' {
+            [CompletionResult]::new('--isolation', '--isolation', [CompletionResultType]::ParameterName, 'What keeps sessions apart [default: namespaces]; `process` is a last resort where the system denies them')
             [CompletionResult]::new('--home', '--home', [CompletionResultType]::ParameterName, 'The emulator''s state directory [env: AGENTCORE_HOME] [default: agentcore in the user''s data directory]')
             [CompletionResult]::new('--output', '--output', [CompletionResultType]::ParameterName, 'How results are written to standard output')
             [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to use colour')

@@ -43,6 +43,8 @@ pub(crate) struct Env {
     docker_config: Option<PathBuf>,
     /// Where the command was given.
     directory: Option<PathBuf>,
+    /// `TMPDIR`, or the system's directory for what nobody keeps.
+    pub(crate) temporary: PathBuf,
 }
 
 impl Env {
@@ -66,6 +68,7 @@ impl Env {
             docker: ["DOCKER_HOST", "DOCKER_CONTEXT", "BUILDX_BUILDER"].map(text),
             docker_config: set("DOCKER_CONFIG").map(PathBuf::from),
             directory: std::env::current_dir().ok(),
+            temporary: std::env::temp_dir(),
         }
     }
 

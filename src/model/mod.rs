@@ -27,6 +27,6 @@ pub use runtime::{
     Artifact, ArtifactRef, HeaderAllowlist, Lifecycle, LifecycleError, RuntimeSpec, ServerProtocol,
 };
 pub use session::{
-    EndReason, ResetReason, SessionEvent, SessionKey, SessionState, TransitionError, transition,
+    EndReason, ResetReason, SessionEvent, SessionKey, SessionState, TransitionError, remarks, transition,
 };
 pub use time::{ParseDurationError, Timestamp, format_duration, parse_duration};

@@ -30,4 +30,5 @@ mod scale;
 mod sdk;
 mod semantics;
 mod support;
+mod terminal;
 mod verbs;
