@@ -17,10 +17,12 @@
 //! | [`project`] | the project file | `model` |
 //! | [`ops`] | the cloud use cases: plan, then apply | `model`, `project` |
 //! | [`aws`] | the only room that knows the AWS SDK | `model`, `ops` |
+//! | [`build`] | from a folder to an image, by Docker's buildx | `model`, `artifacts`, `project` |
 //! | [`cli`] | arguments and terminal | everything; nobody uses it |
 
 pub mod artifacts;
 pub mod aws;
+pub mod build;
 pub mod cli;
 pub mod egress;
 pub mod emulator;

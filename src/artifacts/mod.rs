@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 mod pack;
 pub mod python;
 
-pub use pack::{PackError, Packed, Stamp};
+pub use pack::{DockerIgnore, PackError, Packed, Stamp};
 
 use serde::{Deserialize, Serialize};
 

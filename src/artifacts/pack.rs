@@ -154,6 +154,11 @@ impl Stamp {
         Ok(Self { digest: hex(&hash.finalize()), fresh })
     }
 
+    /// The stamp of something that was looked at elsewhere.
+    pub fn made(digest: String, fresh: bool) -> Self {
+        Self { digest, fresh }
+    }
+
     /// The stamp as text.
     pub fn as_str(&self) -> &str {
         &self.digest
@@ -399,8 +404,10 @@ fn has_key(path: &Path, file: &Path) -> Result<bool, PackError> {
 
 /// `.dockerignore` of the source directory. Its patterns begin at the root, where git's match in every
 /// directory unless they hold a slash; the last line that matches a path or a directory it is in decides.
-struct DockerIgnore(Vec<DockerLine>);
+#[derive(Debug, Clone, Default)]
+pub struct DockerIgnore(Vec<DockerLine>);
 
+#[derive(Debug, Clone)]
 struct DockerLine {
     /// With `!`: what it matches goes along.
     not: bool,
@@ -411,14 +418,18 @@ struct DockerLine {
 
 impl DockerIgnore {
     fn read(source: &Path) -> Result<Option<Self>, PackError> {
-        let file = source.join(".dockerignore");
-        match fs::read_to_string(&file) {
+        Self::read_file(&source.join(".dockerignore"))
+    }
+
+    /// Reads such a file; nothing where there is none.
+    pub fn read_file(file: &Path) -> Result<Option<Self>, PackError> {
+        match fs::read_to_string(file) {
             Ok(text) => {
-                let walk = |e| PackError::Walk { source_dir: source.to_owned(), source: e };
+                let walk = |e| PackError::Walk { source_dir: file.to_owned(), source: e };
                 Self::parse(&text).map(Some).map_err(walk)
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(io("reading", &file)(e)),
+            Err(e) => Err(io("reading", file)(e)),
         }
     }
 
@@ -442,19 +453,20 @@ impl DockerIgnore {
         Ok(Self(lines))
     }
 
-    fn ignores(&self, path: &Path, directory: bool) -> bool {
+    /// Stays behind.
+    pub fn ignores(&self, path: &Path, directory: bool) -> bool {
         let matching =
             |line: &&DockerLine| line.glob.matched_path_or_any_parents(path, directory).is_ignore();
         self.0.iter().rev().find(matching).is_some_and(|line| !line.not)
     }
 
     /// Nothing in this directory can go along.
-    fn ignores_all_of(&self, directory: &Path) -> bool {
+    pub fn ignores_all_of(&self, directory: &Path) -> bool {
         self.ignores(directory, true) && !self.0.iter().any(|line| line.not)
     }
 
     /// A line has this very file back by its name.
-    fn has_back(&self, path: &Path) -> bool {
+    pub fn has_back(&self, path: &Path) -> bool {
         let name = path.file_name().unwrap_or_default();
         let by_name = |line: &DockerLine| {
             line.not && name == line.name.as_str() && line.glob.matched(path, false).is_ignore()

@@ -7,12 +7,12 @@ use aws_sdk_bedrockagentcorecontrol as sdk;
 use sdk::error::BuildError;
 use sdk::types::{
     AgentManagedRuntimeType, AgentRuntimeArtifact, AgentRuntimeStatus, Code, CodeConfiguration,
-    FilesystemConfiguration, LifecycleConfiguration, NetworkConfiguration, NetworkMode,
-    RequestHeaderConfiguration, S3Location, SessionStorageConfiguration,
+    ContainerConfiguration, FilesystemConfiguration, LifecycleConfiguration, NetworkConfiguration,
+    NetworkMode, RequestHeaderConfiguration, S3Location, SessionStorageConfiguration,
 };
 
 use super::error;
-use crate::model::{ArtifactRef, AwsError, MountPath};
+use crate::model::{Artifact, AwsError, MountPath};
 
 const CREATE: &str = "CreateAgentRuntime";
 const UPDATE: &str = "UpdateAgentRuntime";
@@ -34,8 +34,8 @@ pub struct ControlClient {
 /// What a deployment says of a runtime.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuntimeSettings {
-    /// The code bundle.
-    pub artifact: ArtifactRef,
+    /// The code bundle, or the image.
+    pub artifact: Artifact,
     /// `roleArn`.
     pub role_arn: String,
     /// `environmentVariables`.
@@ -53,7 +53,9 @@ pub struct RuntimeSettings {
 /// How a runtime's newest version differs from what a deployment would make of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Difference {
-    /// Another bundle.
+    /// An image in place of a bundle, or the other way round.
+    pub kind: bool,
+    /// Another bundle or image.
     pub code: bool,
     /// Anything else.
     pub settings: bool,
@@ -125,16 +127,25 @@ impl ControlClient {
             .send()
             .await
             .map_err(|e| error::from_sdk(GET, e))?;
-        let bundle = match &now.agent_runtime_artifact {
+        let found = match &now.agent_runtime_artifact {
             Some(AgentRuntimeArtifact::CodeConfiguration(code)) => match &code.code {
                 Some(Code::S3(location)) => Some(location.prefix.clone()),
                 _ => None,
             },
+            Some(AgentRuntimeArtifact::ContainerConfiguration(container)) => {
+                Some(container.container_uri.clone())
+            }
             _ => None,
         };
+        let image =
+            matches!(&now.agent_runtime_artifact, Some(AgentRuntimeArtifact::ContainerConfiguration(_)));
+        let kind = image != matches!(settings.artifact, Artifact::Image(_));
         // How the code is started is a setting; which code is started is not.
         let mut like = settings.clone();
-        like.artifact.prefix = bundle.clone().unwrap_or_default();
+        match &mut like.artifact {
+            Artifact::Code(code) => code.prefix = found.clone().unwrap_or_default(),
+            Artifact::Image(name) => *name = found.clone().unwrap_or_default(),
+        }
         let same_start = now.agent_runtime_artifact.as_ref() == Some(&artifact(&like, GET)?);
         let environment: BTreeMap<String, String> =
             now.environment_variables.unwrap_or_default().into_iter().collect();
@@ -157,7 +168,7 @@ impl ControlClient {
             && as_told(settings.max_lifetime, defaults.map(|d| d.max_lifetime), max)
             && allowlist == settings.header_allowlist
             && now.filesystem_configurations.unwrap_or_default() == file_systems(settings, GET)?;
-        Ok(Difference { code: bundle.as_ref() != Some(&settings.artifact.prefix), settings: !same })
+        Ok(Difference { kind, code: found.as_deref() != Some(settings.artifact.source()), settings: !same })
     }
 
     /// CreateAgentRuntime.
@@ -266,7 +277,13 @@ fn unbuilt(operation: &'static str) -> impl Fn(BuildError) -> AwsError {
 }
 
 fn artifact(settings: &RuntimeSettings, operation: &'static str) -> Result<AgentRuntimeArtifact, AwsError> {
-    let from = &settings.artifact;
+    let from = match &settings.artifact {
+        Artifact::Code(from) => from,
+        Artifact::Image(name) => {
+            let container = ContainerConfiguration::builder().container_uri(name).build();
+            return Ok(AgentRuntimeArtifact::ContainerConfiguration(container.map_err(unbuilt(operation))?));
+        }
+    };
     let location = S3Location::builder()
         .bucket(&from.bucket)
         .prefix(&from.prefix)

@@ -13,6 +13,9 @@ use serde_json::json;
 use super::Context;
 use super::exit::{Class, Failure, OK, Outcome};
 use super::local::DEFAULT_PORT;
+use crate::build::{
+    BuildError, Choice, Docker, Engine, SERVICE_PLATFORM, emulation_missing, host_runs, shell_line,
+};
 use crate::engine::EngineError;
 use crate::engine::embedded::{EmbeddedConfig, EmbeddedEngine};
 
@@ -25,6 +28,8 @@ const PROFILE: &str = "agentcore";
 const PATTERN_CHARACTERS: [char; 12] = ['*', '?', '[', ']', '{', '}', '"', '\\', '^', '@', ',', '\n'];
 /// Space that a few agents with their environments and storages take. [ours]
 const ENOUGH_DISK_BYTES: u64 = 2_000_000_000;
+/// Oldest API of an engine that images run on: that of 20.10. [ours]
+const OLDEST_API: &str = "1.41";
 /// Oldest Python of the templates. [ours]
 const OLDEST_PYTHON: (u32, u32) = (3, 10);
 
@@ -114,6 +119,8 @@ async fn check_all(context: &Context) -> Vec<Check> {
         checks.push(disk(&home));
     }
     checks.push(port());
+    checks.extend(containers(context).await);
+    checks.push(fuse(Path::new("/dev/fuse")));
     checks.push(python(context));
     checks.push(match find(context, "uv") {
         Some(path) => Check::ok("uv", path.display().to_string()),
@@ -171,6 +178,107 @@ async fn sessions() -> Vec<Check> {
         )
     });
     checks
+}
+
+/// What images need: Docker's client, an engine, buildx, and a way to linux/arm64.
+async fn containers(context: &Context) -> Vec<Check> {
+    let told = |name, error: BuildError| match error {
+        BuildError::Missing { message, fix } => Check::warning(name, message, fix),
+        other => Check::warning(name, other.to_string(), "docker version shows what the client meets"),
+    };
+    let docker = match Docker::find(context.env.docker()) {
+        Ok(docker) => docker,
+        Err(e) => return vec![told("docker", e)],
+    };
+    let mut checks = vec![Check::ok("docker", docker.program().display().to_string())];
+    let engine = docker.engine().await;
+    let engine = match engine {
+        Ok(engine) => {
+            let Engine { version, api, architecture, address, .. } = &engine;
+            checks.push(if older(api, OLDEST_API) {
+                let message = format!("{version} speaks API {api}; images need {OLDEST_API}");
+                Check::warning("engine", message, "install a newer engine: 20.10 or later")
+            } else {
+                Check::ok("engine", format!("{version} (API {api}, {architecture}) at `{address}`"))
+            });
+            Some(engine)
+        }
+        Err(e) => {
+            checks.push(told("engine", e));
+            None
+        }
+    };
+    let buildx = docker.check_buildx().await;
+    let has_buildx = buildx.is_ok();
+    checks.push(match buildx {
+        Ok(()) => Check::ok("buildx", "the client has it"),
+        Err(e) => told("buildx", e),
+    });
+    let Some(engine) = engine else { return checks };
+    if has_buildx {
+        checks.push(match docker.choose_builder(&engine, None, SERVICE_PLATFORM, true).await {
+            Ok(chosen) if chosen.choice == Choice::Current => {
+                Check::ok("builder", format!("the one in use makes {SERVICE_PLATFORM} images"))
+            }
+            Ok(chosen) => match chosen.choice.creation() {
+                None => Check::ok("builder", chosen.reason.unwrap_or_default()),
+                Some(creation) => Check::warning(
+                    "builder",
+                    format!(
+                        "none makes {SERVICE_PLATFORM} images yet; `agentcore build` makes one that does"
+                    ),
+                    shell_line("docker", &creation),
+                ),
+            },
+            Err(e) => told("builder", e),
+        });
+    }
+    checks.push(emulation(&engine));
+    checks
+}
+
+/// Whether images of the service's platform run on that engine.
+fn emulation(engine: &Engine) -> Check {
+    const NAME: &str = "arm64";
+    let native = SERVICE_PLATFORM == format!("linux/{}", engine.architecture);
+    if native {
+        return Check::ok(NAME, format!("the engine runs {SERVICE_PLATFORM} images itself"));
+    }
+    if host_runs(SERVICE_PLATFORM) && engine.here {
+        return Check::ok(NAME, format!("the engine runs {SERVICE_PLATFORM} images through an emulator"));
+    }
+    if !engine.here {
+        return Check::ok(NAME, "the engine runs elsewhere: whether it emulates arm64 is known there alone");
+    }
+    match emulation_missing() {
+        BuildError::Missing { message, fix } => Check::warning(NAME, message, fix),
+        other => Check::warning(NAME, other.to_string(), "install an emulator of arm64"),
+    }
+}
+
+/// True when version `version` is before `wanted`, both of numbers between dots.
+fn older(version: &str, wanted: &str) -> bool {
+    let numbers = |text: &str| text.split('.').map(|n| n.parse().unwrap_or(0)).collect::<Vec<u32>>();
+    numbers(version) < numbers(wanted)
+}
+
+/// Whether file systems of programs can be mounted.
+fn fuse(device: &Path) -> Check {
+    const NAME: &str = "fuse";
+    let message = |text: &str| format!("{text}: storage with the service's limits needs it, nothing else");
+    match fs::OpenOptions::new().read(true).write(true).open(device) {
+        Ok(_) => Check::ok(NAME, format!("`{}` can be used", device.display())),
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Check::warning(
+            NAME,
+            message(&format!("`{}` is closed to you", device.display())),
+            "sudo chmod 666 /dev/fuse (a udev rule keeps it), or run the emulator as root",
+        ),
+        Err(_) => Check::warning(
+            NAME,
+            message(&format!("there is no `{}`", device.display())),
+            "sudo modprobe fuse && sudo apt-get install fuse3",
+        ),
+    }
 }
 
 fn disk(home: &Path) -> Check {
@@ -374,6 +482,21 @@ mod tests {
         assert_eq!(restricted.apparmor().unwrap().state, State::Ok);
         let left: Vec<_> = fs::read_dir(restricted.root.join(PROFILES)).unwrap().collect();
         assert_eq!(left.len(), 1, "{left:?}");
+    }
+
+    #[test]
+    fn versions_compare_by_their_numbers() {
+        assert!(older("1.40", OLDEST_API) && older("1.9", OLDEST_API));
+        assert!(!older("1.41", OLDEST_API) && !older("1.100", OLDEST_API) && !older("2.0", OLDEST_API));
+    }
+
+    #[test]
+    fn a_missing_and_a_closed_device_are_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let device = dir.path().join("fuse");
+        assert!(fuse(&device).message.contains("there is no"));
+        fs::write(&device, "").unwrap();
+        assert_eq!(fuse(&device).state, State::Ok);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use etcetera::BaseStrategy;
 
 use super::exit::Failure;
+use crate::build::DockerEnv;
 
 /// What the program takes from its environment.
 #[derive(Debug, Clone, Default)]
@@ -38,6 +39,10 @@ pub(crate) struct Env {
     pub(crate) port: Option<u16>,
     /// `AGENTCORE_STORAGE`: where the agent of the demo has its session storage.
     pub(crate) storage: Option<PathBuf>,
+    /// `DOCKER_HOST`, `DOCKER_CONTEXT` and `BUILDX_BUILDER`.
+    docker: [Option<String>; 3],
+    /// `DOCKER_CONFIG`.
+    docker_config: Option<PathBuf>,
     /// Where the command was given.
     directory: Option<PathBuf>,
     /// `TMPDIR`, or the system's directory for what nobody keeps.
@@ -63,6 +68,8 @@ impl Env {
                 .map(|name| text(name).or_else(|| text(&name.to_ascii_uppercase()))),
             port: text("PORT").and_then(|port| port.parse().ok()),
             storage: set("AGENTCORE_STORAGE").map(PathBuf::from),
+            docker: ["DOCKER_HOST", "DOCKER_CONTEXT", "BUILDX_BUILDER"].map(text),
+            docker_config: set("DOCKER_CONFIG").map(PathBuf::from),
             directory: std::env::current_dir().ok(),
             temporary: std::env::temp_dir(),
         }
@@ -75,6 +82,19 @@ impl Env {
                 .hint("set `AGENTCORE_HOME` to a directory")
         })?;
         Ok(self.directory()?.join(home))
+    }
+
+    /// What it says of Docker.
+    pub(crate) fn docker(&self) -> DockerEnv {
+        let [host, context, builder] = self.docker.clone();
+        DockerEnv {
+            path: self.path.clone(),
+            user_home: self.user_home.clone(),
+            host,
+            context,
+            config: self.docker_config.clone(),
+            builder,
+        }
     }
 
     /// The current directory.

@@ -5,6 +5,7 @@ use serde_json::json;
 use crate::artifacts::python::PythonError;
 use crate::artifacts::{ArtifactError, PackError};
 use crate::aws::AwsError;
+use crate::build::BuildError;
 use crate::emulator::OpenError;
 use crate::engine::EngineError;
 use crate::project::ProjectError;
@@ -225,6 +226,22 @@ impl From<PythonError> for Failure {
                 failure.hint("make a `.venv` in the project with a Python that has a directory of its own")
             }
             PythonError::Broken { .. } | PythonError::Io { .. } => failure,
+        }
+    }
+}
+
+impl From<BuildError> for Failure {
+    fn from(error: BuildError) -> Self {
+        let message = error.to_string();
+        match error {
+            BuildError::Missing { fix, .. } => Self::new(Class::Engine, message).hint(fix),
+            BuildError::Failed { log, .. } => Self::failed(message).details(log),
+            BuildError::Secrets { ignore_file, .. } => Self::failed(message).hint(format!(
+                "add the line `**/.env*` to `{}`; `!NAME` has a file back that is meant to go along",
+                ignore_file.display()
+            )),
+            BuildError::Context(error) => error.into(),
+            BuildError::NoDockerfile { .. } | BuildError::Io { .. } => Self::failed(message),
         }
     }
 }

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use futures_util::FutureExt;
 
+mod build;
 mod cloud;
 mod complete;
 mod completions;
@@ -65,6 +66,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Status(verb) => verb.run(&context, status::StatusArgs::exec),
         Verb::List(verb) => verb.run(&context, list::ListArgs::exec),
         Verb::Logs(verb) => verb.run(&context, logs::LogsArgs::exec),
+        Verb::Build(verb) => verb.exec(&context),
         Verb::Local(verb) => verb.exec(&context),
         Verb::Session(verb) => verb.exec(&context),
         Verb::Doctor(verb) => verb.exec(&context),
@@ -157,6 +159,7 @@ enum Verb {
     Status(cloud::OnCloud<status::StatusArgs>),
     List(cloud::OnCloud<list::ListArgs>),
     Logs(cloud::OnCloud<logs::LogsArgs>),
+    Build(build::BuildArgs),
     Local(local::LocalArgs),
     Session(session_id::SessionArgs),
     Doctor(doctor::DoctorArgs),

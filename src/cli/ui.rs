@@ -169,6 +169,26 @@ impl Ui {
         Spinner { bar, plain: !shown && !self.quiet }
     }
 
+    /// Asks whoever sits at the terminal; where nobody does, the answer is no.
+    pub(crate) fn confirm(&self, question: &str) -> Result<bool, Failure> {
+        if self.is_json() || !io::stderr().is_terminal() || !io::stdin().is_terminal() {
+            return Ok(false);
+        }
+        let asked = dialoguer::Confirm::new().with_prompt(question).default(true).interact_opt();
+        match asked {
+            Ok(answer) => Ok(answer.unwrap_or(false)),
+            Err(e) => Err(Failure::failed(format!("the terminal cannot be asked: {e}"))),
+        }
+    }
+
+    /// The text cut to what stands on one line of the terminal beside a spinner.
+    pub(crate) fn fitting(&self, text: &str) -> String {
+        /// The spinner and its time.
+        const BESIDE: usize = 12;
+        let width = usize::from(console::Term::stderr().size().1).saturating_sub(BESIDE);
+        console::truncate_str(text, width, "…").into_owned()
+    }
+
     /// Rows as a table that fits the terminal: the widest column gives way. The first row is the head.
     pub(crate) fn table(&self, rows: &[Vec<String>]) -> String {
         let term = console::Term::stdout();

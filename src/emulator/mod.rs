@@ -44,6 +44,8 @@ pub struct EmulatorConfig {
     pub region: Region,
     /// Account in ARNs.
     pub account: AccountId,
+    /// Which images run: `linux/arm64`, or `native` for those of this machine. Told to whoever builds one.
+    pub platform: String,
     /// Time between SIGTERM and SIGKILL when a session stops. [observed: 5 to 60 s on the service]
     pub stop_grace: Duration,
     /// Time a runtime or endpoint stays CREATING or UPDATING. [observed: about 10 s on the service]
@@ -69,6 +71,7 @@ impl EmulatorConfig {
             home,
             region,
             account,
+            platform: "linux/arm64".to_owned(),
             stop_grace: Duration::from_secs(10),
             ready_delay: Duration::from_millis(100),
             conflicts: ConflictMode::Wait,

@@ -93,3 +93,7 @@ pub const SHELL_FRAME_BYTES: usize = 64 * 1024;
 pub const SHELL_TEXT_FRAMES: usize = 5;
 /// Frames that a connection may send in a second. [quotas: 250]
 pub const SHELL_FRAMES_PER_SECOND: u32 = 250;
+/// Largest image, in bytes. [quotas: 2 GB]
+pub const IMAGE_BYTES: u64 = 2_000_000_000;
+/// Layers of an image whose user is named and not numbered. [observed: with more "Failed to mount overlay"]
+pub const IMAGE_LAYERS_OF_NAMED_USER: usize = 53;

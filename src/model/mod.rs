@@ -23,7 +23,9 @@ pub use ids::{
     SessionId, ShellId, Version,
 };
 pub use names::session_id_for_name;
-pub use runtime::{ArtifactRef, HeaderAllowlist, Lifecycle, LifecycleError, RuntimeSpec, ServerProtocol};
+pub use runtime::{
+    Artifact, ArtifactRef, HeaderAllowlist, Lifecycle, LifecycleError, RuntimeSpec, ServerProtocol,
+};
 pub use session::{
     EndReason, ResetReason, SessionEvent, SessionKey, SessionState, TransitionError, remarks, transition,
 };

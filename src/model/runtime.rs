@@ -19,6 +19,25 @@ pub struct ArtifactRef {
     pub entry_point: Vec<String>,
 }
 
+/// What a version's computes run.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Artifact {
+    /// A code bundle (`codeConfiguration`).
+    Code(ArtifactRef),
+    /// A container image by name (`containerConfiguration`).
+    Image(String),
+}
+
+impl Artifact {
+    /// Key of the bundle, or name of the image.
+    pub fn source(&self) -> &str {
+        match self {
+            Self::Code(code) => &code.prefix,
+            Self::Image(name) => name,
+        }
+    }
+}
+
 /// The protocol an agent speaks. Only HTTP runs in the emulator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ServerProtocol {

@@ -315,7 +315,11 @@ impl Reader<'_> {
             dto.source_path.as_ref().map(|p| p.value.as_str()),
             dto.entrypoint.as_ref().map(|e| without_handler(&e.value)),
         );
-        let launch = self.launch(&dto, &source, entry, place)?;
+        // An agent may be nothing but its image.
+        let image = dto.deployment_type.as_ref().is_some_and(|d| d.value == Deployment::Container.as_str())
+            || dto.build.as_ref().is_some_and(|build| build.dockerfile.is_some())
+            || source.join("Dockerfile").is_file();
+        let launch = self.launch(&dto, &source, entry, image, place)?;
         let (aws, lifecycle, protocol) = self.aws(dto.aws.unwrap_or_default())?;
         let codebuild = dto.codebuild.map(codebuild).unwrap_or_default();
         let deployment_type = match self.one_of(dto.deployment_type, &["container", "direct_code_deploy"])? {
@@ -379,6 +383,7 @@ impl Reader<'_> {
         dto: &AgentDto,
         source: &Path,
         path: Option<PathBuf>,
+        image: bool,
         place: Location,
     ) -> Result<AgentLaunch, ProjectError> {
         if let Some(command) = &dto.command {
@@ -393,6 +398,9 @@ impl Reader<'_> {
             return Ok(AgentLaunch::Command { argv });
         }
         let (Some(entry), Some(path)) = (&dto.entrypoint, path) else {
+            if image {
+                return Ok(AgentLaunch::Image);
+            }
             return Err(self.invalid(place, "expected `entrypoint`, a Python file, or `command`, a list"));
         };
         let text = without_handler(&entry.value);

@@ -82,6 +82,11 @@ impl Agent {
         self.deployment_type.unwrap_or(Deployment::Container)
     }
 
+    /// True when it is its image that runs: the file says so, or says nothing of how its code is started.
+    pub fn runs_image(&self) -> bool {
+        self.launch == AgentLaunch::Image || self.deployment_type == Some(Deployment::Container)
+    }
+
     /// Mount path of its session storage.
     pub fn session_storage(&self) -> Option<&MountPath> {
         self.file_systems.value()?.iter().find_map(|fs| match fs {
@@ -174,6 +179,8 @@ pub enum AgentLaunch {
         /// Program and arguments.
         argv: Vec<String>,
     },
+    /// As its image says.
+    Image,
 }
 
 /// `aws`.

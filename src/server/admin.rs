@@ -61,6 +61,7 @@ async fn status(State(admin): Shared) -> Response {
         not_isolated: emulator.not_isolated.clone(),
         region: emulator.config.region.to_string(),
         account: emulator.config.account.to_string(),
+        platform: emulator.config.platform.clone(),
         network: if emulator.config.egress.network() { "on" } else { "off" }.to_owned(),
         network_allow: emulator.config.egress.allowances().iter().map(ToString::to_string).collect(),
         agent_calls: emulator.config.egress.agent_calls(),

@@ -37,6 +37,9 @@ pub struct Status {
     pub not_isolated: Vec<String>,
     pub region: String,
     pub account: String,
+    /// Which images run: `linux/arm64`, or `native` for this machine's own.
+    #[serde(default = "service_platform")]
+    pub platform: String,
     /// `on` when sessions reach the network, else `off`.
     pub network: String,
     /// Services of this machine that sessions may reach; absent when there are none.
@@ -53,6 +56,10 @@ pub struct Status {
     pub live_sessions: usize,
     pub sessions: usize,
     pub clock_offset_seconds: u64,
+}
+
+fn service_platform() -> String {
+    "linux/arm64".to_owned()
 }
 
 /// One session.

@@ -24,9 +24,11 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("engine", &["model", "helper"]),
     ("emulator", &["model", "artifacts", "egress", "storage", "engine"]),
     ("server", &["model", "wire", "emulator"]),
+    ("build", &["model", "artifacts", "project"]),
     (
         "cli",
         &[
+            "build",
             "model",
             "wire",
             "artifacts",
@@ -171,6 +173,7 @@ const OWNERS: &[Owner] = &[
             ("src/storage/", "file work off the async threads"),
             ("src/aws/", "the SDK is async"),
             ("src/ops/", "waits between two looks at what AWS is making"),
+            ("src/build/", "reads what a build says while it runs"),
             ("src/cli/", "runs the others"),
         ],
         in_tests: false,

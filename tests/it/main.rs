@@ -11,6 +11,7 @@
 mod architecture;
 mod as_user;
 mod boto3;
+mod build;
 mod cli;
 mod cli_local;
 mod completion;

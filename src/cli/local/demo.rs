@@ -19,7 +19,8 @@ use crate::cli::exit::{Class, Failure, OK, Outcome};
 use crate::engine::TOOL_PATH;
 use crate::engine::embedded::Isolation;
 use crate::model::{
-    ArtifactRef, CommandEvent, CommandLine, EndpointName, OutputStream, SessionId, session_id_for_name,
+    Artifact, ArtifactRef, CommandEvent, CommandLine, EndpointName, OutputStream, SessionId,
+    session_id_for_name,
 };
 
 /// The runtime's name.
@@ -216,13 +217,13 @@ fn runtime_settings(home: &Home) -> Result<RuntimeSettings, Failure> {
     let packed = ArtifactStore::below(home.path()).pack(source.path(), &manifest)?;
     let mount = MOUNT.parse().map_err(|e| Failure::failed(format!("`{MOUNT}`: {e}")))?;
     Ok(RuntimeSettings {
-        artifact: ArtifactRef {
+        artifact: Artifact::Code(ArtifactRef {
             bucket: BUCKET.to_owned(),
             prefix: packed.hash,
             version_id: None,
             runtime: "PYTHON_3_13".to_owned(),
             entry_point: vec!["demo-agent".to_owned()],
-        },
+        }),
         role_arn: "arn:aws:iam::000000000000:role/agentcore-local".to_owned(),
         environment: Default::default(),
         idle: None,

@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::admin::AdminError;
+use super::image::Registry;
 use super::{Local, source};
 use crate::artifacts::python::{CommandNeeds, Python, PythonRequest};
 use crate::artifacts::{ArtifactStore, BUCKET, Launch, Manifest, Packed};
 use crate::aws::{AwsError, Connection, RuntimeSettings, RuntimeSummary};
 use crate::cli::exit::{Failure, OK, Outcome};
 use crate::cli::memory::{Memory, Seen};
-use crate::model::{ArtifactRef, limits};
+use crate::model::{Artifact, ArtifactRef, limits};
 use crate::project::{Agent, AgentLaunch, Project};
 
 /// Role that stands in `roleArn` where the project names none.
@@ -40,7 +41,8 @@ pub(crate) struct DeployOptions {
 pub(crate) struct Deployed {
     pub(crate) runtime: RuntimeSummary,
     changed: bool,
-    packed: Packed,
+    source: String,
+    packed: Option<Packed>,
 }
 
 impl DeployArgs {
@@ -58,16 +60,21 @@ impl DeployArgs {
             } else {
                 format!("nothing changed: version {version} of `{name}` is current: {arn}")
             };
-            let value = json!({
+            let mut value = json!({
                 "agentRuntimeName": name,
                 "agentRuntimeId": id,
                 "agentRuntimeArn": arn,
                 "agentRuntimeVersion": version,
                 "changed": deployed.changed,
-                "bundle": deployed.packed.hash,
-                "files": deployed.packed.files,
-                "bytes": deployed.packed.bytes,
             });
+            match &deployed.packed {
+                Some(packed) => {
+                    value["bundle"] = json!(packed.hash);
+                    value["files"] = json!(packed.files);
+                    value["bytes"] = json!(packed.bytes);
+                }
+                None => value["image"] = json!(deployed.source),
+            }
             ui.result(&value, text)?;
             Ok(OK)
         })
@@ -77,16 +84,35 @@ impl DeployArgs {
 /// An agent ready to be deployed.
 pub(crate) struct Prepared {
     pub(crate) settings: RuntimeSettings,
-    pub(crate) packed: Packed,
+    /// Where it is code.
+    pub(crate) packed: Option<Packed>,
 }
 
-/// Packs the agent's code and reads its settings. With `talk`, says what is left out or done differently.
-pub(crate) fn prepare(
+/// Makes the agent's image or packs its code, and reads its settings. With `talk`, says what is left out or
+/// done differently.
+pub(crate) async fn prepare(
     local: &Local<'_>,
     project: &Project,
     agent: &Agent,
     talk: bool,
 ) -> Result<Prepared, Failure> {
+    let (artifact, packed) = if agent.runs_image() {
+        let registry = Registry::of(&local.admin().status().await?)?;
+        (Artifact::Image(local.image(project, agent, &registry).await?), None)
+    } else {
+        let (artifact, packed) = pack(local, project, agent, talk)?;
+        (Artifact::Code(artifact), Some(packed))
+    };
+    Ok(Prepared { settings: settings(local, agent, artifact, talk), packed })
+}
+
+/// Packs the agent's code.
+fn pack(
+    local: &Local<'_>,
+    project: &Project,
+    agent: &Agent,
+    talk: bool,
+) -> Result<(ArtifactRef, Packed), Failure> {
     let ui = &local.context.ui;
     let warn = |text: String| {
         if talk {
@@ -107,31 +133,41 @@ pub(crate) fn prepare(
             limits::MAX_ZIPPED_CODE_BYTES / 1_000_000
         ));
     }
+    let artifact = ArtifactRef {
+        bucket: BUCKET.to_owned(),
+        prefix: packed.hash.clone(),
+        version_id: None,
+        runtime,
+        entry_point,
+    };
+    Ok((artifact, packed))
+}
+
+/// The settings of the agent's runtime.
+fn settings(local: &Local<'_>, agent: &Agent, artifact: Artifact, talk: bool) -> RuntimeSettings {
+    let warn = |text: &str| {
+        if talk {
+            local.context.ui.warn(text);
+        }
+    };
     let mut header_allowlist = agent.header_allowlist.clone().unwrap_or_default();
     if agent.vpc() {
-        warn("`network_mode: VPC` is left out: sessions of the emulator have no VPC".to_owned());
+        warn("`network_mode: VPC` is left out: sessions of the emulator have no VPC");
     }
     if agent.authorizer.is_some() {
-        warn("`authorizer_configuration` is left out: the emulator asks callers for no token".to_owned());
+        warn("`authorizer_configuration` is left out: the emulator asks callers for no token");
         // Without an authorizer the service refuses this name.
         header_allowlist.retain(|n| !n.eq_ignore_ascii_case("authorization"));
     }
-    let settings = RuntimeSettings {
-        artifact: ArtifactRef {
-            bucket: BUCKET.to_owned(),
-            prefix: packed.hash.clone(),
-            version_id: None,
-            runtime,
-            entry_point,
-        },
+    RuntimeSettings {
+        artifact,
         role_arn: agent.aws.execution_role.clone().unwrap_or_else(|| ROLE.to_owned()),
         environment: agent.environment.value().cloned().unwrap_or_default(),
         idle: agent.lifecycle.idle,
         max_lifetime: agent.lifecycle.max,
         header_allowlist,
         session_storage: agent.session_storage().cloned(),
-    };
-    Ok(Prepared { settings, packed })
+    }
 }
 
 /// Packs, creates or updates, and waits until READY.
@@ -147,7 +183,8 @@ pub(crate) async fn deploy(
         return Err(Failure::failed(message).hint("set `server_protocol: HTTP` in the project file"));
     }
     let stamp = source::stamp(local, project, agent)?;
-    let Prepared { settings, packed } = prepare(local, project, agent, true)?;
+    let Prepared { settings, packed } = prepare(local, project, agent, true).await?;
+    let source = settings.artifact.source().to_owned();
     let mut written = None;
     for attempt in 1..=RACES {
         match register(local, agent, connection, &settings, options).await {
@@ -164,7 +201,7 @@ pub(crate) async fn deploy(
     };
     // An edit that computes of this very version were told to run is taken back; a deployment of others
     // that has just made another version speaks for itself.
-    match local.tell(&runtime, &packed.hash, false).await {
+    match local.tell(&runtime, &source, false).await {
         Ok(_) if stamp.fresh => {}
         Ok(_) => {
             let (id, version) = (runtime.id.clone(), runtime.version.clone());
@@ -174,7 +211,7 @@ pub(crate) async fn deploy(
         Err(AdminError::Refused { status: 409, .. }) => {}
         Err(e) => return Err(e.into()),
     }
-    Ok(Deployed { runtime, changed, packed })
+    Ok(Deployed { runtime, changed, source, packed })
 }
 
 /// Creates or updates the runtime and waits until it is READY. True: something was written.
@@ -228,6 +265,11 @@ fn launch(
         environment,
     };
     match &agent.launch {
+        AgentLaunch::Image => {
+            let message = format!("agent `{}` has no code of its own to deploy", agent.name);
+            Err(Failure::new(crate::cli::exit::Class::Project, message)
+                .hint("name its `entrypoint` or `command`, or set `deployment_type: container`"))
+        }
         AgentLaunch::Python { entry_point } => {
             let file = agent.source.join(entry_point);
             if !file.is_file() {

@@ -16,6 +16,7 @@ mod down;
 mod env_exports;
 pub(super) mod home;
 mod identity;
+mod image;
 pub(super) mod logs;
 pub(super) mod session;
 mod source;

@@ -9,7 +9,8 @@ use std::path::PathBuf;
 
 use super::Local;
 use super::admin::AdminError;
-use super::deploy::prepare;
+use super::deploy::{Prepared, prepare};
+use super::image;
 use crate::artifacts::Stamp;
 use crate::aws::{Connection, RuntimeSummary};
 use crate::cli::exit::Failure;
@@ -20,12 +21,16 @@ use crate::wire::admin::{ChangeSource, SourceChanged};
 
 /// The state of everything that a bundle of `agent` is made from.
 pub(crate) fn stamp(local: &Local<'_>, project: &Project, agent: &Agent) -> Result<Stamp, Failure> {
+    if agent.runs_image() {
+        let (digest, fresh) = image::stamp(project, agent)?;
+        return Ok(Stamp::made(digest, fresh));
+    }
     let environment = |directory: &std::path::Path| directory.join(".venv/pyvenv.cfg");
     let also: [PathBuf; 3] = [environment(&agent.source), environment(project.root()), project.file.clone()];
     let also: Vec<_> = also.iter().map(PathBuf::as_path).collect();
     let argv = match &agent.launch {
         AgentLaunch::Command { argv } => argv.as_slice(),
-        AgentLaunch::Python { .. } => &[],
+        AgentLaunch::Python { .. } | AgentLaunch::Image => &[],
     };
     Ok(Stamp::of(&agent.source, local.home.path(), argv, &also)?)
 }
@@ -53,14 +58,9 @@ impl Local<'_> {
         }
         let control = connection.control();
         control.wait_ready(&runtime.id).await?;
-        let prepared = prepare(self, project, agent, false)?;
-        let change = match self.tell(runtime, &prepared.packed.hash, restart).await {
-            Ok(change) => change,
-            // Somebody deploys at this moment, so what the project holds is looked at again next time.
-            Err(AdminError::Refused { status: 409, .. }) => return Ok(None),
-            Err(e) => return Err(e.into()),
-        };
-        if control.compare(&runtime.id, &prepared.settings).await?.settings {
+        let Prepared { settings, .. } = prepare(self, project, agent, false).await?;
+        let difference = control.compare(&runtime.id, &settings).await?;
+        if difference.settings {
             self.context.ui.warn(format!(
                 "the settings in `{}` are not those of version {}: `agentcore local deploy` applies them, \
                  with empty storage",
@@ -68,6 +68,16 @@ impl Local<'_> {
                 runtime.version
             ));
         }
+        if difference.kind {
+            // Code in place of an image, or an image in place of code, is a version of its own.
+            return Ok(None);
+        }
+        let change = match self.tell(runtime, settings.artifact.source(), restart).await {
+            Ok(change) => change,
+            // Somebody deploys at this moment, so what the project holds is looked at again next time.
+            Err(AdminError::Refused { status: 409, .. }) => return Ok(None),
+            Err(e) => return Err(e.into()),
+        };
         if !stamp.fresh {
             memory.see(agent.name.as_str(), seen)?;
         }
