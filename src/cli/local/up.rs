@@ -7,6 +7,7 @@ use clap::ValueEnum;
 
 use super::admin::AdminError;
 use super::{Local, identity};
+use crate::artifacts::import::Importer;
 use crate::cli::env::Env;
 use crate::cli::exit::{Failure, OK, Outcome};
 use crate::egress::{Egress, Upstream};
@@ -153,6 +154,13 @@ impl Settings {
             Upstream::default()
         });
         Ok(Egress::behind(self.network != Some(NetworkChoice::Off), identity, upstream))
+    }
+
+    /// Where code packages come from that are not in the emulator's own store.
+    pub(crate) fn importer(&self, home: &super::Home, env: &Env) -> Result<Importer, Failure> {
+        let buckets = super::code::Buckets { region: self.region()?, path_style: env.own_endpoints };
+        let (path, user_home) = (env.path.clone(), env.user_home.clone());
+        Ok(Importer::new(std::sync::Arc::new(buckets), home.path().to_owned(), path, user_home))
     }
 
     /// The configuration with these settings in place of its defaults.
