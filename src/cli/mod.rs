@@ -15,6 +15,8 @@ mod cloud;
 mod completions;
 mod create;
 mod demo_agent;
+mod deploy;
+mod destroy;
 mod doctor;
 mod env;
 mod exec;
@@ -50,6 +52,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let context = Context { ui, env, globals: cli.globals };
     let outcome = match cli.verb {
         Verb::Create(verb) => verb.exec(&context),
+        Verb::Deploy(verb) => verb.exec(&context),
+        Verb::Destroy(verb) => verb.exec(&context),
         Verb::Invoke(verb) => verb.run(&context, invoke::InvokeArgs::exec),
         Verb::Exec(verb) => verb.run(&context, exec::ExecArgs::exec),
         Verb::Stop(verb) => verb.run(&context, stop::StopArgs::exec),
@@ -136,6 +140,8 @@ pub(crate) enum ColorChoice {
 #[derive(Subcommand)]
 enum Verb {
     Create(create::CreateArgs),
+    Deploy(deploy::DeployArgs),
+    Destroy(destroy::DestroyArgs),
     Invoke(cloud::OnCloud<invoke::InvokeArgs>),
     Exec(cloud::OnCloud<exec::ExecArgs>),
     Stop(cloud::OnCloud<stop::StopArgs>),

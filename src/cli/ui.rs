@@ -147,6 +147,18 @@ impl Ui {
         if self.color_out { style.force_styling(true).apply_to(word).to_string() } else { word.to_owned() }
     }
 
+    /// Asks on the terminal; nothing where nobody can answer.
+    pub(crate) fn confirm(&self, question: &str) -> Result<Option<bool>, Failure> {
+        if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+            return Ok(None);
+        }
+        let asked = dialoguer::Confirm::new().with_prompt(question).default(false).interact_opt();
+        match asked {
+            Ok(answer) => Ok(Some(answer.unwrap_or(false))),
+            Err(e) => Err(Failure::failed(format!("the question could not be asked: {e}"))),
+        }
+    }
+
     /// A spinner with the elapsed time where it takes long, shown when standard error is a terminal; gone when dropped.
     pub(crate) fn spinner(&self, text: impl Into<String>) -> Spinner {
         let shown = !self.quiet && io::stderr().is_terminal();
@@ -166,6 +178,16 @@ impl Ui {
             *self.spinner.lock() = bar.downgrade();
         }
         Spinner { bar, plain: !shown && !self.quiet }
+    }
+
+    /// Rows as a table as wide as it needs to be.
+    pub(crate) fn wide_table(&self, rows: &[Vec<String>]) -> String {
+        table(rows, UNLIMITED)
+    }
+
+    /// Text of others as one line that does nothing to a terminal.
+    pub(crate) fn plain(&self, text: &str) -> String {
+        text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
     }
 
     /// Rows as a table that fits the terminal: the widest column gives way. The first row is the head.
