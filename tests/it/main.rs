@@ -12,6 +12,7 @@ mod architecture;
 mod boto3;
 mod cli;
 mod cli_local;
+mod cloud;
 mod control;
 mod crash;
 mod engine;
