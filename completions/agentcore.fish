@@ -36,6 +36,8 @@ complete -c agentcore -n "__fish_agentcore_needs_command" -s v -l verbose -d 'Sa
 complete -c agentcore -n "__fish_agentcore_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c agentcore -n "__fish_agentcore_needs_command" -s V -l version -d 'Print version'
 complete -c agentcore -n "__fish_agentcore_needs_command" -f -a "create" -d 'Make a new project'
+complete -c agentcore -n "__fish_agentcore_needs_command" -f -a "deploy" -d 'Deploy the project\'s agent to AWS: shows the plan, asks, then does it'
+complete -c agentcore -n "__fish_agentcore_needs_command" -f -a "destroy" -d 'Delete what `deploy` created for the project\'s agent: shows it, asks, then does it'
 complete -c agentcore -n "__fish_agentcore_needs_command" -f -a "invoke" -d 'A verb with the options that place it in AWS'
 complete -c agentcore -n "__fish_agentcore_needs_command" -f -a "exec" -d 'A verb with the options that place it in AWS'
 complete -c agentcore -n "__fish_agentcore_needs_command" -f -a "stop" -d 'A verb with the options that place it in AWS'
@@ -56,6 +58,44 @@ complete -c agentcore -n "__fish_agentcore_using_subcommand create" -l agent -d 
 complete -c agentcore -n "__fish_agentcore_using_subcommand create" -s q -l quiet -d 'Say less on standard error'
 complete -c agentcore -n "__fish_agentcore_using_subcommand create" -s v -l verbose -d 'Say more on standard error; twice for more'
 complete -c agentcore -n "__fish_agentcore_using_subcommand create" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentcore -n "__fish_agentcore_using_subcommand deploy" -l region -d 'AWS Region [default: the project file\'s, then the environment\'s, then the profile\'s]' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand deploy" -l profile -d 'Profile of your AWS configuration' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand deploy" -l endpoint-url -d 'Where AgentCore is instead of AWS\'s own address; AWS_ENDPOINT_URL[_SERVICE] move every service' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand deploy" -l image -d 'An image in a registry, instead of building one' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand deploy" -l execution-role -d 'Execution role, instead of the project\'s or one that is made' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand deploy" -l output -d 'How results are written to standard output' -r -f -a "text\t'For people'
+json\t'JSON; a line for each event where a command streams'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand deploy" -l color -d 'When to use colour' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand deploy" -l config -d 'Project file [default: .bedrock_agentcore.yaml here or in a directory above]' -r -F
+complete -c agentcore -n "__fish_agentcore_using_subcommand deploy" -l agent -d 'Agent of the project' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand deploy" -l dry-run -d 'Show the plan and stop'
+complete -c agentcore -n "__fish_agentcore_using_subcommand deploy" -s y -l yes -d 'Do not ask'
+complete -c agentcore -n "__fish_agentcore_using_subcommand deploy" -l no-wait -d 'Return as soon as the version is on its way'
+complete -c agentcore -n "__fish_agentcore_using_subcommand deploy" -l force -d 'Make a new version although nothing changed'
+complete -c agentcore -n "__fish_agentcore_using_subcommand deploy" -l adopt -d 'Deploy over a runtime of this name that the project did not create'
+complete -c agentcore -n "__fish_agentcore_using_subcommand deploy" -l restore -d 'Put keys back into the project file that another tool has erased from it'
+complete -c agentcore -n "__fish_agentcore_using_subcommand deploy" -l refresh-packages -d 'Install the agent\'s packages anew although their list is the same'
+complete -c agentcore -n "__fish_agentcore_using_subcommand deploy" -s q -l quiet -d 'Say less on standard error'
+complete -c agentcore -n "__fish_agentcore_using_subcommand deploy" -s v -l verbose -d 'Say more on standard error; twice for more'
+complete -c agentcore -n "__fish_agentcore_using_subcommand deploy" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentcore -n "__fish_agentcore_using_subcommand destroy" -l region -d 'AWS Region [default: the project file\'s, then the environment\'s, then the profile\'s]' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand destroy" -l profile -d 'Profile of your AWS configuration' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand destroy" -l endpoint-url -d 'Where AgentCore is instead of AWS\'s own address; AWS_ENDPOINT_URL[_SERVICE] move every service' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand destroy" -l output -d 'How results are written to standard output' -r -f -a "text\t'For people'
+json\t'JSON; a line for each event where a command streams'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand destroy" -l color -d 'When to use colour' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand destroy" -l config -d 'Project file [default: .bedrock_agentcore.yaml here or in a directory above]' -r -F
+complete -c agentcore -n "__fish_agentcore_using_subcommand destroy" -l agent -d 'Agent of the project' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand destroy" -l dry-run -d 'Show what would be deleted and stop'
+complete -c agentcore -n "__fish_agentcore_using_subcommand destroy" -s y -l yes -d 'Do not ask'
+complete -c agentcore -n "__fish_agentcore_using_subcommand destroy" -l logs -d 'Delete the runtime\'s log groups too'
+complete -c agentcore -n "__fish_agentcore_using_subcommand destroy" -s q -l quiet -d 'Say less on standard error'
+complete -c agentcore -n "__fish_agentcore_using_subcommand destroy" -s v -l verbose -d 'Say more on standard error; twice for more'
+complete -c agentcore -n "__fish_agentcore_using_subcommand destroy" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c agentcore -n "__fish_agentcore_using_subcommand invoke" -l arn -d 'Any runtime, by its ARN [default: the one that the project\'s agent was deployed to]' -r
 complete -c agentcore -n "__fish_agentcore_using_subcommand invoke" -l region -d 'AWS Region [default: the runtime\'s own]' -r
 complete -c agentcore -n "__fish_agentcore_using_subcommand invoke" -l profile -d 'Profile of your AWS configuration' -r
