@@ -18,6 +18,8 @@ mod complete;
 mod completions;
 mod create;
 mod demo_agent;
+mod deploy;
+mod destroy;
 mod doctor;
 mod env;
 mod exec;
@@ -59,6 +61,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let context = Context { ui, env, globals: cli.globals };
     let outcome = match cli.verb {
         Verb::Create(verb) => verb.exec(&context),
+        Verb::Deploy(verb) => verb.exec(&context),
+        Verb::Destroy(verb) => verb.exec(&context),
         Verb::Invoke(verb) => verb.run(&context, invoke::InvokeArgs::exec),
         Verb::Exec(verb) => verb.run(&context, exec::ExecArgs::exec),
         Verb::Shell(verb) => verb.run(&context, shell::ShellArgs::exec),
@@ -152,6 +156,8 @@ pub(crate) enum ColorChoice {
 #[derive(Subcommand)]
 enum Verb {
     Create(create::CreateArgs),
+    Deploy(deploy::DeployArgs),
+    Destroy(destroy::DestroyArgs),
     Invoke(cloud::OnCloud<invoke::InvokeArgs>),
     Exec(cloud::OnCloud<exec::ExecArgs>),
     Shell(cloud::OnCloud<shell::ShellArgs>),

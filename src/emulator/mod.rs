@@ -23,6 +23,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::artifacts::ArtifactStore;
+use crate::artifacts::import::Importer;
 use crate::egress::Egress;
 use crate::engine::Engine;
 use crate::model::{AccountId, EndpointName, Region, RuntimeId, SessionKey, Timestamp};
@@ -62,6 +63,8 @@ pub struct EmulatorConfig {
     pub init_timeout: Duration,
     /// What sessions reach outside.
     pub egress: Arc<Egress>,
+    /// Fetches code packages from buckets; nothing: the emulator's own store is the only one.
+    pub importer: Option<Importer>,
 }
 
 impl EmulatorConfig {
@@ -80,6 +83,7 @@ impl EmulatorConfig {
             wait_limit: Duration::from_secs(120),
             init_timeout: crate::model::limits::AGENT_INIT_TIMEOUT,
             egress: Arc::new(Egress::new(false, None)),
+            importer: None,
         }
     }
 }

@@ -14,6 +14,7 @@ mod boto3;
 mod build;
 mod cli;
 mod cli_local;
+mod cloud;
 mod completion;
 mod control;
 mod crash;

@@ -9,6 +9,7 @@ use super::{exec, invoke, list, logs as log, shell, stop};
 
 pub(super) mod admin;
 mod clock;
+mod code;
 mod daemon;
 mod demo;
 mod deploy;
