@@ -153,7 +153,8 @@ impl BuildContext {
                 let Ok(below) = entry.path().strip_prefix(&root) else { return true };
                 let directory = entry.file_type().is_some_and(|t| t.is_dir());
                 let others = NOT_THE_AGENT.iter().any(|name| below == Path::new(name));
-                !others && !(directory && !below.as_os_str().is_empty() && ignore.ignores_all_of(below))
+                let ignored = directory && !below.as_os_str().is_empty() && ignore.ignores_all_of(below);
+                !others && !ignored
             })
             .build();
         for entry in walker {

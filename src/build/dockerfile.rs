@@ -234,7 +234,8 @@ mod tests {
     fn the_template_follows_the_projects_files() {
         let python = "entrypoint: main.py";
         let project = ("pyproject.toml", "[project]\nname = \"a\"\n");
-        let cases: [(&str, &[(&str, &str)], Kind); 6] = [
+        type Files<'a> = &'a [(&'a str, &'a str)];
+        let cases: [(&str, Files<'_>, Kind); 6] = [
             (python, &[], Kind::Python),
             (python, &[("requirements.txt", "x")], Kind::PythonPip),
             (python, &[project], Kind::PythonUv),
