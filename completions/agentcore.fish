@@ -36,6 +36,7 @@ complete -c agentcore -n "__fish_agentcore_needs_command" -s v -l verbose -d 'Sa
 complete -c agentcore -n "__fish_agentcore_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c agentcore -n "__fish_agentcore_needs_command" -s V -l version -d 'Print version'
 complete -c agentcore -n "__fish_agentcore_needs_command" -f -a "create" -d 'Make a new project'
+complete -c agentcore -n "__fish_agentcore_needs_command" -f -a "configure" -d 'Write or change the project file: by questions on a terminal, or by flags alone'
 complete -c agentcore -n "__fish_agentcore_needs_command" -f -a "invoke" -d 'A verb with the options that place it in AWS'
 complete -c agentcore -n "__fish_agentcore_needs_command" -f -a "exec" -d 'A verb with the options that place it in AWS'
 complete -c agentcore -n "__fish_agentcore_needs_command" -f -a "stop" -d 'A verb with the options that place it in AWS'
@@ -45,7 +46,9 @@ complete -c agentcore -n "__fish_agentcore_needs_command" -f -a "doctor" -d 'Che
 complete -c agentcore -n "__fish_agentcore_needs_command" -f -a "completions" -d 'Print the completion script of a shell'
 complete -c agentcore -n "__fish_agentcore_needs_command" -f -a "demo-agent" -d 'The agent of `local demo`'
 complete -c agentcore -n "__fish_agentcore_using_subcommand create" -l template -d 'What to begin with' -r -f -a "minimal\t'A Python agent without dependencies'
-sdk\t'A Python agent on the `bedrock-agentcore` package'"
+sdk\t'A Python agent on the `bedrock-agentcore` package'
+node\t'A Node agent without dependencies'
+strands\t'A coding agent with Strands Agents'"
 complete -c agentcore -n "__fish_agentcore_using_subcommand create" -l output -d 'How results are written to standard output' -r -f -a "text\t'For people'
 json\t'JSON; a line for each event where a command streams'"
 complete -c agentcore -n "__fish_agentcore_using_subcommand create" -l color -d 'When to use colour' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
@@ -56,6 +59,87 @@ complete -c agentcore -n "__fish_agentcore_using_subcommand create" -l agent -d 
 complete -c agentcore -n "__fish_agentcore_using_subcommand create" -s q -l quiet -d 'Say less on standard error'
 complete -c agentcore -n "__fish_agentcore_using_subcommand create" -s v -l verbose -d 'Say more on standard error; twice for more'
 complete -c agentcore -n "__fish_agentcore_using_subcommand create" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and not __fish_seen_subcommand_from list show set-default" -s e -l entrypoint -d 'File that the agent begins with, or its directory' -r -F
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and not __fish_seen_subcommand_from list show set-default" -s n -l name -d 'Name of the agent: changes it where there is one, else adds it' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and not __fish_seen_subcommand_from list show set-default" -l command -d 'How an agent that is no Python file is started, such as "node server.js"' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and not __fish_seen_subcommand_from list show set-default" -l deployment-type -d 'An archive in S3, or an image in ECR' -r -f -a "container\t'An image in ECR'
+direct_code_deploy\t'An archive in S3'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and not __fish_seen_subcommand_from list show set-default" -l runtime -d 'Runtime of an archive, such as PYTHON_3_13' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and not __fish_seen_subcommand_from list show set-default" -l region -d 'AWS region' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and not __fish_seen_subcommand_from list show set-default" -l account -d 'AWS account, twelve digits' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and not __fish_seen_subcommand_from list show set-default" -l execution-role -d 'Execution role: `auto`, an ARN, or a name in the account' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and not __fish_seen_subcommand_from list show set-default" -l ecr -d 'ECR repository: `auto`, a URI or a name' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and not __fish_seen_subcommand_from list show set-default" -l s3 -d 'S3 location of archives: `auto`, or s3://BUCKET/PREFIX' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and not __fish_seen_subcommand_from list show set-default" -l container-runtime -d 'Container tool' -r -f -a "docker\t''
+finch\t''
+podman\t''
+none\t''"
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and not __fish_seen_subcommand_from list show set-default" -l authorizer-config -d 'Authorizer as the API takes it, such as {"customJWTAuthorizer": {…}}; `none` for IAM' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and not __fish_seen_subcommand_from list show set-default" -l request-header-allowlist -d 'Request headers that reach the agent, with commas between them; empty for none' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and not __fish_seen_subcommand_from list show set-default" -l protocol -d 'Protocol of the agent' -r -f -a "HTTP\t''
+MCP\t''
+A2A\t''
+AGUI\t''"
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and not __fish_seen_subcommand_from list show set-default" -l subnets -d 'Subnets of the VPC, with commas between them' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and not __fish_seen_subcommand_from list show set-default" -l security-groups -d 'Security groups of the VPC, with commas between them' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and not __fish_seen_subcommand_from list show set-default" -l idle-timeout -d 'Idle time after which a session stops, such as 15m' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and not __fish_seen_subcommand_from list show set-default" -l max-lifetime -d 'Longest life of a session\'s compute, such as 8h' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and not __fish_seen_subcommand_from list show set-default" -l session-storage -d 'Where sessions find their storage, such as /mnt/workspace; `none` for no storage' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and not __fish_seen_subcommand_from list show set-default" -l env -d 'Environment variable of the agent' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and not __fish_seen_subcommand_from list show set-default" -l unset-env -d 'Environment variable to take away' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and not __fish_seen_subcommand_from list show set-default" -l tag -d 'Tag of the runtime' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and not __fish_seen_subcommand_from list show set-default" -l model -d 'Bedrock model that the agent may call; none named: every model' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and not __fish_seen_subcommand_from list show set-default" -l from -d 'Take over a project of the npm tool: its directory, or its agentcore.json' -r -F
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and not __fish_seen_subcommand_from list show set-default" -l output -d 'How results are written to standard output' -r -f -a "text\t'For people'
+json\t'JSON; a line for each event where a command streams'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and not __fish_seen_subcommand_from list show set-default" -l color -d 'When to use colour' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and not __fish_seen_subcommand_from list show set-default" -l config -d 'Project file [default: .bedrock_agentcore.yaml here or in a directory above]' -r -F
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and not __fish_seen_subcommand_from list show set-default" -l agent -d 'Agent of the project' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and not __fish_seen_subcommand_from list show set-default" -l vpc -d 'Run in a VPC'
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and not __fish_seen_subcommand_from list show set-default" -l no-vpc -d 'Run outside of a VPC'
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and not __fish_seen_subcommand_from list show set-default" -l disable-otel -d 'Switch observability off'
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and not __fish_seen_subcommand_from list show set-default" -l disable-memory -d 'Switch AgentCore Memory off'
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and not __fish_seen_subcommand_from list show set-default" -l default -d 'Make the agent the default one'
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and not __fish_seen_subcommand_from list show set-default" -l non-interactive -d 'Ask nothing: take what is named, and good defaults'
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and not __fish_seen_subcommand_from list show set-default" -l dry-run -d 'Print the file as it would be, and write nothing'
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and not __fish_seen_subcommand_from list show set-default" -s q -l quiet -d 'Say less on standard error'
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and not __fish_seen_subcommand_from list show set-default" -s v -l verbose -d 'Say more on standard error; twice for more'
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and not __fish_seen_subcommand_from list show set-default" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and not __fish_seen_subcommand_from list show set-default" -f -a "list" -d 'List the agents of the project file'
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and not __fish_seen_subcommand_from list show set-default" -f -a "show" -d 'Show what the project file says of an agent, with the defaults'
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and not __fish_seen_subcommand_from list show set-default" -f -a "set-default" -d 'Make an agent the one that commands mean when they name none'
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and __fish_seen_subcommand_from list" -l output -d 'How results are written to standard output' -r -f -a "text\t'For people'
+json\t'JSON; a line for each event where a command streams'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and __fish_seen_subcommand_from list" -l color -d 'When to use colour' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and __fish_seen_subcommand_from list" -l config -d 'Project file [default: .bedrock_agentcore.yaml here or in a directory above]' -r -F
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and __fish_seen_subcommand_from list" -l agent -d 'Agent of the project' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and __fish_seen_subcommand_from list" -s q -l quiet -d 'Say less on standard error'
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and __fish_seen_subcommand_from list" -s v -l verbose -d 'Say more on standard error; twice for more'
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and __fish_seen_subcommand_from show" -l output -d 'How results are written to standard output' -r -f -a "text\t'For people'
+json\t'JSON; a line for each event where a command streams'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and __fish_seen_subcommand_from show" -l color -d 'When to use colour' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and __fish_seen_subcommand_from show" -l config -d 'Project file [default: .bedrock_agentcore.yaml here or in a directory above]' -r -F
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and __fish_seen_subcommand_from show" -l agent -d 'Agent of the project' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and __fish_seen_subcommand_from show" -s q -l quiet -d 'Say less on standard error'
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and __fish_seen_subcommand_from show" -s v -l verbose -d 'Say more on standard error; twice for more'
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and __fish_seen_subcommand_from set-default" -l output -d 'How results are written to standard output' -r -f -a "text\t'For people'
+json\t'JSON; a line for each event where a command streams'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and __fish_seen_subcommand_from set-default" -l color -d 'When to use colour' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and __fish_seen_subcommand_from set-default" -l config -d 'Project file [default: .bedrock_agentcore.yaml here or in a directory above]' -r -F
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and __fish_seen_subcommand_from set-default" -l agent -d 'Agent of the project' -r
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and __fish_seen_subcommand_from set-default" -s q -l quiet -d 'Say less on standard error'
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and __fish_seen_subcommand_from set-default" -s v -l verbose -d 'Say more on standard error; twice for more'
+complete -c agentcore -n "__fish_agentcore_using_subcommand configure; and __fish_seen_subcommand_from set-default" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c agentcore -n "__fish_agentcore_using_subcommand invoke" -l arn -d 'Any runtime, by its ARN [default: the one that the project\'s agent was deployed to]' -r
 complete -c agentcore -n "__fish_agentcore_using_subcommand invoke" -l region -d 'AWS Region [default: the runtime\'s own]' -r
 complete -c agentcore -n "__fish_agentcore_using_subcommand invoke" -l profile -d 'Profile of your AWS configuration' -r
@@ -146,6 +230,8 @@ complete -c agentcore -n "__fish_agentcore_using_subcommand local; and not __fis
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and not __fish_seen_subcommand_from up down status env logs deploy invoke exec stop session clock demo" -f -a "demo" -d 'Show the whole story: an agent writes a file, stops, resumes, and the file is there'
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l port -d 'Port on the loopback interface [default: 8642, or a free one when that is taken]' -r
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l engine -d 'What runs sessions' -r -f -a "embedded\t'Namespaces of this Linux host'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l isolation -d 'What keeps sessions apart [default: namespaces]; `process` is a last resort where the system denies them' -r -f -a "namespaces\t'Namespaces of this Linux host, a filter of calls, and limits'
+process\t'Nothing: agents are processes of yours, with a home and a port of their own'"
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l grace -d 'Time between SIGTERM and SIGKILL when a session stops [default: 10s]' -r
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l conflicts -d 'What a call meets while its session starts or stops [default: wait]' -r -f -a "wait\t'It waits'
 aws\t'409 RetryableConflictException at once, as the service documents it'"
@@ -316,6 +402,8 @@ complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_se
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from clock" -f -a "show" -d 'Show the emulator\'s time'
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from clock" -f -a "advance" -d 'Move it ahead, such as by 16m: idle sessions stop, old storage expires'
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from clock" -f -a "reset" -d 'Back to real time'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from demo" -l isolation -d 'What keeps sessions apart [default: namespaces]; `process` is a last resort where the system denies them' -r -f -a "namespaces\t'Namespaces of this Linux host, a filter of calls, and limits'
+process\t'Nothing: agents are processes of yours, with a home and a port of their own'"
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from demo" -l home -d 'The emulator\'s state directory [env: AGENTCORE_HOME] [default: agentcore in the user\'s data directory]' -r -F
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from demo" -l output -d 'How results are written to standard output' -r -f -a "text\t'For people'
 json\t'JSON; a line for each event where a command streams'"

@@ -13,6 +13,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 mod cloud;
 mod completions;
+mod configure;
 mod create;
 mod demo_agent;
 mod doctor;
@@ -50,6 +51,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let context = Context { ui, env, globals: cli.globals };
     let outcome = match cli.verb {
         Verb::Create(verb) => verb.exec(&context),
+        Verb::Configure(verb) => verb.exec(&context),
         Verb::Invoke(verb) => verb.run(&context, invoke::InvokeArgs::exec),
         Verb::Exec(verb) => verb.run(&context, exec::ExecArgs::exec),
         Verb::Stop(verb) => verb.run(&context, stop::StopArgs::exec),
@@ -136,6 +138,7 @@ pub(crate) enum ColorChoice {
 #[derive(Subcommand)]
 enum Verb {
     Create(create::CreateArgs),
+    Configure(Box<configure::ConfigureArgs>),
     Invoke(cloud::OnCloud<invoke::InvokeArgs>),
     Exec(cloud::OnCloud<exec::ExecArgs>),
     Stop(cloud::OnCloud<stop::StopArgs>),

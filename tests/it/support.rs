@@ -274,7 +274,23 @@ impl Project {
 /// [`skip`], where it cannot be made.
 pub fn python(test: &str) -> Option<PathBuf> {
     static MADE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    match MADE.get_or_init(make_python) {
+    interpreter(test, MADE.get_or_init(|| make_python("requirements.txt")))
+}
+
+/// A Python with the starter toolkit, pinned by `tests/python/toolkit.txt`; else as [`python`].
+pub fn toolkit_python(test: &str) -> Option<PathBuf> {
+    static MADE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    interpreter(test, MADE.get_or_init(|| make_python("toolkit.txt")))
+}
+
+/// A Python with what the coding agent's template needs, pinned by `tests/python/strands.txt`; else as [`python`].
+pub fn strands_python(test: &str) -> Option<PathBuf> {
+    static MADE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    interpreter(test, MADE.get_or_init(|| make_python("strands.txt")))
+}
+
+fn interpreter(test: &str, made: &Result<PathBuf, String>) -> Option<PathBuf> {
+    match made {
         Ok(directory) => Some(directory.join("bin/python")),
         Err(missing) => {
             skip(test, missing);
@@ -291,12 +307,13 @@ pub fn venv_of(python: &Path) -> &Path {
     python.parent().and_then(Path::parent).unwrap()
 }
 
-fn make_python() -> Result<PathBuf, String> {
+fn make_python(requirements: &str) -> Result<PathBuf, String> {
     if let Some(made) = std::env::var_os(VENV) {
         return Ok(made.into());
     }
     let base = which("python3").ok_or("no `python3` in PATH; install Python 3.10 or newer with venv")?;
-    let requirements = repository().join("tests/python/requirements.txt");
+    let name = requirements;
+    let requirements = repository().join("tests/python").join(name);
     let version = Command::new(&base).arg("--version").output().map_err(|e| format!("{base:?}: {e}"))?;
     let mut hash = Sha256::new();
     hash.update(fs::read(&requirements).unwrap());
@@ -326,7 +343,7 @@ fn make_python() -> Result<PathBuf, String> {
             .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"])
             .arg(&requirements),
     )
-    .map_err(|e| format!("pip could not install tests/python/requirements.txt ({e}); connect once"))?;
+    .map_err(|e| format!("pip could not install tests/python/{name} ({e}); connect once"))?;
     fs::write(complete, b"").unwrap();
     Ok(directory)
 }
