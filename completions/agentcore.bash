@@ -1403,7 +1403,7 @@ _agentcore() {
             return 0
             ;;
         agentcore__subcmd__local__subcmd__up)
-            opts="-q -v -h --port --engine --isolation --early-mount --grace --conflicts --ready-delay --init-timeout --network --aws-identity --region --account --foreground --watch --detached --home --output --color --quiet --verbose --config --agent --help"
+            opts="-q -v -h --port --engine --isolation --early-mount --grace --conflicts --ready-delay --init-timeout --network --network-allow --allow-agent-calls --aws-identity --region --account --foreground --watch --detached --home --output --color --quiet --verbose --config --agent --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1439,6 +1439,10 @@ _agentcore() {
                     ;;
                 --network)
                     COMPREPLY=($(compgen -W "on off" -- "${cur}"))
+                    return 0
+                    ;;
+                --network-allow)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --aws-identity)

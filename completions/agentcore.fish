@@ -239,6 +239,7 @@ complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_se
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l init-timeout -d 'Longest time to an agent\'s first healthy ping [default: 30s]' -r
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l network -d 'Whether sessions reach the network, through the emulator\'s proxy [default: on]' -r -f -a "on\t'All but this machine, through the proxy that the usual variables name'
 off\t'Nothing but their own loopback'"
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l network-allow -d 'Service of this machine that sessions may reach, as `host.docker.internal:PORT`: a model server for one; repeatable' -r
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l aws-identity -d 'AWS credentials that agents get: `none`, `profile NAME`, or `role` for each runtime\'s own role [default: none]' -r
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l region -d 'Region in ARNs [default: us-west-2]' -r
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l account -d 'Account in ARNs [default: 000000000000]' -r
@@ -251,6 +252,7 @@ never\t'Never'"
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l config -d 'Project file [default: .bedrock_agentcore.yaml here or in a directory above]' -r -F
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l agent -d 'Agent of the project' -r
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l early-mount -d 'Show session storage from the start of a compute instead of from its first call'
+complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l allow-agent-calls -d 'Let agents call the emulator: invoke and change every runtime, run commands in every session'
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l foreground -d 'Stay in the foreground until Ctrl-C'
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l watch -d 'Watch the project here, and restart its running sessions as soon as their code changes'
 complete -c agentcore -n "__fish_agentcore_using_subcommand local; and __fish_seen_subcommand_from up" -l detached -d 'Leave the terminal\'s session'

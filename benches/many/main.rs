@@ -1,6 +1,6 @@
 //! Life with many sessions: what a call, a listing, a start and each session cost when there are many of them.
 //!
-//! `cargo bench --bench many` runs this, with the flags of `benches/run`: `--smoke`, `--strict`, `--json FILE`.
+//! `benches/run --only many` runs this alone, with the flags of `benches/run`: `--smoke`, `--strict`, `--json FILE`.
 //! The agent, the client and the report are those of the other benchmark.
 
 #![allow(

@@ -40,6 +40,8 @@ pub(crate) struct Env {
     pub(crate) storage: Option<PathBuf>,
     /// Where the command was given.
     directory: Option<PathBuf>,
+    /// `TMPDIR`, or the system's directory for what nobody keeps.
+    pub(crate) temporary: PathBuf,
 }
 
 impl Env {
@@ -62,6 +64,7 @@ impl Env {
             port: text("PORT").and_then(|port| port.parse().ok()),
             storage: set("AGENTCORE_STORAGE").map(PathBuf::from),
             directory: std::env::current_dir().ok(),
+            temporary: std::env::temp_dir(),
         }
     }
 

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use futures_util::FutureExt;
 
 mod cloud;
 mod completions;
@@ -32,7 +33,7 @@ mod transfer;
 mod ui;
 
 use env::Env;
-use exit::{Failure, Outcome};
+use exit::{Class, Failure, Outcome};
 use ui::Ui;
 
 /// Runs one command line.
@@ -159,10 +160,27 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// Runs `work` on a runtime of one thread, made now.
+    /// Runs `work` on a runtime of one thread, made now. Ctrl-C ends it wherever it is, so that what it shows on
+    /// the terminal is cleared; work that has more to say of that hears it first.
     fn block_on(&self, work: impl Future<Output = Outcome>) -> Outcome {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.map_err(|e| Failure::failed(format!("no async runtime could be made: {e}")))?.block_on(work)
+        let runtime = runtime.map_err(|e| Failure::failed(format!("no async runtime could be made: {e}")))?;
+        runtime.block_on(async {
+            let interrupted = tokio::signal::ctrl_c();
+            tokio::pin!(interrupted);
+            let outcome = tokio::select! {
+                biased;
+                outcome = work => outcome,
+                _ = &mut interrupted => return Err(Failure::new(Class::Interrupted, "interrupted")),
+            };
+            match outcome {
+                // A program that we waited for heard it too, and its failure is no news.
+                Err(failure) if failure.class == Class::Failed && interrupted.now_or_never().is_some() => {
+                    Err(Failure::new(Class::Interrupted, "interrupted"))
+                }
+                outcome => outcome,
+            }
+        })
     }
 
     /// Runs `work` on a runtime of several threads, for the emulator.

@@ -3,20 +3,22 @@
 //! A session has a loopback of its own and nothing else. One listener on it ([`PORT`]) belongs to the emulator, and
 //! [`Way::serve`] answers what comes in there: `CONNECT` and requests for `http://` targets are the proxy ([`proxy`]),
 //! which reaches what [`policy`] allows and nothing of this machine; requests for the listener itself get
-//! credentials ([`credentials`]) when they carry the session's own token. The listener's socket is of the session's
+//! credentials ([`credentials`]) when they carry the session's own token, and the emulator's planes when agents may call
+//! them and the path carries another token of the session. The listener's socket is of the session's
 //! network, so no other session and no process of the host can reach it at all; the token keeps out requests that
 //! somebody else makes an agent send.
 //!
 //! The room knows no engine, no session state and no AWS SDK: it gets a socket, and credentials from a
 //! [`CredentialSource`].
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -33,7 +35,7 @@ mod proxy;
 mod reply;
 mod upstream;
 
-pub use policy::{Policy, Refusal};
+pub use policy::{Allowance, HOST_NAME, Policy, Refusal};
 pub use upstream::{Upstream, UpstreamError};
 
 /// Port of the listener inside a session. [ours: above Linux's ephemeral ports (up to 60999), so that no outgoing
@@ -43,6 +45,14 @@ pub const PORT: u16 = 64_642;
 const TOKEN_FILE: &str = "/run/agentcore/token";
 /// Path of the credentials on the listener.
 const CREDENTIALS_PATH: &str = "/credentials";
+/// Paths of the emulator's planes on the listener begin with this and the session's token for them.
+const PLANES_PATH: &str = "/planes/";
+/// The variables that point AWS SDKs at the planes.
+const PLANES_VARIABLES: [&str; 2] =
+    ["AWS_ENDPOINT_URL_BEDROCK_AGENTCORE", "AWS_ENDPOINT_URL_BEDROCK_AGENTCORE_CONTROL"];
+/// Credentials for SDKs that will not call without: the planes know a session by its token, and nobody else knows these.
+const PLACEHOLDERS: [(&str, &str); 2] =
+    [("AWS_ACCESS_KEY_ID", "agentcore-local"), ("AWS_SECRET_ACCESS_KEY", "agentcore-local")];
 /// What a session talks to without the proxy: itself.
 const NO_PROXY: &str = "127.0.0.1,localhost,::1";
 /// Connections of one session at a time. [ours: a pool of a busy HTTP client has 10 to 100]
@@ -77,6 +87,18 @@ struct Shared {
     policy: Policy,
     upstream: Upstream,
     connections: Arc<Semaphore>,
+    agent_calls: bool,
+    /// Where the planes are, once they are served.
+    planes: OnceLock<SocketAddr>,
+}
+
+/// What agents may do beyond reaching the network.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Grants {
+    /// Services that they may reach although these are on this machine, or although the network is off.
+    pub allowances: Vec<Allowance>,
+    /// They may call the emulator's planes.
+    pub agent_calls: bool,
 }
 
 impl std::fmt::Debug for Egress {
@@ -91,12 +113,17 @@ impl std::fmt::Debug for Egress {
 impl Egress {
     /// With the network on or off, and perhaps an identity for agents.
     pub fn new(network: bool, identity: Option<Arc<dyn CredentialSource>>) -> Self {
-        Self::with(network, identity, Policy::default(), Upstream::default())
+        Self::behind(network, identity, Upstream::default(), Grants::default())
     }
 
-    /// As [`Egress::new`], on a machine that itself reaches the network through proxies.
-    pub fn behind(network: bool, identity: Option<Arc<dyn CredentialSource>>, upstream: Upstream) -> Self {
-        Self::with(network, identity, Policy::default(), upstream)
+    /// As [`Egress::new`], on a machine that itself reaches the network through proxies, and with more.
+    pub fn behind(
+        network: bool,
+        identity: Option<Arc<dyn CredentialSource>>,
+        upstream: Upstream,
+        grants: Grants,
+    ) -> Self {
+        Self::with(network, identity, Policy::default(), upstream, grants)
     }
 
     fn with(
@@ -104,9 +131,28 @@ impl Egress {
         identity: Option<Arc<dyn CredentialSource>>,
         policy: Policy,
         upstream: Upstream,
+        grants: Grants,
     ) -> Self {
         let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        Self { shared: Arc::new(Shared { network, identity, policy, upstream, connections }) }
+        let policy = policy.allowing(grants.allowances);
+        let (agent_calls, planes) = (grants.agent_calls, OnceLock::new());
+        let shared = Shared { network, identity, policy, upstream, connections, agent_calls, planes };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Says where the emulator serves its planes. The first word counts.
+    pub fn planes_are_at(&self, address: SocketAddr) {
+        let _ = self.shared.planes.set(address);
+    }
+
+    /// What is allowed by name.
+    pub fn allowances(&self) -> &[Allowance] {
+        self.shared.policy.allowances()
+    }
+
+    /// True when agents may call the emulator's planes.
+    pub fn agent_calls(&self) -> bool {
+        self.shared.agent_calls
     }
 
     /// True when the proxy lets anything out.
@@ -119,13 +165,22 @@ impl Egress {
         self.shared.identity.as_ref().map(|identity| identity.name())
     }
 
-    /// A way out for one compute of a runtime with this role; nothing when sessions get neither network nor identity.
+    /// A way out for one compute of a runtime with this role; nothing when sessions get nothing from outside.
     pub fn open(&self, role: &str) -> Option<Way> {
-        if !self.shared.network && self.shared.identity.is_none() {
+        let shared = &self.shared;
+        if !shared.proxies() && shared.identity.is_none() && !shared.agent_calls {
             return None;
         }
-        let token = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
-        Some(Way { shared: self.shared.clone(), role: role.to_owned(), token })
+        let token = || format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
+        let (token, calls) = (token(), token());
+        Some(Way { shared: shared.clone(), role: role.to_owned(), token, calls })
+    }
+}
+
+impl Shared {
+    /// True when there is anything that the proxy reaches.
+    fn proxies(&self) -> bool {
+        self.network || !self.policy.allowances().is_empty()
     }
 }
 
@@ -134,15 +189,18 @@ pub struct Way {
     shared: Arc<Shared>,
     role: String,
     token: String,
+    /// The token for the planes. Not the other one: this one is in the environment, which more programs show around.
+    calls: String,
 }
 
 impl Way {
-    /// What the compute's processes find in their environment. Nothing of it is secret.
+    /// What the compute's processes find in their environment. Nothing of it is secret, but for the token of the planes
+    /// where agents may call them: it is of no use outside of the compute.
     pub fn environment(&self) -> Vec<(String, String)> {
         let own = format!("http://127.0.0.1:{PORT}");
         let mut found = Vec::new();
         let mut add = |name: &str, value: &str| found.push((name.to_owned(), value.to_owned()));
-        if self.shared.network {
+        if self.shared.proxies() {
             // Programs differ in which spelling they read; curl reads only the small one for http.
             for name in ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"] {
                 add(name, &own);
@@ -155,6 +213,14 @@ impl Way {
         if self.shared.identity.is_some() {
             add("AWS_CONTAINER_CREDENTIALS_FULL_URI", &format!("{own}{CREDENTIALS_PATH}"));
             add("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", TOKEN_FILE);
+        }
+        if self.shared.agent_calls {
+            for name in PLANES_VARIABLES {
+                add(name, &format!("{own}{PLANES_PATH}{}", self.calls));
+            }
+            if self.shared.identity.is_none() {
+                PLACEHOLDERS.iter().for_each(|(name, value)| add(name, value));
+            }
         }
         found
     }
@@ -235,10 +301,10 @@ async fn answer(
 ) -> Response<reply::Body> {
     let to_proxy = request.method() == Method::CONNECT || request.uri().scheme().is_some();
     if !to_proxy {
+        if request.uri().path().starts_with(PLANES_PATH) {
+            return to_planes(way, request, ended).await;
+        }
         return credentials::answer(way, &request).await;
-    }
-    if !way.shared.network {
-        return reply::forbidden("the network of sessions is off: start the emulator with `--network on`");
     }
     let answered = if request.method() == Method::CONNECT {
         proxy::connect(&way.shared, request, places, ended).await
@@ -249,6 +315,25 @@ async fn answer(
         tracing::debug!(%error, "a session's request to the network failed");
         error.response()
     })
+}
+
+/// Answers a request to the planes.
+async fn to_planes(way: &Way, request: Request<Incoming>, ended: CancellationToken) -> Response<reply::Body> {
+    let (true, Some(planes)) = (way.shared.agent_calls, way.shared.planes.get()) else {
+        return reply::forbidden(
+            "agents may not call the emulator: start it with `--allow-agent-calls` if they should",
+        );
+    };
+    let whole = request.uri().path_and_query().map_or("", |path| path.as_str());
+    let (token, rest) =
+        whole.get(PLANES_PATH.len()..).and_then(|rest| rest.split_once('/')).unwrap_or_default();
+    let path = format!("/{rest}").parse::<Uri>();
+    let (true, Ok(path)) = (credentials::same(token.as_bytes(), way.calls.as_bytes()), path) else {
+        return reply::forbidden(
+            "the token in the path is not this session's: take the endpoint from the environment",
+        );
+    };
+    proxy::to_planes(*planes, request, path, ended).await.unwrap_or_else(|error| error.response())
 }
 
 /// A body that is there as a whole.

@@ -4,11 +4,83 @@
 //! clouds keep the credentials of the machine itself. All else is allowed, private networks too: models and
 //! package registries of a company are there. A name is judged by what it resolves to here, and the connection
 //! goes to the address that was judged, so a name that changes its mind in between (DNS rebinding) gains nothing.
+//! Single services of this machine are allowed by address and port ([`Allowance`]), a model server for one.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::str::FromStr;
 use std::sync::Arc;
 
 use nix::ifaddrs::getifaddrs;
+
+/// What agents call this machine by, so that the proxy is asked: their own loopback is not ours.
+/// [Docker's name for the same thing]
+pub const HOST_NAME: &str = "host.docker.internal";
+
+/// A service that sessions may reach although it is on this machine, or although the network is off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Allowance {
+    host: String,
+    addresses: Vec<SocketAddr>,
+}
+
+impl FromStr for Allowance {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let form = || format!("`{text}` is not `HOST:PORT`, such as `localhost:11434`");
+        let (host, port) = text.rsplit_once(':').ok_or_else(form)?;
+        let port: u16 = port.parse().ok().filter(|port| *port > 0).ok_or_else(form)?;
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
+        let addresses: Vec<IpAddr> = if host == "localhost" || host == HOST_NAME {
+            vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
+        } else {
+            let only = "only `localhost` and addresses of loopback and private networks can be allowed";
+            let address: IpAddr = host.parse().map_err(|_| format!("`{host}` is a name: {only}"))?;
+            if !is_near(address) {
+                return Err(format!("`{host}` is none: {only}"));
+            }
+            vec![address]
+        };
+        let addresses = addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect();
+        Ok(Self { host, addresses })
+    }
+}
+
+impl std::fmt::Display for Allowance {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        write!(f, "{host}:{}", self.port())
+    }
+}
+
+impl Allowance {
+    /// The port of the service.
+    pub fn port(&self) -> u16 {
+        self.addresses.first().map_or(0, SocketAddr::port)
+    }
+
+    /// True when the service is on this machine's loopback.
+    pub fn is_loopback(&self) -> bool {
+        self.addresses.iter().all(|address| by_kind(address.ip()) == Some(Refusal::Loopback))
+    }
+
+    /// Where the service is, when this is what it was asked for by.
+    fn addresses_for(&self, host: &str, port: u16) -> Option<Vec<SocketAddr>> {
+        let named = host.eq_ignore_ascii_case(&self.host)
+            || host.eq_ignore_ascii_case(HOST_NAME) && self.is_loopback()
+            || host.parse::<IpAddr>().is_ok_and(|ip| self.addresses.iter().any(|a| a.ip() == ip));
+        (named && port == self.port()).then(|| self.addresses.clone())
+    }
+}
+
+/// Loopback and private addresses: what somebody at this machine has set up himself.
+fn is_near(address: IpAddr) -> bool {
+    match (by_kind(address), plain(address)) {
+        (Some(refusal), _) => refusal == Refusal::Loopback,
+        (None, IpAddr::V4(v4)) => v4.is_private(),
+        (None, IpAddr::V6(v6)) => v6.is_unique_local(),
+    }
+}
 
 /// Why an address is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -40,11 +112,13 @@ pub enum Refusal {
 #[derive(Clone)]
 pub struct Policy {
     decide: Arc<dyn Fn(IpAddr) -> Option<Refusal> + Send + Sync>,
+    allowances: Arc<[Allowance]>,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { decide: Arc::new(|address| by_kind(address).or_else(|| own_machine(address))) }
+        let decide = |address| by_kind(address).or_else(|| own_machine(address));
+        Self { decide: Arc::new(decide), allowances: Arc::default() }
     }
 }
 
@@ -52,7 +126,23 @@ impl Policy {
     /// Another decision, for tests whose servers can only be on loopback.
     #[cfg(test)]
     pub(super) fn deciding(decide: impl Fn(IpAddr) -> Option<Refusal> + Send + Sync + 'static) -> Self {
-        Self { decide: Arc::new(decide) }
+        Self { decide: Arc::new(decide), allowances: Arc::default() }
+    }
+
+    /// The same, but for these.
+    pub(super) fn allowing(mut self, allowances: Vec<Allowance>) -> Self {
+        self.allowances = allowances.into();
+        self
+    }
+
+    /// What was allowed by name.
+    pub(super) fn allowances(&self) -> &[Allowance] {
+        &self.allowances
+    }
+
+    /// Where a target is that was allowed by name. It is not resolved: what was allowed is what is reached.
+    pub(super) fn exception(&self, host: &str, port: u16) -> Option<Vec<SocketAddr>> {
+        self.allowances.iter().find_map(|allowance| allowance.addresses_for(host, port))
     }
 
     /// The addresses among `found` that may be reached; why not, when there is none.
@@ -214,6 +304,56 @@ mod tests {
         }
         // Of a block that is given to nobody. [RFC 5737]
         assert_eq!(own_machine("192.0.2.1".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn what_is_allowed_is_one_service_by_its_names() {
+        let policy = Policy::default()
+            .allowing(vec!["LOCALHOST:11434".parse().unwrap(), "192.168.1.5:80".parse().unwrap()]);
+        let loopback = ["127.0.0.1:11434", "[::1]:11434"].map(|a| a.parse().unwrap()).to_vec();
+        for name in ["localhost", "Localhost", "127.0.0.1", "::1", HOST_NAME, "HOST.docker.internal"] {
+            assert_eq!(policy.exception(name, 11434), Some(loopback.clone()), "{name}");
+            assert_eq!(policy.exception(name, 11435), None, "{name}");
+        }
+        assert_eq!(policy.exception("192.168.1.5", 80), Some(vec!["192.168.1.5:80".parse().unwrap()]));
+        assert_eq!(policy.exception(HOST_NAME, 80), None, "it is not on loopback");
+        for name in ["127.0.0.2", "localhost.example.com", "0.0.0.0", "::ffff:127.0.0.1", ""] {
+            assert_eq!(policy.exception(name, 11434), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_near_can_be_allowed() {
+        for good in [
+            "localhost:1",
+            "127.0.0.9:65535",
+            "[::1]:80",
+            "10.1.2.3:80",
+            "[fd12::1]:80",
+            "host.docker.internal:9",
+        ] {
+            let allowance: Allowance = good.parse().unwrap();
+            assert_eq!(allowance.to_string(), good);
+        }
+        let bad = [
+            "localhost",
+            "localhost:0",
+            "localhost:x",
+            "localhost:65536",
+            ":80",
+            "example.com:80",
+            "1.1.1.1:443",
+            "169.254.169.254:80",
+            "[fd00:ec2::254]:80",
+            "[fe80::1]:80",
+            "0.0.0.0:80",
+            "[::]:80",
+            "[::ffff:169.254.169.254]:80",
+            "224.0.0.1:80",
+        ];
+        for bad in bad {
+            assert!(bad.parse::<Allowance>().unwrap_err().starts_with('`'), "{bad}");
+        }
     }
 
     #[test]

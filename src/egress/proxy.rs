@@ -52,7 +52,8 @@ pub(super) enum ProxyError {
     /// The target is not for sessions.
     #[error(
         "`{target}` is {refusal}: sessions reach the network, but not the machine that runs them \
-         (a service of this machine can be had by giving it to a session on its own loopback)"
+         (a service of this machine is named when the emulator is started: `local up --network-allow localhost:PORT`, \
+         and agents call it `host.docker.internal:PORT`)"
     )]
     Refused {
         /// The host asked for.
@@ -60,6 +61,9 @@ pub(super) enum ProxyError {
         /// What is wrong with it.
         refusal: Refusal,
     },
+    /// The network is off, and the target was not allowed by name.
+    #[error("the network of sessions is off: start the emulator with `--network on`")]
+    Off,
     /// The name leads nowhere.
     #[error("`{target}` has no address: {reason}")]
     Unknown {
@@ -107,7 +111,7 @@ impl ProxyError {
     pub(super) fn response(&self) -> Response<Body> {
         let status = match self {
             Self::Bad(_) => StatusCode::BAD_REQUEST,
-            Self::Refused { .. } => StatusCode::FORBIDDEN,
+            Self::Refused { .. } | Self::Off => StatusCode::FORBIDDEN,
             Self::Unknown { .. } | Self::Unreachable { .. } | Self::Broken { .. } | Self::Parent { .. } => {
                 StatusCode::BAD_GATEWAY
             }
@@ -151,12 +155,13 @@ pub(super) async fn connect(
 ) -> Result<Response<Body>, ProxyError> {
     let authority = request.uri().authority().ok_or(ProxyError::Bad("CONNECT needs `host:port`"))?;
     let target = Target::new(authority, None)?;
-    let mut outside = match shared.upstream.to(&target.host, true) {
-        Some(parent) => {
+    let mut outside = match way_to(shared, &target, true)? {
+        WayTo::Named(addresses) => dial(&target, addresses).await?,
+        WayTo::Parent(parent) => {
             judge(&shared.policy, &target).await?;
             tunnel(parent, &target).await?
         }
-        None => dial(&shared.policy, &target).await?,
+        WayTo::Network => dial(&target, addresses(&shared.policy, &target).await?).await?,
     };
     tokio::spawn(async move {
         let tunnel = async {
@@ -183,13 +188,13 @@ pub(super) async fn forward(
     }
     let authority = request.uri().authority().cloned().ok_or(ProxyError::Bad("the target needs a host"))?;
     let target = Target::new(&authority, Some(HTTP_PORT))?;
-    let parent = shared.upstream.to(&target.host, false);
-    let stream = match parent {
-        Some(parent) => {
+    let (stream, parent) = match way_to(shared, &target, false)? {
+        WayTo::Named(addresses) => (dial(&target, addresses).await?, None),
+        WayTo::Parent(parent) => {
             judge(&shared.policy, &target).await?;
-            reach(parent, &target).await?
+            (reach(parent, &target).await?, Some(parent))
         }
-        None => dial(&shared.policy, &target).await?,
+        WayTo::Network => (dial(&target, addresses(&shared.policy, &target).await?).await?, None),
     };
     let broken = |source| ProxyError::Broken { target: target.host.clone(), source };
     let (mut sender, connection) =
@@ -213,6 +218,28 @@ pub(super) async fn forward(
     let host =
         HeaderValue::from_str(authority.as_str()).map_err(|_| ProxyError::Bad("the host is not one"))?;
     request.headers_mut().insert(header::HOST, host);
+    let mut response = sender.send_request(request).await.map_err(broken)?;
+    strip(response.headers_mut());
+    Ok(response.map(|body| body.boxed()))
+}
+
+/// Hands a request for the emulator's own planes on to them, without the part of the path that says so.
+pub(super) async fn to_planes(
+    planes: SocketAddr,
+    mut request: Request<Incoming>,
+    path: Uri,
+    ended: CancellationToken,
+) -> Result<Response<Body>, ProxyError> {
+    let target = Target { host: planes.ip().to_string(), port: planes.port() };
+    let stream = dial(&target, vec![planes]).await?;
+    let broken = |source| ProxyError::Broken { target: target.host.clone(), source };
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    tokio::spawn(async move { ended.run_until_cancelled(connection).await });
+    strip(request.headers_mut());
+    *request.uri_mut() = path;
+    let host = HeaderValue::from_str(&planes.to_string());
+    request.headers_mut().insert(header::HOST, host.map_err(|_| ProxyError::Bad("the host is not one"))?);
     let mut response = sender.send_request(request).await.map_err(broken)?;
     strip(response.headers_mut());
     Ok(response.map(|body| body.boxed()))
@@ -300,10 +327,29 @@ async fn addresses(policy: &Policy, target: &Target) -> Result<Vec<SocketAddr>, 
     })
 }
 
-/// A connection to a target that sessions may reach.
-async fn dial(policy: &Policy, target: &Target) -> Result<TcpStream, ProxyError> {
+/// How a target is reached.
+enum WayTo<'a> {
+    /// It was allowed by name, and is here.
+    Named(Vec<SocketAddr>),
+    /// Through the machine's own proxy.
+    Parent(&'a Parent),
+    /// Where its name leads.
+    Network,
+}
+
+fn way_to<'a>(shared: &'a Shared, target: &Target, tunnel: bool) -> Result<WayTo<'a>, ProxyError> {
+    if let Some(addresses) = shared.policy.exception(&target.host, target.port) {
+        return Ok(WayTo::Named(addresses));
+    }
+    if !shared.network {
+        return Err(ProxyError::Off);
+    }
+    Ok(shared.upstream.to(&target.host, tunnel).map_or(WayTo::Network, WayTo::Parent))
+}
+
+/// A connection to the first of the addresses that takes one.
+async fn dial(target: &Target, addresses: Vec<SocketAddr>) -> Result<TcpStream, ProxyError> {
     let name = || target.host.clone();
-    let addresses = addresses(policy, target).await?;
     let connecting = async {
         let mut last = io::Error::from(io::ErrorKind::TimedOut);
         let count = addresses.len();

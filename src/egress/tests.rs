@@ -17,7 +17,7 @@ fn open_policy() -> Policy {
 use std::net::IpAddr;
 
 fn with_policy(network: bool, identity: Option<Arc<dyn CredentialSource>>, policy: Policy) -> Egress {
-    Egress::with(network, identity, policy, Upstream::default())
+    Egress::with(network, identity, policy, Upstream::default(), Grants::default())
 }
 
 async fn way(egress: &Egress) -> (SocketAddr, Serving, String) {
@@ -290,7 +290,7 @@ async fn the_machines_own_proxy_is_used_for_what_sessions_may_reach() {
     let (proxy, seen) = parent("200 Go on").await;
     let url = format!("http://user:word@{proxy}");
     let upstream = Upstream::new(Some(&url), Some(&url), None).unwrap();
-    let egress = Egress::with(true, None, Policy::default(), upstream.clone());
+    let egress = Egress::behind(true, None, upstream.clone(), Grants::default());
     let (own, _serving, _) = way(&egress).await;
     let answer = talk(own, "CONNECT 192.0.2.1:443 HTTP/1.1\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 200 OK") && !answer.contains("x-parent"), "{answer}");
@@ -305,7 +305,7 @@ async fn the_machines_own_proxy_is_used_for_what_sessions_may_reach() {
         let (proxy, seen) = parent(status).await;
         let url = proxy.to_string();
         let upstream = Upstream::new(Some(&url), Some(&url), None).unwrap();
-        let (own, _serving, _) = way(&Egress::with(true, None, Policy::default(), upstream)).await;
+        let (own, _serving, _) = way(&Egress::behind(true, None, upstream, Grants::default())).await;
         let request = format!("{line} HTTP/1.1\r\nhost: 192.0.2.1\r\nconnection: close\r\n\r\n");
         let answer = talk(own, &request).await;
         let seen = seen.await.unwrap();
@@ -317,4 +317,86 @@ async fn the_machines_own_proxy_is_used_for_what_sessions_may_reach() {
             _ => assert!(answer.starts_with("HTTP/1.1 502") && answer.contains("403"), "{answer}"),
         }
     }
+}
+
+#[tokio::test]
+async fn what_is_allowed_by_name_is_reached_with_the_network_off_too() {
+    let (target, seen) = server().await;
+    let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let other = other.local_addr().unwrap().port();
+    for network in [true, false] {
+        let grants = Grants {
+            allowances: vec![format!("localhost:{}", target.port()).parse().unwrap()],
+            ..Grants::default()
+        };
+        let egress = Egress::behind(network, None, Upstream::default(), grants);
+        assert!(egress.open(ROLE).unwrap().environment().iter().any(|(name, _)| name == "http_proxy"));
+        let (proxy, _serving, _) = way(&egress).await;
+        let tunnel = async |host: &str, port: u16| {
+            talk(proxy, &format!("CONNECT {host}:{port} HTTP/1.1\r\nconnection: close\r\n\r\n")).await
+        };
+        let expected = if network { "--network-allow localhost:PORT" } else { "--network on" };
+        for answer in
+            [tunnel("localhost", other).await, tunnel("127.0.0.1", other).await, tunnel("[::1]", 1).await]
+        {
+            assert!(answer.starts_with("HTTP/1.1 403") && answer.contains(expected), "{answer}");
+        }
+    }
+    let grants = Grants {
+        allowances: vec![format!("localhost:{}", target.port()).parse().unwrap()],
+        ..Grants::default()
+    };
+    let (proxy, _serving, _) = way(&Egress::behind(false, None, Upstream::default(), grants)).await;
+    let request = format!(
+        "GET http://{HOST_NAME}:{}/v1 HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
+        target.port()
+    );
+    let answer = talk(proxy, &request).await;
+    assert!(answer.ends_with("\r\n\r\nhello"), "{answer}");
+    assert!(seen.await.unwrap().starts_with("GET /v1 "));
+}
+
+#[tokio::test]
+async fn the_planes_are_for_who_has_the_sessions_token_where_agents_may_call() {
+    let (planes, seen) = server().await;
+    let egress = |agent_calls| {
+        let grants = Grants { agent_calls, ..Grants::default() };
+        let egress = Egress::behind(false, None, Upstream::default(), grants);
+        egress.planes_are_at(planes);
+        egress
+    };
+    let open = egress(true);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let way = open.open(ROLE).unwrap();
+    let variables: std::collections::HashMap<String, String> = way.environment().into_iter().collect();
+    let _serving = way.serve(listener);
+    let endpoint = &variables["AWS_ENDPOINT_URL_BEDROCK_AGENTCORE"];
+    assert_eq!(endpoint, &variables["AWS_ENDPOINT_URL_BEDROCK_AGENTCORE_CONTROL"]);
+    assert!(
+        variables.contains_key("AWS_ACCESS_KEY_ID") && !variables.contains_key("http_proxy"),
+        "{variables:?}"
+    );
+    let path = endpoint.strip_prefix(&format!("http://127.0.0.1:{PORT}")).unwrap();
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    // Another session's token, the other token of the session's kind, none at all.
+    let other = open.open(ROLE).unwrap();
+    for path in [
+        format!("/planes/{}/x", other.calls),
+        format!("/planes/{}/x", other.token),
+        "/planes/x".into(),
+        "/planes//x".into(),
+    ] {
+        let answer = talk(address, &get(&path)).await;
+        assert!(answer.starts_with("HTTP/1.1 403"), "{path}: {answer}");
+    }
+    let answer = talk(address, &get(&format!("{path}/runtimes/?maxResults=1"))).await;
+    assert!(answer.ends_with("\r\n\r\nhello"), "{answer}");
+    let seen = seen.await.unwrap();
+    assert!(
+        seen.starts_with("GET /runtimes/?maxResults=1 ") && seen.contains(&format!("host: {planes}\r\n")),
+        "{seen}"
+    );
+
+    assert!(egress(false).open(ROLE).is_none());
 }

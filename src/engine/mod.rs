@@ -109,6 +109,11 @@ pub trait Compute: Send + Sync {
     /// Opens a connection to a port of the compute's own loopback.
     fn connect(&self, port: u16) -> BoxFuture<'_, Result<SessionStream, EngineError>>;
 
+    /// The limits that are in force now; nothing where the engine does not know.
+    fn limits(&self) -> Vec<Limit> {
+        Vec::new()
+    }
+
     /// What keeps an agent from being reached on `port` that is not the agent's fault, where there is such a thing.
     fn obstacle(&self, _port: u16) -> BoxFuture<'_, Option<EngineError>> {
         Box::pin(std::future::ready(None))
@@ -128,6 +133,30 @@ pub trait Compute: Send + Sync {
 
     /// Becomes true when the compute as a whole has gone, asked for or not.
     fn gone(&self) -> watch::Receiver<bool>;
+}
+
+/// How much of the machine a compute may use of one thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// Of what: `memory` in bytes, `processes`, `processors`.
+    pub of: &'static str,
+    /// How much.
+    pub amount: u64,
+    /// What holds the compute to it.
+    pub held_by: Holder,
+}
+
+/// What holds a compute to a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holder {
+    /// A control group: all processes together.
+    Group,
+    /// A limit of processes: each process for itself.
+    Process,
+    /// A limit of processes: each user of the compute for itself.
+    User,
+    /// Nothing.
+    Nobody,
 }
 
 /// A process to start.

@@ -25,6 +25,6 @@ pub use ids::{
 pub use names::session_id_for_name;
 pub use runtime::{ArtifactRef, HeaderAllowlist, Lifecycle, LifecycleError, RuntimeSpec, ServerProtocol};
 pub use session::{
-    EndReason, ResetReason, SessionEvent, SessionKey, SessionState, TransitionError, transition,
+    EndReason, ResetReason, SessionEvent, SessionKey, SessionState, TransitionError, remarks, transition,
 };
 pub use time::{ParseDurationError, Timestamp, format_duration, parse_duration};

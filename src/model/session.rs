@@ -16,6 +16,21 @@ pub struct SessionKey {
     pub session: SessionId,
 }
 
+/// What the emulator remarks in a session's log when a compute has ended: the lines after it are another one's.
+pub mod remarks {
+    /// The end of a stop.
+    pub const STOPPED: &str = "session stopped, storage is durable";
+    /// The end of one that had a fault, which follows.
+    pub const STOPPED_BADLY: &str = "the stop was not clean: ";
+    /// What a dead emulator left is being ended.
+    pub const LEFT: &str = "the emulator had ended unexpectedly: what is left is ended";
+
+    /// True for one of these.
+    pub fn end_a_compute(remark: &str) -> bool {
+        remark == STOPPED || remark == LEFT || remark.starts_with(STOPPED_BADLY)
+    }
+}
+
 /// Where a session stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -16,11 +16,11 @@ use tokio::sync::watch;
 
 use crate::emulator::Emulator;
 use crate::emulator::clock::ClockError;
-use crate::emulator::sessions::{LogEntry, LogFilter, SessionError, SessionView, SourceError};
+use crate::emulator::sessions::{Holder, Limit, LogEntry, LogFilter, SessionError, SessionView, SourceError};
 use crate::model::{EndpointName, RuntimeId, SessionId, SessionKey, SessionState};
 use crate::wire::admin::{
-    Advance, ChangeSource, ClockState, FirstAnswers, LogLine, Pruned, RuntimeStats, Session, SessionStats,
-    SessionStorage, SourceChanged, Stats, Status, Totals,
+    Advance, ChangeSource, ClockState, Enforcement, FirstAnswers, LogLine, Pruned, RuntimeStats, Session,
+    SessionLimit, SessionStats, SessionStorage, SourceChanged, Stats, Status, Totals,
 };
 
 struct Admin {
@@ -62,6 +62,8 @@ async fn status(State(admin): Shared) -> Response {
         region: emulator.config.region.to_string(),
         account: emulator.config.account.to_string(),
         network: if emulator.config.egress.network() { "on" } else { "off" }.to_owned(),
+        network_allow: emulator.config.egress.allowances().iter().map(ToString::to_string).collect(),
+        agent_calls: emulator.config.egress.agent_calls(),
         aws_identity: emulator.config.egress.identity_name().unwrap_or_else(|| "none".to_owned()),
         started_at: emulator.started_at.to_rfc3339(),
         runtimes: emulator.registry.runtime_count(),
@@ -254,7 +256,18 @@ fn shown(admin: &Admin, view: SessionView) -> Session {
             bytes: storage.usage.map(|(bytes, _)| bytes),
             files: storage.usage.map(|(_, files)| files),
         }),
+        limits: view.limits.into_iter().map(limit).collect(),
     }
+}
+
+fn limit(limit: Limit) -> SessionLimit {
+    let enforced_by = match limit.held_by {
+        Holder::Group => Enforcement::ControlGroup,
+        Holder::Process => Enforcement::Process,
+        Holder::User => Enforcement::User,
+        Holder::Nobody => Enforcement::Nothing,
+    };
+    SessionLimit { of: limit.of.to_owned(), amount: limit.amount, enforced_by }
 }
 
 fn log_line(entry: LogEntry) -> LogLine {

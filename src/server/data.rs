@@ -171,11 +171,12 @@ async fn invoke(
     }
     let target = aim.resolve(emulator).await?;
     let session = session_of(caller)?.unwrap_or_else(SessionId::random);
-    let request_id = request_id(caller);
+    let named = named(caller, &session);
+    let (request_id, trace_id) = ids(caller);
 
     let (body, overflow) = bounded(body, declared.is_some());
     let mut call = AgentRequest {
-        headers: headers::to_agent(caller, &target.spec.header_allowlist, &session, &request_id),
+        headers: headers::to_agent(caller, &target.spec.header_allowlist, &named, &request_id, &trace_id),
         body,
     };
     let give_up = Instant::now() + UNREACHED_LIMIT;
@@ -190,7 +191,10 @@ async fn invoke(
                 drop(lease);
                 tokio::time::sleep(UNREACHED_PAUSE).await;
             }
-            Err(error) => return Err(error.reason.into()),
+            Err(error) => {
+                lease.settle().await;
+                return Err(error.reason.into());
+            }
         }
     };
     if !answer.status.is_success() {
@@ -203,8 +207,8 @@ async fn invoke(
     let out = response.headers_mut();
     // `contentType` is a required member of the answer. [model]
     out.insert(CONTENT_TYPE, content_type.unwrap_or(HeaderValue::from_static("application/octet-stream")));
-    insert_session(out, &session);
-    headers::to_caller(caller, out, &request_id);
+    out.insert(SESSION_ID, named);
+    headers::to_caller(caller, out, trace_id);
     Ok(response)
 }
 
@@ -247,8 +251,8 @@ async fn command(
     let mut response = Response::new(Body::from_stream(frames(events)));
     let out = response.headers_mut();
     out.insert(CONTENT_TYPE, HeaderValue::from_static(eventstream::CONTENT_TYPE));
-    insert_session(out, &session);
-    headers::to_caller(caller, out, &request_id(caller));
+    out.insert(SESSION_ID, named(caller, &session));
+    headers::to_caller(caller, out, ids(caller).1);
     Ok(response)
 }
 
@@ -297,7 +301,7 @@ async fn stop(
     let mut response = Response::new(Body::from("{}"));
     let out = response.headers_mut();
     out.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    insert_session(out, &session);
+    out.insert(SESSION_ID, named(caller, &session));
     Ok(response)
 }
 
@@ -318,16 +322,19 @@ fn session_of(headers: &HeaderMap) -> Result<Option<SessionId>, AwsError> {
     text.parse().map(Some).map_err(|e| bad_field("runtimeSessionId", &e))
 }
 
-fn insert_session(headers: &mut HeaderMap, session: &SessionId) {
-    // Session ids are ASCII, so this always succeeds.
-    if let Ok(value) = HeaderValue::from_str(session.as_str()) {
-        headers.insert(SESSION_ID, value);
-    }
+/// A session's id as the caller wrote it, or as the header he did not send.
+fn named(caller: &HeaderMap, session: &SessionId) -> HeaderValue {
+    // Session ids are ASCII, so they are all values of headers.
+    let written =
+        || HeaderValue::from_str(session.as_str()).unwrap_or_else(|_| HeaderValue::from_static("-"));
+    caller.get(SESSION_ID).cloned().unwrap_or_else(written)
 }
 
-/// The request id that the server's outermost layer has put on the request.
-fn request_id(headers: &HeaderMap) -> HeaderValue {
-    headers.get(REQUEST_ID).cloned().unwrap_or_else(|| HeaderValue::from_static("-"))
+/// The request id that [`super::planes`] has put on the request, and the trace id.
+fn ids(caller: &HeaderMap) -> (HeaderValue, HeaderValue) {
+    let request_id = caller.get(REQUEST_ID).cloned().unwrap_or_else(|| HeaderValue::from_static("-"));
+    let trace_id = headers::trace_id(caller, &request_id);
+    (request_id, trace_id)
 }
 
 async fn json<T: for<'de> Deserialize<'de>>(body: RequestBody) -> Result<T, AwsError> {

@@ -132,10 +132,12 @@ fn check_origin<B>(head: &Request<B>) -> Result<(), AwsError> {
 /// permission for; the emulator never gives it. Payloads of invocations may be of any type, so for
 /// them only host and origin count.
 fn check_content_type<B>(head: &Request<B>) -> Result<(), AwsError> {
-    let asks_first = head.method() != Method::POST
+    let of_an_sdk = |name: &HeaderName| SDK_HEADERS.iter().any(|start| name.as_str().starts_with(start));
+    if head.method() != Method::POST
+        || head.uri().path().ends_with("/invocations")
         || head.headers().contains_key(AUTHORIZATION)
-        || head.headers().keys().any(|name| SDK_HEADERS.iter().any(|start| name.as_str().starts_with(start)));
-    if asks_first || head.uri().path().ends_with("/invocations") {
+        || head.headers().keys().any(of_an_sdk)
+    {
         return Ok(());
     }
     let mut types = head.headers().get_all(CONTENT_TYPE).iter().peekable();
@@ -169,6 +171,12 @@ fn is_simple(content_type: &HeaderValue) -> bool {
 }
 
 fn is_loopback_host(value: &HeaderValue) -> bool {
+    // As nearly everybody writes it.
+    if let Some(port) = value.as_bytes().strip_prefix(b"127.0.0.1:")
+        && port.iter().all(u8::is_ascii_digit)
+    {
+        return true;
+    }
     Authority::try_from(value.as_bytes()).is_ok_and(|authority| is_loopback(&authority))
 }
 

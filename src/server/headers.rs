@@ -1,8 +1,9 @@
 //! Which headers pass between the caller, the agent and the answer.
 
+use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 
-use crate::model::{HeaderAllowlist, SessionId, limits};
+use crate::model::{HeaderAllowlist, limits};
 
 /// The session id, on requests and answers. [model]
 pub(crate) const SESSION_ID: HeaderName =
@@ -62,25 +63,25 @@ pub(crate) const COMMAND_LENGTHS: [Length; 6] = [
 pub(crate) fn to_agent(
     caller: &HeaderMap,
     allowlist: &HeaderAllowlist,
-    session: &SessionId,
+    session: &HeaderValue,
     request_id: &HeaderValue,
+    trace_id: &HeaderValue,
 ) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(8);
-    for name in PASSED {
-        if let Some(value) = caller.get(&name) {
-            headers.insert(name, value.clone());
+    // One walk over what the caller sent: each look for a name costs a hash of it.
+    for (name, value) in caller {
+        if PASSED.contains(name) {
+            headers.entry(name).or_insert_with(|| value.clone());
         }
     }
     headers.insert(REQUEST_ID, request_id.clone());
-    headers.insert(TRACE_ID, trace_id(caller, request_id));
-    if let Ok(value) = HeaderValue::from_str(session.as_str()) {
-        headers.insert(SESSION_ID, value);
-    }
-    if !headers.contains_key(BAGGAGE)
-        && let Ok(value) = HeaderValue::from_str(&format!("session.id={session}"))
-    {
-        headers.insert(BAGGAGE, value);
-    }
+    headers.insert(TRACE_ID, trace_id.clone());
+    headers.insert(SESSION_ID, session.clone());
+    headers.entry(BAGGAGE).or_insert_with(|| {
+        let text = [b"session.id=", session.as_bytes()].concat();
+        // Session ids are ASCII, so this always succeeds.
+        HeaderValue::from_maybe_shared(Bytes::from(text)).unwrap_or(HeaderValue::from_static("session.id"))
+    });
     if !allowlist.is_empty() {
         for (name, value) in caller {
             let fits = value.len() <= limits::MAX_FORWARDED_HEADER_BYTES;
@@ -97,32 +98,41 @@ pub(crate) fn trace_id(caller: &HeaderMap, request_id: &HeaderValue) -> HeaderVa
     if let Some(value) = caller.get(TRACE_ID) {
         return value.clone();
     }
+    // A request id is digits in groups, of which the first has as many as a trace id's first.
     let mut text = *b"Root=1-00000000-000000000000000000000000";
-    let digits = request_id.as_bytes().iter().filter(|b| b.is_ascii_hexdigit());
-    for (place, digit) in text[7..].iter_mut().filter(|b| **b != b'-').zip(digits) {
-        *place = *digit;
+    let mut at = 7;
+    for group in request_id.as_bytes().split(|byte| *byte == b'-') {
+        if let Some(place) = text.get_mut(at..at + group.len()) {
+            place.copy_from_slice(group);
+        }
+        at += group.len();
+        // Past the separator of the trace id itself.
+        at += usize::from(at == 15);
     }
     HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("Root=1"))
 }
 
 /// Tracing headers of the caller that an answer repeats. [model]
-pub(crate) fn to_caller(caller: &HeaderMap, answer: &mut HeaderMap, request_id: &HeaderValue) {
-    for name in [TRACEPARENT, TRACESTATE, BAGGAGE] {
-        if let Some(value) = caller.get(&name) {
-            answer.insert(name, value.clone());
+pub(crate) fn to_caller(caller: &HeaderMap, answer: &mut HeaderMap, trace_id: HeaderValue) {
+    for (name, value) in caller {
+        if [TRACEPARENT, TRACESTATE, BAGGAGE].contains(name) {
+            answer.entry(name).or_insert_with(|| value.clone());
         }
     }
-    answer.insert(TRACE_ID, trace_id(caller, request_id));
+    answer.insert(TRACE_ID, trace_id);
 }
 
 /// The first header whose value is shorter or longer than the service model allows.
 pub(crate) fn wrong_length<'a>(caller: &HeaderMap, lengths: &'a [Length]) -> Option<&'a Length> {
-    lengths.iter().find(|l| caller.get(&l.name).is_some_and(|v| !(l.min..=l.max).contains(&v.len())))
+    caller.iter().find_map(|(name, value)| {
+        lengths.iter().find(|l| l.name == name && !(l.min..=l.max).contains(&value.len()))
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::SessionId;
 
     fn caller(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         pairs.iter().map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v))).collect()
@@ -138,10 +148,10 @@ mod tests {
 
     #[test]
     fn the_agent_sees_the_services_headers_and_nothing_else() {
-        let session = SessionId::random();
+        let session = HeaderValue::from_str(SessionId::random().as_str()).unwrap();
         let call =
             caller(&[("authorization", "secret"), ("user-agent", "x"), ("x-api-key", "k"), ("cookie", "c")]);
-        let seen = to_agent(&call, &HeaderAllowlist::default(), &session, &ID);
+        let seen = to_agent(&call, &HeaderAllowlist::default(), &session, &ID, &trace_id(&call, &ID));
         assert_eq!(
             names(&seen),
             ["baggage", "x-amzn-bedrock-agentcore-runtime-session-id", "x-amzn-requestid", "x-amzn-trace-id"]
@@ -151,11 +161,11 @@ mod tests {
 
     #[test]
     fn allowlisted_headers_pass_up_to_their_size() {
-        let session = SessionId::random();
+        let session = HeaderValue::from_str(SessionId::random().as_str()).unwrap();
         let allow = HeaderAllowlist::new(["X-Api-Key".to_owned(), "X-Big".to_owned()]);
         let mut call = caller(&[("x-api-key", "k"), ("accept", "text/event-stream"), ("x-other", "o")]);
         call.insert("x-big", HeaderValue::from_str(&"b".repeat(4097)).unwrap());
-        let seen = to_agent(&call, &allow, &session, &ID);
+        let seen = to_agent(&call, &allow, &session, &ID, &trace_id(&call, &ID));
         assert_eq!(seen["x-api-key"], "k");
         assert_eq!(seen["accept"], "text/event-stream");
         assert!(!seen.contains_key("x-other") && !seen.contains_key("x-big"));
@@ -184,8 +194,8 @@ mod tests {
             }
             let listed_names: Vec<String> = listed.iter().map(|name| name.to_ascii_lowercase()).collect();
             let allow = HeaderAllowlist::new(listed);
-            let session = SessionId::random();
-            let seen = to_agent(&call, &allow, &session, &ID);
+            let session = HeaderValue::from_str(SessionId::random().as_str()).unwrap();
+            let seen = to_agent(&call, &allow, &session, &ID, &trace_id(&call, &ID));
             let own = ["baggage", "x-amzn-bedrock-agentcore-runtime-session-id", "x-amzn-requestid", "x-amzn-trace-id"];
             for (name, value) in &seen {
                 let text = name.as_str();
@@ -198,7 +208,7 @@ mod tests {
                 let sent = call.get_all(name).iter().any(|sent| sent == value);
                 proptest::prop_assert!(sent || own.contains(&text), "{}: {:?}", text, value);
             }
-            proptest::prop_assert_eq!(&seen[SESSION_ID], session.as_str());
+            proptest::prop_assert_eq!(&seen[SESSION_ID], &session);
             proptest::prop_assert_eq!(&seen[REQUEST_ID], &ID);
             for name in own {
                 proptest::prop_assert_eq!(seen.get_all(name).iter().count(), 1);

@@ -43,6 +43,7 @@ mod planes;
 mod quiet;
 mod signature;
 mod slots;
+mod unread;
 
 /// Longest wait for a request's head on an open connection. [ours]
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);

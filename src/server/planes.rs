@@ -20,7 +20,7 @@ use hyper_util::service::TowerToHyperService;
 
 use super::data::RequestBody;
 use super::peer::Peer;
-use super::{control, data, errors, guard, headers};
+use super::{control, data, errors, guard, headers, unread};
 use crate::emulator::Emulator;
 use crate::model::AccessKey;
 use crate::wire::error::{AwsError, ErrorKind};
@@ -56,10 +56,12 @@ impl Planes {
     /// Answers a request of this caller.
     pub(super) async fn answer(&self, caller: &Caller, request: Request<Incoming>) -> Response {
         let id = request_id();
+        let (request, unread) = unread::watch(request);
         let mut request = request.map(|body| body.map_err(Into::into).boxed_unsync());
         request.headers_mut().insert(headers::REQUEST_ID, id.clone());
         let answered = self.guarded(caller, request).await;
         let mut response = answered.unwrap_or_else(|refusal| errors::respond_error(&refusal));
+        unread.settle(&mut response).await;
         // The same on every answer. [guide: x-amzn-RequestId]
         response.headers_mut().insert(headers::REQUEST_ID, id);
         response

@@ -39,6 +39,12 @@ pub struct Status {
     pub account: String,
     /// `on` when sessions reach the network, else `off`.
     pub network: String,
+    /// Services of this machine that sessions may reach; absent when there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub network_allow: Vec<String>,
+    /// Agents may call the emulator.
+    #[serde(default)]
+    pub agent_calls: bool,
     /// Whose AWS credentials agents get: `none`, `profile NAME` or `role`.
     pub aws_identity: String,
     pub started_at: String,
@@ -70,6 +76,33 @@ pub struct Session {
     pub last_end: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub storage: Option<SessionStorage>,
+    /// Limits of its compute, when a single session is shown that has one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<SessionLimit>,
+}
+
+/// How much of the machine a session may use of one thing.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionLimit {
+    /// `memory` in bytes, `processes` or `processors`.
+    pub of: String,
+    pub amount: u64,
+    pub enforced_by: Enforcement,
+}
+
+/// What holds a session to a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Enforcement {
+    /// A control group: all processes of the session together.
+    ControlGroup,
+    /// Each process for itself.
+    Process,
+    /// Each user of the session for itself.
+    User,
+    /// Nothing holds it.
+    Nothing,
 }
 
 /// A session's storage.

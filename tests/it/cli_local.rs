@@ -150,11 +150,14 @@ fn terminals_that_use_a_project_for_the_first_time_at_once_all_get_their_answer(
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
         })
         .collect();
+    let mut starters = 0;
     for child in children {
         let run = Run::from(child.wait_with_output().unwrap());
         assert_eq!(run.status, 0, "{}", run.stderr);
         assert!(run.stdout.contains("noted"), "{}", run.stdout);
+        starters += usize::from(run.stderr.contains("started the emulator"));
     }
+    assert!(starters <= 1, "{starters} terminals say that they started the emulator");
     let deployed = world.json(&["deploy"]);
     assert_eq!(
         (deployed["agentRuntimeVersion"].as_str(), deployed["changed"].as_bool()),
@@ -173,6 +176,27 @@ fn an_agent_on_another_port_is_told_where_it_is_expected() {
     assert_eq!(run.status, 4, "{}", run.stderr);
     assert!(
         run.stderr.contains("hint: an agent answers `GET /ping` on port 8080, address 0.0.0.0"),
+        "{}",
+        run.stderr
+    );
+}
+
+#[test]
+fn a_failure_shows_the_log_of_its_own_compute() {
+    let Some(world) = World::new() else { return };
+    edit(&world, "import json", "import json, sys\nprint('words of', __file__, flush=True)");
+    edit(
+        &world,
+        "        notes = remember(prompt)\n",
+        "        notes = remember(prompt)\n        print('noted', prompt, flush=True)\n        assert prompt != 'fail'\n",
+    );
+    world.ok(&["invoke", "first", "--session", "s"]);
+    world.ok(&["stop"]);
+    let run = world.local(&["invoke", "fail"]);
+    assert_eq!(run.status, 4, "{}", run.stderr);
+    assert!(run.stderr.contains("| noted fail"), "{}", run.stderr);
+    assert!(
+        !run.stderr.contains("noted first") && run.stderr.matches("words of").count() <= 1,
         "{}",
         run.stderr
     );
@@ -385,13 +409,25 @@ fn up_is_once_and_down_leaves_nothing() {
     assert!(!home.join("emulator.sock").exists() && !home.join("emulator.json").exists());
 }
 
-/// Sends Ctrl-C to `child` once its standard error shows that it waits; gives its end.
-fn interrupt(mut command: Command) -> Run {
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    std::thread::sleep(Duration::from_millis(1500));
+/// Sends Ctrl-C to a command once its output shows `sign`; gives its end.
+fn interrupt(mut command: Command, sign: &str) -> Run {
+    let room = tempfile::tempdir().unwrap();
+    let files = [room.path().join("stdout"), room.path().join("stderr")];
+    let [stdout, stderr] = files.each_ref().map(|file| std::fs::File::create(file).unwrap());
+    let mut child = command.stdout(stdout).stderr(stderr).spawn().unwrap();
+    let said = || files.each_ref().map(|file| std::fs::read_to_string(file).unwrap());
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !said().iter().any(|text| text.contains(sign)) {
+        assert!(Instant::now() < deadline, "no `{sign}`: {:?}", said());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // What it says stands there just before it waits.
+    std::thread::sleep(Duration::from_millis(300));
     let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
-    child.wait_with_output().unwrap().into()
+    let status = child.wait().unwrap().code().unwrap_or(-1);
+    let [stdout, stderr] = said();
+    Run { status, stdout, stderr }
 }
 
 #[test]
@@ -406,12 +442,12 @@ fn ctrl_c_ends_the_waiting_and_the_command_but_not_the_session() {
         command.current_dir(world.place.path().join("coder")).arg("local").args(args);
         command
     };
-    let run = interrupt(local(&["invoke", "slow"]));
+    let run = interrupt(local(&["invoke", "slow"]), "session: s (");
     assert_eq!((run.status, run.stdout.as_str()), (130, ""), "{}", run.stderr);
     assert!(run.stderr.contains("stopped waiting; session s ("), "{}", run.stderr);
     assert_eq!(world.json(&["session", "show", "s"])["state"], "ready");
 
-    let run = interrupt(local(&["exec", "--", "sh", "-c", "echo begun; sleep 4242"]));
+    let run = interrupt(local(&["exec", "--", "sh", "-c", "echo begun; sleep 4242"]), "begun");
     assert_eq!((run.status, run.stdout.as_str()), (130, "begun\n"), "{}", run.stderr);
     let deadline = Instant::now() + Duration::from_secs(10);
     // The pattern in brackets does not find itself.

@@ -25,7 +25,7 @@ const WITH_RANGE: &str = "AGENTCORE_TEST_WITH_RANGE";
 const RANGE: u32 = 3_000_000;
 /// An id that no account of a usual machine has.
 const TEST_USER: u32 = 64_123;
-pub(super) const SOON: Duration = Duration::from_secs(20);
+pub(super) const SOON: Duration = Duration::from_secs(60);
 
 pub(super) struct Room {
     directory: tempfile::TempDir,

@@ -109,6 +109,54 @@ fn a_web_page_is_refused_whatever_it_tries() {
     assert_eq!(command(&[local, ("Content-Type", "application/json")]).status, 404);
 }
 
+/// Most errors are known before the body has come; the client that still sends it sees the answer all the same,
+/// and its connection can be used again.
+#[test]
+fn an_error_reaches_who_is_still_sending() {
+    const HALF: usize = 200_000;
+    let emulator = Emulator::start(&[]);
+    let mut stream = connect(&emulator);
+    let arn = "arn:aws:bedrock-agentcore:us-west-2:000000000000:runtime%2Fx-0123456789";
+    let path = format!("/runtimes/{arn}/invocations");
+    let length = (2 * HALF).to_string();
+    for headers in [&[][..], &[("Origin", "https://evil.example")], &[("traceparent", &"x".repeat(200))]] {
+        let mut all = vec![("Host", "localhost"), ("Content-Length", length.as_str())];
+        all.extend(headers);
+        let head = String::from_utf8(request("POST", &path, &all, "")).unwrap();
+        stream.write_all(head.replace("Connection: close\r\n", "").as_bytes()).unwrap();
+        for _ in 0..2 {
+            std::thread::sleep(Duration::from_millis(100));
+            stream.write_all(&[b'x'; HALF]).unwrap();
+        }
+        let answer = one_answer(&mut stream);
+        assert!((400..500).contains(&answer.status), "{}", answer.head);
+        assert!(!answer.head.contains("connection: close"), "{}", answer.head);
+    }
+    // Who never sends the rest is answered too, and told that this was all.
+    let head = request("POST", &path, &[("Host", "localhost"), ("Content-Length", &length)], "");
+    let head = String::from_utf8(head).unwrap().replace("Connection: close\r\n", "");
+    stream.write_all(head.as_bytes()).unwrap();
+    let answer = one_answer(&mut stream);
+    assert_eq!(answer.status, 404, "{}", answer.head);
+    assert!(answer.head.contains("connection: close"), "{}", answer.head);
+}
+
+/// The next answer on a connection that stays.
+fn one_answer(stream: &mut TcpStream) -> Answer {
+    let mut read = Vec::new();
+    loop {
+        let mut piece = [0; 4096];
+        let count = stream.read(&mut piece).unwrap();
+        assert!(count > 0, "the connection was closed: {}", String::from_utf8_lossy(&read));
+        read.extend_from_slice(&piece[..count]);
+        let Some(answer) = parse(&read) else { continue };
+        let length = answer.head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        if answer.body.len() >= length.unwrap().parse().unwrap() {
+            return answer;
+        }
+    }
+}
+
 /// Runs `act` so that sockets it makes on this thread are another user's. None where that needs rights that
 /// we do not have; the suite's pass as root has them.
 fn as_another_user<T>(act: impl FnOnce() -> T) -> Option<T> {

@@ -267,6 +267,39 @@ fn where_namespaces_are_denied_the_reason_and_the_way_out_are_told() {
 }
 
 #[test]
+fn the_limits_in_force_are_shown() {
+    for flags in [&[][..], &["--isolation", "process"]] {
+        let emulator = support::Emulator::start(flags);
+        let command = serde_json::json!([agentcore::engine::TOOL_PATH, "demo-agent"]);
+        let project = support::Project::new("lab", "lab", serde_json::json!({ "command": command }));
+        emulator.run(project.path(), &["local", "deploy"]);
+        let exec = ["local", "exec", "--session", "s", "--", "sh", "-c", "ulimit -d; cat /proc/self/cgroup"];
+        let inside = emulator.run(project.path(), &exec);
+        let by_group = String::from_utf8_lossy(&inside.stdout).starts_with("unlimited");
+        let show = |more: &[&str]| {
+            let line = [&["local", "session", "show", "s"], more].concat();
+            String::from_utf8(emulator.run(project.path(), &line).stdout).unwrap()
+        };
+        let session: serde_json::Value = serde_json::from_str(&show(&["--output", "json"])).unwrap();
+        let limits = session["limits"].as_array().unwrap();
+        let names: Vec<&str> = limits.iter().map(|limit| limit["of"].as_str().unwrap()).collect();
+        assert_eq!(names, ["memory", "processes", "processors"]);
+        let expected = if by_group { "controlGroup" } else { "process" };
+        assert_eq!(limits[0]["enforcedBy"], expected, "{session}");
+        let amount = limits[0]["amount"].as_u64().unwrap();
+        assert!(amount > 0 && amount <= SESSION_MEMORY_BYTES, "{session}");
+        let text = show(&[]);
+        assert!(
+            text.contains("memory") && text.contains(if by_group { "control group" } else { "each process" }),
+            "{text}"
+        );
+        emulator.run(project.path(), &["local", "stop", "--session", "s"]);
+        let session: serde_json::Value = serde_json::from_str(&show(&["--output", "json"])).unwrap();
+        assert!(session.get("limits").is_none(), "a stopped session has none: {session}");
+    }
+}
+
+#[test]
 fn a_machine_that_has_everything_is_told_so() {
     let home = tempfile::tempdir().unwrap();
     let mut doctor = std::process::Command::new(env!("CARGO_BIN_EXE_agentcore"));

@@ -31,5 +31,6 @@ mod sdk;
 mod semantics;
 mod support;
 mod templates;
+mod terminal;
 mod toolkit;
 mod verbs;

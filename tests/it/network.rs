@@ -65,6 +65,15 @@ def boto():
     found = boto3.Session().get_credentials().get_frozen_credentials()
     return [found.access_key, found.secret_key, found.token]
 
+def agents():
+    """Every runtime that the control plane knows, and what the first one of that name says."""
+    import boto3
+    control, data = boto3.client("bedrock-agentcore-control"), boto3.client("bedrock-agentcore")
+    found = {r["agentRuntimeName"]: r["agentRuntimeArn"] for r in control.list_agent_runtimes()["agentRuntimes"]}
+    answer = data.invoke_agent_runtime(
+        agentRuntimeArn=found["notes"], runtimeSessionId="n" * 40, payload=json.dumps({"prompt": "from inside"}))
+    return [sorted(found), json.loads(answer["response"].read())["notes"]]
+
 def proc(what):
     """The environment and command line of every process that is seen here."""
     found = b""
@@ -461,4 +470,103 @@ fn an_identity_that_is_not_set_up_is_refused_at_once() {
         assert_eq!(output.status.code(), Some(code), "{words:?}: {errors}");
         assert!(errors.contains("error: ") && errors.contains(said), "{words:?}: {errors}");
     }
+}
+
+/// A server on this machine's loopback that answers every request, and its port.
+fn model_server() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    // Ends with the test process.
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut reader = BufReader::new(stream.unwrap());
+            let mut line = String::new();
+            while reader.read_line(&mut line).unwrap_or(0) > 2 {
+                line.clear();
+            }
+            let answer = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 5\r\n\r\nmodel";
+            let _ = reader.into_inner().write_all(answer.as_bytes());
+        }
+    });
+    port
+}
+
+#[test]
+fn a_service_of_this_machine_is_reached_where_it_was_allowed() {
+    if !python_is_here("network::a_service_of_this_machine_is_reached_where_it_was_allowed") {
+        return;
+    }
+    let (port, other) = (model_server(), model_server());
+    let emulator = Emulator::start(&["--network", "off", "--network-allow", &format!("localhost:{port}")]);
+    let project = project();
+    emulator.run(project.path(), &["local", "deploy"]);
+    let status = emulator.run(project.path(), &["--output", "json", "local", "status"]);
+    let status: Value = serde_json::from_slice(&status.stdout).unwrap();
+    assert_eq!(
+        (&status["network"], &status["networkAllow"]),
+        (&json!("off"), &json!([format!("localhost:{port}")]))
+    );
+    let get = |host: &str, port: u16| ask(&emulator, &project, &format!("fetch('http://{host}:{port}/v1')"));
+    assert_eq!(get("host.docker.internal", port), json!([200, "model"]));
+    assert_eq!(ask(&emulator, &project, &format!("tunnel('localhost:{port}')"))[0], 200);
+    // By that way alone, and nothing else of this machine or of the network.
+    let direct = ask(&emulator, &project, &format!("direct('127.0.0.1', {port})"));
+    assert!(direct.as_str().unwrap().contains("refused"), "{direct}");
+    for (host, port) in [("host.docker.internal", other), ("192.0.2.1", port)] {
+        assert_eq!(get(host, port)[0], 403, "{host}");
+    }
+    let planes = emulator.endpoint().rsplit_once(':').unwrap().1.parse().unwrap();
+    assert_eq!(get("host.docker.internal", planes)[0], 403);
+
+    let up = |flags: &[&str]| {
+        let home = support::short_temp_dir();
+        let mut command = support::clean(support::BIN);
+        command.env("AGENTCORE_HOME", home.path()).args(["local", "up", "--foreground"]).args(flags);
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    for bad in ["169.254.169.254:80", "example.com:443", "1.1.1.1:443", "localhost"] {
+        let (code, said) = up(&["--network-allow", bad]);
+        assert!(code == Some(2) && said.contains("error: "), "{bad}: {said}");
+    }
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (code, said) = up(&["--port", &free.to_string(), "--network-allow", &format!("localhost:{free}")]);
+    assert!(code == Some(2) && said.contains("--allow-agent-calls"), "{said}");
+}
+
+#[test]
+fn an_agent_calls_other_agents_where_it_may() {
+    const TEST: &str = "network::an_agent_calls_other_agents_where_it_may";
+    let Some(python) = support::python(TEST) else { return };
+    let mount = json!([{ "session_storage": { "mount_path": "/mnt/workspace" } }]);
+    let notes = json!({
+        "command": [agentcore::engine::TOOL_PATH, "demo-agent"], "filesystem_configurations": mount
+    });
+    let notes = Project::new("lab", "notes", notes);
+    let project = project();
+    std::os::unix::fs::symlink(python.parent().unwrap().parent().unwrap(), project.path().join(".venv"))
+        .unwrap();
+    let caller = Emulator::start(&["--network", "off", "--allow-agent-calls"]);
+    for project in [&notes, &project] {
+        caller.run(project.path(), &["local", "deploy"]);
+    }
+    // boto3 in the session, with nothing said to it but by the environment.
+    let found = ask(&caller, &project, "agents()");
+    assert_eq!(found, json!([["notes", "traveller"], ["from inside"]]));
+    // The endpoint of one session is none in another.
+    let endpoint = ask(&caller, &project, "os.environ['AWS_ENDPOINT_URL_BEDROCK_AGENTCORE_CONTROL']");
+    let list = format!(
+        "fetch('{}/runtimes/', method='POST', data=b'{{}}', headers={{'content-type': 'application/json'}})",
+        endpoint.as_str().unwrap()
+    );
+    assert_eq!(ask(&caller, &project, &list)[0], 200);
+    assert_eq!(ask_as(&caller, &project, "two", &list)[0], 403);
+
+    let silent = Emulator::start(&[]);
+    silent.run(project.path(), &["local", "deploy"]);
+    let names =
+        ask(&silent, &project, "[n for n in os.environ if n.startswith('AWS_ENDPOINT') or 'KEY' in n]");
+    assert_eq!(names, json!([]));
+    let path = "fetch('http://127.0.0.1:64642/planes/x/runtimes/')";
+    assert_eq!(ask(&silent, &project, path)[0], 403);
 }

@@ -36,6 +36,13 @@ const TAIL_LINES: usize = 10;
 /// As much of the log's end as is looked at for them.
 const TAIL_BYTES: usize = 64 * 1024;
 
+/// An emulator that answers.
+pub(crate) struct Started {
+    pub(crate) status: Status,
+    /// False when another command started one at the same time, and that one serves everybody.
+    pub(crate) by_us: bool,
+}
+
 impl Local<'_> {
     pub(crate) fn admin(&self) -> Admin {
         Admin::new(&self.home.socket())
@@ -46,8 +53,10 @@ impl Local<'_> {
         match self.admin().status().await {
             Ok(status) => Ok(status),
             Err(AdminError::Down(_)) => {
-                let status = self.start(&Settings::default()).await?;
-                self.context.ui.note(format!("started the emulator at {}", status.endpoint));
+                let Started { status, by_us } = self.start(&Settings::default()).await?;
+                if by_us {
+                    self.context.ui.note(format!("started the emulator at {}", status.endpoint));
+                }
                 Ok(status)
             }
             Err(e) => Err(e.into()),
@@ -55,7 +64,7 @@ impl Local<'_> {
     }
 
     /// Starts an emulator in the background and waits until it answers.
-    pub(crate) async fn start(&self, settings: &Settings) -> Result<Status, Failure> {
+    pub(crate) async fn start(&self, settings: &Settings) -> Result<Started, Failure> {
         self.home.make()?;
         let log = File::options().create(true).append(true).open(self.home.log_file());
         let log = log.map_err(self.home.unusable())?;
@@ -67,11 +76,15 @@ impl Local<'_> {
         loop {
             match self.admin().status().await {
                 Ok(status) => {
+                    let by_us = status.pid == child.id();
                     // The emulator said it to its log, where nobody looks.
-                    if settings.port.is_none() && !status.endpoint.ends_with(&format!(":{DEFAULT_PORT}")) {
+                    if by_us
+                        && settings.port.is_none()
+                        && !status.endpoint.ends_with(&format!(":{DEFAULT_PORT}"))
+                    {
                         self.context.ui.note(format!("port {DEFAULT_PORT} is taken, so a free one is used"));
                     }
-                    return Ok(status);
+                    return Ok(Started { status, by_us });
                 }
                 Err(AdminError::Down(_)) => {}
                 // It listens and is not ready to speak.
@@ -157,6 +170,8 @@ impl Local<'_> {
         warn_of(ui, &emulator.not_isolated);
         let aws = listen(settings.port, ui).await?;
         let address = aws.local_addr().map_err(self.home.unusable())?;
+        settings.check_port(address.port())?;
+        emulator.config.egress.planes_are_at(address);
         let admin = self.listen_admin()?;
         let endpoint = format!("http://{address}");
         let version = env!("CARGO_PKG_VERSION").to_owned();

@@ -1,9 +1,12 @@
 //! `local demo`: the whole story in one command. Each step is checked; the exit code says whether all held.
 
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, UnixListener};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::daemon;
@@ -23,6 +26,10 @@ use crate::model::{
 const NAME: &str = "demo";
 /// Where its sessions keep their files.
 const MOUNT: &str = "/mnt/workspace";
+/// How the names of directories of demos begin.
+const SCRATCH: &str = "agentcore-demo-";
+/// Age from which such a directory without a holder is one that was left. [ours: it is locked at once]
+const SCRATCH_AGE: Duration = Duration::from_secs(60);
 /// Longest answer of the demo agent.
 const MAX_ANSWER: usize = 1024 * 1024;
 
@@ -69,11 +76,14 @@ impl Story<'_> {
 impl DemoArgs {
     pub(crate) fn exec(self, context: &Context) -> Outcome {
         context.block_on_threads(async {
-            let scratch = tempfile::Builder::new().prefix("agentcore-demo-").tempdir();
+            sweep(&context.env.temporary);
+            let scratch = tempfile::Builder::new().prefix(SCRATCH).tempdir_in(&context.env.temporary);
             let scratch =
                 scratch.map_err(|e| Failure::failed(format!("no temporary directory could be made: {e}")))?;
             let home = Home::new(scratch.path().to_owned());
             home.make()?;
+            // Held as long as this demo lives, however it ends.
+            let _lock = home.lock()?;
             let mut story = Story { context, steps: Vec::new(), begun: Instant::now() };
             let settings = Settings::isolated(self.isolation);
             let emulator = daemon::open(&home, &settings, &context.env).await?;
@@ -87,6 +97,8 @@ impl DemoArgs {
                 // A sender that is dropped says the same.
                 let _ = ended.await;
             };
+            let deaf = |e| Failure::failed(format!("signals cannot be heard: {e}"));
+            let mut terminated = signal(SignalKind::terminate()).map_err(deaf)?;
             let engine = emulator.engine;
             let key = home.access_key()?;
             let server = tokio::spawn(crate::server::serve(emulator, aws, admin, key.clone(), shutdown));
@@ -95,6 +107,7 @@ impl DemoArgs {
             let outcome = tokio::select! {
                 outcome = tell(&mut story, &home, &connection, settings.isolation()) => outcome,
                 _ = tokio::signal::ctrl_c() => Err(Failure::new(Class::Interrupted, "the demo was ended")),
+                _ = terminated.recv() => Err(Failure::new(Class::Interrupted, "the demo was ended")),
             };
             // Whatever happened, no session is left behind.
             let _ = end.send(());
@@ -107,6 +120,26 @@ impl DemoArgs {
             }
             Ok(OK)
         })
+    }
+}
+
+/// Deletes what demos left that were killed: directories of theirs that nobody holds.
+fn sweep(temporary: &Path) {
+    let own = nix::unistd::geteuid().as_raw();
+    for entry in std::fs::read_dir(temporary).into_iter().flatten().flatten() {
+        let ours = entry.file_name().to_string_lossy().starts_with(SCRATCH);
+        // Not a link to elsewhere or another user's trap, and not one that is just being made.
+        let old = entry.metadata().is_ok_and(|about| {
+            about.is_dir()
+                && about.uid() == own
+                && about.modified().is_ok_and(|at| at.elapsed().is_ok_and(|age| age > SCRATCH_AGE))
+        });
+        if ours && old {
+            // What cannot be deleted is no reason not to go on.
+            if let Ok(Some(_lock)) = Home::new(entry.path()).lock() {
+                let _ = std::fs::remove_dir_all(entry.path());
+            }
+        }
     }
 }
 
@@ -249,4 +282,37 @@ fn hold(truth: bool, claim: &str, found: &str) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::failed(format!("it does not hold that {claim}: found `{found}`")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{File, FileTimes, create_dir, write};
+    use std::time::SystemTime;
+
+    use super::*;
+
+    #[test]
+    fn what_killed_demos_left_is_deleted_and_nothing_else() {
+        let room = tempfile::tempdir().unwrap();
+        let make = |name: &str, age: Duration| {
+            let path = room.path().join(name);
+            create_dir(&path).unwrap();
+            write(path.join("state.db"), "x").unwrap();
+            let then = FileTimes::new().set_modified(SystemTime::now() - age);
+            File::open(&path).unwrap().set_times(then).unwrap();
+            path
+        };
+        let old = SCRATCH_AGE * 2;
+        let left = make("agentcore-demo-left", old);
+        let held = make("agentcore-demo-held", old);
+        let young = make("agentcore-demo-young", Duration::ZERO);
+        let other = make("agentcore-other", old);
+        let _lock = Home::new(held.clone()).lock().unwrap().unwrap();
+        File::open(&held).unwrap().set_times(FileTimes::new().set_modified(SystemTime::now() - old)).unwrap();
+        let link = room.path().join("agentcore-demo-link");
+        std::os::unix::fs::symlink(&other, &link).unwrap();
+        sweep(room.path());
+        assert_eq!([&left, &held, &young, &other].map(|path| path.exists()), [false, true, true, true]);
+        assert!(other.join("state.db").exists());
+    }
 }

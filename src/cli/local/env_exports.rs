@@ -85,6 +85,8 @@ mod tests {
             region: "us-west-2".into(),
             account: "000000000000".into(),
             network: "on".to_owned(),
+            network_allow: Vec::new(),
+            agent_calls: false,
             aws_identity: "none".to_owned(),
             started_at: "now".into(),
             runtimes: 0,

@@ -1,4 +1,5 @@
-//! `local session`: what sessions there are. Starts none and touches no idle clock.
+//! `local session`: what sessions there are. Starts none and touches no idle clock. The state is the emulator's
+//! to read, so one is started where none runs: two readers of a state would have to agree on what a crash left.
 
 use serde_json::json;
 
@@ -6,7 +7,7 @@ use super::Local;
 use crate::cli::exit::{Failure, OK, Outcome};
 use crate::cli::memory::Memory;
 use crate::model::{RuntimeId, SessionId, SessionKey, session_id_for_name};
-use crate::wire::admin::Session;
+use crate::wire::admin::{Enforcement, Session, SessionLimit};
 
 /// Look at and remove sessions
 #[derive(clap::Args)]
@@ -177,7 +178,21 @@ fn describe(local: &Local<'_>, session: &Session) -> String {
         };
         rows.push(("storage", format!("{}{used}", storage.mount_path)));
     }
+    rows.extend(session.limits.iter().map(|limit| ("limit", describe_limit(limit))));
     let rows = rows.into_iter().filter(|(_, value)| !value.is_empty());
     let rows: Vec<_> = rows.map(|(key, value)| vec![key.to_owned(), value]).collect();
     local.context.ui.table(&rows)
+}
+
+fn describe_limit(limit: &SessionLimit) -> String {
+    let amount = match limit.of.as_str() {
+        "memory" => indicatif::HumanBytes(limit.amount).to_string(),
+        _ => limit.amount.to_string(),
+    };
+    match limit.enforced_by {
+        Enforcement::ControlGroup => format!("{} {amount}, together, by a control group", limit.of),
+        Enforcement::Process => format!("{} {amount} for each process", limit.of),
+        Enforcement::User => format!("{} {amount} for each user of the session", limit.of),
+        Enforcement::Nothing => format!("{} not limited: no control group is to be had", limit.of),
+    }
 }

@@ -38,7 +38,11 @@ impl StatusArgs {
                 ("process", format!("{} (version {})", status.pid, status.version)),
                 ("home", status.home.clone()),
                 ("account", format!("{} in {}", status.account, status.region)),
-                ("network", status.network.clone()),
+                (
+                    "network",
+                    [std::slice::from_ref(&status.network), &*status.network_allow].concat().join(", "),
+                ),
+                ("agent calls", if status.agent_calls { "allowed" } else { "refused" }.to_owned()),
                 ("AWS identity", status.aws_identity.clone()),
                 ("started", status.started_at.clone()),
                 ("runtimes", status.runtimes.to_string()),

@@ -7,11 +7,12 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use super::admin::AdminError;
+use super::daemon::Started;
 use super::{Local, identity};
 use crate::cli::env::Env;
 use crate::cli::exit::{Failure, OK, Outcome};
 use crate::cli::ui::Ui;
-use crate::egress::{Egress, Upstream};
+use crate::egress::{Allowance, Egress, Grants, Upstream};
 use crate::emulator::{ConflictMode, EmulatorConfig};
 use crate::engine::EngineError;
 use crate::engine::embedded::{EmbeddedConfig, Isolation};
@@ -69,6 +70,12 @@ pub(crate) struct Settings {
     /// Whether sessions reach the network, through the emulator's proxy [default: on]
     #[arg(long, value_enum, value_name = "MODE")]
     network: Option<NetworkChoice>,
+    /// Service of this machine that sessions may reach, as `host.docker.internal:PORT`: a model server for one; repeatable
+    #[arg(long, value_name = "HOST:PORT")]
+    network_allow: Vec<Allowance>,
+    /// Let agents call the emulator: invoke and change every runtime, run commands in every session
+    #[arg(long)]
+    allow_agent_calls: bool,
     /// AWS credentials that agents get: `none`, `profile NAME`, or `role` for each runtime's own role [default: none]
     #[arg(long, num_args = 1..=2, value_names = ["IDENTITY", "NAME"])]
     aws_identity: Vec<String>,
@@ -127,6 +134,17 @@ impl Settings {
         Ok(())
     }
 
+    /// Refuses an allowance of the emulator itself, which has a way of its own.
+    pub(crate) fn check_port(&self, own: u16) -> Result<(), Failure> {
+        match self.network_allow.iter().find(|allowance| allowance.port() == own && allowance.is_loopback()) {
+            None => Ok(()),
+            Some(allowance) => {
+                let message = format!("`--network-allow {allowance}` is the emulator itself");
+                Err(Failure::usage(message).hint("let agents call it with `--allow-agent-calls`"))
+            }
+        }
+    }
+
     /// What keeps sessions apart.
     pub(crate) fn isolation(&self) -> Isolation {
         match self.isolation {
@@ -164,6 +182,12 @@ impl Settings {
         add("--init-timeout", self.init_timeout.map(millis));
         add("--region", self.region.as_ref().map(Region::to_string));
         add("--account", self.account.as_ref().map(AccountId::to_string));
+        for allowance in &self.network_allow {
+            arguments.extend(["--network-allow".into(), allowance.to_string().into()]);
+        }
+        if self.allow_agent_calls {
+            arguments.push("--allow-agent-calls".into());
+        }
         if !self.aws_identity.is_empty() {
             arguments.push("--aws-identity".into());
             arguments.extend(self.aws_identity.iter().map(OsString::from));
@@ -200,7 +224,8 @@ impl Settings {
             tracing::warn!("{e}: sessions reach the network without a proxy of this machine");
             Upstream::default()
         });
-        Ok(Egress::behind(self.network != Some(NetworkChoice::Off), identity, upstream))
+        let grants = Grants { allowances: self.network_allow.clone(), agent_calls: self.allow_agent_calls };
+        Ok(Egress::behind(self.network != Some(NetworkChoice::Off), identity, upstream, grants))
     }
 
     /// The configuration with these settings in place of its defaults.
@@ -219,6 +244,13 @@ impl Settings {
 }
 
 impl UpArgs {
+    fn tell_of_running(&self, context: &crate::cli::Context) {
+        context.ui.note("the emulator runs already");
+        if self.settings != Settings::default() {
+            context.ui.warn("the settings given do not apply to it: run `agentcore local down` first");
+        }
+    }
+
     pub(crate) fn exec(self, local: &Local<'_>) -> Outcome {
         let context = local.context;
         // Before anything is started: a wrong word is this command's to refuse.
@@ -236,15 +268,16 @@ impl UpArgs {
         context.block_on(async {
             let status = match local.admin().status().await {
                 Ok(status) => {
-                    context.ui.note("the emulator runs already");
-                    if self.settings != Settings::default() {
-                        context
-                            .ui
-                            .warn("the settings given do not apply to it: run `agentcore local down` first");
+                    self.tell_of_running(context);
+                    status
+                }
+                Err(AdminError::Down(_)) => {
+                    let Started { status, by_us } = local.start(&self.settings).await?;
+                    if !by_us {
+                        self.tell_of_running(context);
                     }
                     status
                 }
-                Err(AdminError::Down(_)) => local.start(&self.settings).await?,
                 Err(e) => return Err(e.into()),
             };
             warn_of(&context.ui, &status.not_isolated);
@@ -300,7 +333,7 @@ mod tests {
 
     #[test]
     fn settings_survive_the_way_through_a_command_line() {
-        let line = "x --port 9000 --engine embedded --isolation process --early-mount --grace 250ms --conflicts aws --network off --aws-identity profile dev \
+        let line = "x --port 9000 --engine embedded --isolation process --early-mount --grace 250ms --conflicts aws --network off --network-allow localhost:11434 --network-allow [::1]:80 --allow-agent-calls --aws-identity profile dev \
                     --ready-delay 2s --init-timeout 1m --region eu-west-1 --account 123456789012";
         let first = Line::parse_from(line.split_whitespace()).settings;
         let again = std::iter::once(OsString::from("x")).chain(first.to_arguments());

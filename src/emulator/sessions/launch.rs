@@ -27,7 +27,9 @@ use crate::engine::agent_http::AgentClient;
 use crate::engine::{
     Compute, ComputeSpec, EngineError, InsideListener, Process, ProcessExit, ProcessSpec, StorageMount,
 };
-use crate::model::{EndReason, ResetReason, RuntimeSpec, SessionKey, SessionState, Timestamp, limits};
+use crate::model::{
+    EndReason, ResetReason, RuntimeSpec, SessionKey, SessionState, Timestamp, limits, remarks,
+};
 use crate::storage::{StorageError, Usage};
 
 /// What terminating may take beyond its grace before the compute counts as stuck. [ours]
@@ -300,7 +302,11 @@ fn environment(
         let mut names = manifest.environment.iter().chain(&spec.environment).map(|(name, _)| name);
         names.any(|known| known.eq_ignore_ascii_case(name))
     };
-    let outside: Vec<_> = outside.into_iter().filter(|(name, _)| !given(name)).collect();
+    // A key of ours would stand before a profile of the runtime's.
+    let is_key = |name: &str| matches!(name, "AWS_ACCESS_KEY_ID" | "AWS_SECRET_ACCESS_KEY");
+    let has_own = ["AWS_PROFILE", "AWS_ACCESS_KEY_ID"].into_iter().any(given);
+    let outside = outside.into_iter().filter(|(name, _)| !(given(name) || has_own && is_key(name)));
+    let outside: Vec<_> = outside.collect();
     let mut merged: Vec<(String, String)> = Vec::new();
     for (name, value) in ours.iter().chain(&outside).chain(&manifest.environment).chain(&spec.environment) {
         match merged.iter_mut().find(|(known, _)| known == name) {
@@ -420,7 +426,7 @@ pub(super) async fn recover(shared: Arc<Shared>, entry: Arc<Entry>, record: Sess
     let mut record = record;
     // Closed never: the semaphore lives as long as `shared`.
     let _permit = shared.recovery.acquire().await;
-    shared.logs.remark(&entry.key, "the emulator had ended unexpectedly: what is left is ended").await;
+    shared.logs.remark(&entry.key, remarks::LEFT).await;
     let ended = end_leftover(&shared, &mut record).await;
     settle(&shared, &entry, record, EndReason::EmulatorCrashed, ended).await
 }
@@ -451,8 +457,8 @@ async fn settle(
         result = result.and(Err(SessionError::Stop(e.to_string())));
     }
     match &result {
-        Ok(()) => shared.logs.remark(&entry.key, "session stopped, storage is durable").await,
-        Err(e) => shared.logs.remark(&entry.key, &format!("the stop was not clean: {e}")).await,
+        Ok(()) => shared.logs.remark(&entry.key, remarks::STOPPED).await,
+        Err(e) => shared.logs.remark(&entry.key, &format!("{}{e}", remarks::STOPPED_BADLY)).await,
     }
     Ended { record, result }
 }

@@ -5,9 +5,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::actor::{Actor, Message};
@@ -21,6 +23,11 @@ use crate::emulator::store::sessions::SessionRecord;
 use crate::engine::agent_http::{AgentClient, AgentRequest, AgentResponse, CallError};
 use crate::engine::{Compute, EngineError, Process, ProcessSpec};
 use crate::model::{SessionId, SessionKey, SessionState, Timestamp};
+
+/// Longest wait for news of an agent whose connection broke: on a busy machine its end takes this long to be known. [ours]
+const SETTLE_LIMIT: Duration = Duration::from_millis(100);
+/// Time between two looks for them. [ours]
+const SETTLE_POLL: Duration = Duration::from_millis(2);
 
 /// A running compute.
 pub(super) struct Live {
@@ -214,6 +221,15 @@ impl Lease {
     /// Starts a process in the session.
     pub async fn spawn(&self, spec: ProcessSpec) -> Result<Process, EngineError> {
         self.live.compute.spawn(spec).await
+    }
+
+    /// Waits a little for the agent's end to be known, after its connection broke. A process that ends closes its
+    /// connections before its listener: who hears of the first and calls again at once would reach the dying agent.
+    pub async fn settle(&self) {
+        let end = Instant::now() + SETTLE_LIMIT;
+        while Instant::now() < end && self.live.agent_ready.load(Ordering::Acquire) {
+            sleep(SETTLE_POLL).await;
+        }
     }
 
     /// Says that the call was answered to its end and well. The first one of a compute is measured.

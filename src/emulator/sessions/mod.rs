@@ -64,6 +64,7 @@ use super::store::sessions::SessionRecord;
 use super::store::{Store, StoreError};
 use crate::artifacts::ArtifactStore;
 use crate::engine::{Engine, EngineError};
+pub use crate::engine::{Holder, Limit};
 use crate::model::{
     EndReason, EndpointName, RuntimeArn, RuntimeId, SessionId, SessionKey, SessionState, Timestamp, Version,
 };
@@ -164,6 +165,8 @@ pub struct SessionView {
     pub last_end: Option<EndReason>,
     /// Its storage.
     pub storage: Option<StorageView>,
+    /// The limits in force; for a single session with a compute only.
+    pub limits: Vec<Limit>,
 }
 
 /// A session's storage as it is shown.
@@ -421,6 +424,7 @@ impl Sessions {
         let record = entry.record().ok_or(SessionError::Unknown)?;
         let stamp = record.storage.clone();
         let mut view = view(record);
+        view.limits = entry.live().map(|live| live.compute.limits()).unwrap_or_default();
         if let (Some(storage), Some(stamp)) = (&mut view.storage, stamp) {
             // Replaced or removed meanwhile: then there is nothing to count.
             let usage = self.shared.storage.usage(key, stamp.id).await;
@@ -551,6 +555,7 @@ fn view(record: SessionRecord) -> SessionView {
         created_at: record.created_at,
         last_activity_at: record.last_activity_at,
         last_end: record.last_end,
+        limits: Vec::new(),
     }
 }
 

@@ -26,12 +26,12 @@ use tokio::net::unix::pipe;
 use tokio::process::Child;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::groups::Held;
+use super::groups::{self, Group, Held, Limits};
 use super::process::Elsewhere;
 use super::{END_MARGIN, sys};
 use crate::engine::{
-    Compute, ComputeRecord, EngineError, Process, ProcessControl, ProcessExit, ProcessSpec, SessionStream,
-    WORKDIR,
+    Compute, ComputeRecord, EngineError, Limit, Process, ProcessControl, ProcessExit, ProcessSpec,
+    SessionStream, WORKDIR,
 };
 use crate::helper::link::{Inbox, LinkError, Outbox, Received};
 use crate::helper::proto::{Exit, Failure, Report, Request, Step};
@@ -125,6 +125,15 @@ pub(super) struct EmbeddedCompute {
     pipe_owner: Option<(u32, u32)>,
     listener: Mutex<Option<TcpListener>>,
     elsewhere: Option<Elsewhere>,
+    bounds: Bounds,
+}
+
+/// What holds a session to its share of the machine.
+pub(super) struct Bounds {
+    pub(super) limits: Limits,
+    pub(super) groups: Vec<Group>,
+    /// The session's first process.
+    pub(super) pid: i32,
 }
 
 /// What a session has besides its processes.
@@ -173,6 +182,7 @@ impl EmbeddedCompute {
         process: OwnedFd,
         record: ComputeRecord,
         groups: Held,
+        bounds: Bounds,
         places: Places,
     ) -> Self {
         let (orders, queue) = mpsc::unbounded_channel();
@@ -182,7 +192,7 @@ impl EmbeddedCompute {
         tokio::spawn(task.run(launcher, process.clone(), groups, going));
         let link = Link { orders, next: Arc::new(AtomicU64::new(1)) };
         let Places { pipe_owner, listener, elsewhere } = places;
-        Self { link, process, gone, record, pipe_owner, listener: Mutex::new(listener), elsewhere }
+        Self { link, process, gone, record, pipe_owner, listener: Mutex::new(listener), elsewhere, bounds }
     }
 
     /// A pipe for an output: the emulator's reading end, the writing end, the helper's reading end.
@@ -322,6 +332,11 @@ impl Compute for EmbeddedCompute {
 
     fn connect(&self, port: u16) -> BoxFuture<'_, Result<SessionStream, EngineError>> {
         self.open_connection(port).boxed()
+    }
+
+    fn limits(&self) -> Vec<Limit> {
+        let Bounds { limits, groups, pid } = &self.bounds;
+        groups::in_force(limits, groups, *pid, self.elsewhere.is_none())
     }
 
     fn obstacle(&self, port: u16) -> BoxFuture<'_, Option<EngineError>> {

@@ -20,6 +20,7 @@ use nix::unistd::{AccessFlags, access};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::engine::{Holder, Limit};
 use crate::model::limits::{SESSION_CPUS, SESSION_MEMORY_BYTES, SESSION_PROCESSES};
 
 /// Period over which processor time is counted. [Linux: the default]
@@ -352,6 +353,46 @@ pub(super) fn limit_processes(limits: &Limits, held: &[Controller], own_users: b
     Ok(())
 }
 
+/// What holds the session whose first process is `pid`, by what the kernel says of it now.
+pub(super) fn in_force(limits: &Limits, groups: &[Group], pid: i32, own_users: bool) -> Vec<Limit> {
+    let member = pid.to_string();
+    let holds = |controller: Controller| {
+        groups.iter().filter(|group| group.controllers.contains(&controller)).any(|group| {
+            let members = fs::read_to_string(group.directory.join("cgroup.procs")).unwrap_or_default();
+            // A file that says `max`, or is not there, holds nothing.
+            let set = setting(group, controller)
+                .is_some_and(|value| value.starts_with(|c: char| c.is_ascii_digit()));
+            set && members.lines().any(|line| line == member)
+        })
+    };
+    CONTROLLERS
+        .into_iter()
+        .map(|(_, controller)| {
+            let (amount, otherwise) = match controller {
+                Controller::Memory => (limits.memory_bytes, Holder::Process),
+                Controller::Processes if own_users && counts_by_namespace() => {
+                    (limits.processes, Holder::User)
+                }
+                Controller::Processes => (limits.processes, Holder::Nobody),
+                Controller::Cpu => (limits.cpus, Holder::Nobody),
+            };
+            let held_by = if holds(controller) { Holder::Group } else { otherwise };
+            Limit { of: controller.word(), amount, held_by }
+        })
+        .collect()
+}
+
+fn setting(group: &Group, controller: Controller) -> Option<String> {
+    let file = match (group.version, controller) {
+        (_, Controller::Processes) => "pids.max",
+        (Version::One, Controller::Memory) => "memory.limit_in_bytes",
+        (Version::Two, Controller::Memory) => "memory.max",
+        (Version::One, Controller::Cpu) => "cpu.cfs_quota_us",
+        (Version::Two, Controller::Cpu) => "cpu.max",
+    };
+    fs::read_to_string(group.directory.join(file)).ok()
+}
+
 fn counts_by_namespace() -> bool {
     let name = nix::sys::utsname::uname().ok();
     let release = name.as_ref().and_then(|name| name.release().to_str()).unwrap_or_default();
@@ -428,6 +469,28 @@ mod tests {
         assert_eq!(read("memory.limit_in_bytes"), "8589934592");
         assert_eq!((read("cpu.max"), read("cpu.cfs_quota_us")), ("200000 100000".into(), "200000".into()));
         assert_eq!(read("pids.max"), "10");
+    }
+
+    #[test]
+    fn only_a_group_with_the_session_in_it_holds_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let all = CONTROLLERS.map(|(_, c)| c).to_vec();
+        let group = Group { version: Version::Two, directory: directory.path().to_owned(), controllers: all };
+        let limits = Limits { memory_bytes: 8 << 30, cpus: 2, processes: 10 };
+        let held =
+            |own| in_force(&limits, std::slice::from_ref(&group), 77, own).into_iter().map(|l| l.held_by);
+        let held = |own| held(own).collect::<Vec<_>>();
+        let loose = [Holder::Process, Holder::Nobody, Holder::Nobody];
+        assert_eq!(held(false), loose);
+        for (_, controller) in CONTROLLERS {
+            set(&group, controller, &limits).unwrap();
+        }
+        fs::write(directory.path().join("cgroup.procs"), "7\n").unwrap();
+        assert_eq!(held(false), loose, "another process");
+        fs::write(directory.path().join("cgroup.procs"), "7\n77\n").unwrap();
+        assert_eq!(held(false), [Holder::Group; 3]);
+        fs::write(directory.path().join("cpu.max"), "max 100000").unwrap();
+        assert_eq!(held(false), [Holder::Group, Holder::Group, Holder::Nobody]);
     }
 
     #[test]

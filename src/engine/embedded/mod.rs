@@ -39,7 +39,7 @@ use tokio::process::{Child, Command};
 
 use super::{Compute, ComputeRecord, ComputeSpec, Engine, EngineError};
 use crate::helper::proto::ORPHAN_GRACE;
-use compute::{EmbeddedCompute, Line, Places};
+use compute::{Bounds, EmbeddedCompute, Line, Places};
 use groups::{Groups, Held, Limits};
 use idmap::IdMap;
 use plan::{LaunchFailure, LaunchReport, LaunchRequest, LaunchStep, Plan, Secret};
@@ -209,6 +209,7 @@ impl EmbeddedEngine {
             secrets: secrets.collect(),
             orphan_grace_millis: self.orphan_grace_millis(),
         };
+        let (limits, made) = (plan.limits.clone(), plan.groups.clone());
         let groups: Vec<PathBuf> = plan.groups.iter().map(|group| group.directory.clone()).collect();
         let held = Held::new(groups.clone());
         let pipe_owner = self.ids.root_owner();
@@ -238,7 +239,8 @@ impl EmbeddedEngine {
             let record = Record { pid, start_time, boot_id: boot_id()?, groups, process: None };
             let child = launcher.0.take().ok_or_else(unexpected)?;
             let places = Places { pipe_owner, listener, ..Places::default() };
-            Ok(EmbeddedCompute::new(line, child, process, record.to_opaque()?, held, places))
+            let bounds = Bounds { limits, groups: made, pid };
+            Ok(EmbeddedCompute::new(line, child, process, record.to_opaque()?, held, bounds, places))
         };
         match tokio::time::timeout(START_LIMIT, making).await {
             Ok(made) => made,

@@ -24,7 +24,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use super::compute::{EmbeddedCompute, Places};
+use super::compute::{Bounds, EmbeddedCompute, Places};
 use super::groups::{Group, Held, Limits};
 use super::plan::{LaunchReport, LaunchRequest, Secret};
 use super::{EmbeddedEngine, Record, START_LIMIT, boot_id, classify, end_process, start_time, unexpected};
@@ -230,6 +230,7 @@ impl EmbeddedEngine {
         let groups = self.groups.plan();
         let directories: Vec<PathBuf> = groups.iter().map(|group| group.directory.clone()).collect();
         let held = Held::new(directories.clone());
+        let (limits, made) = (self.limits.clone(), groups.clone());
         let plan = Plan {
             scratch: scratch.clone(),
             code: spec.code,
@@ -272,7 +273,8 @@ impl EmbeddedEngine {
                 process: Some(Traces { launcher: guard.ok_or_else(unexpected)?, scratch }),
             };
             let child = launcher.0.take().ok_or_else(unexpected)?;
-            Ok(EmbeddedCompute::new(line, child, process, record.to_opaque()?, held, places))
+            let bounds = Bounds { limits, groups: made, pid };
+            Ok(EmbeddedCompute::new(line, child, process, record.to_opaque()?, held, bounds, places))
         };
         match tokio::time::timeout(START_LIMIT, making).await {
             Ok(made) => made,

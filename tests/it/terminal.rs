@@ -1,0 +1,149 @@
+//! What people see who sit at a terminal, on a terminal of a test's own.
+
+use std::io::{Read as _, Write as _};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use portable_pty::{Child, CommandBuilder, PtySize, native_pty_system};
+use serde_json::json;
+
+use crate::support::{self, Emulator, Project};
+
+/// Longest wait for what must appear.
+const LIMIT: Duration = Duration::from_secs(30);
+const CTRL_C: &[u8] = b"\x03";
+/// What clears a line.
+const CLEARED: &str = "\r\u{1b}[2K";
+
+/// A command on a terminal.
+struct Terminal {
+    child: Box<dyn Child + Send + Sync>,
+    keyboard: Box<dyn std::io::Write + Send>,
+    screen: Receiver<Vec<u8>>,
+    text: String,
+}
+
+impl Terminal {
+    fn new(emulator: &Emulator, project: &Project, args: &[&str]) -> Self {
+        let pair =
+            native_pty_system().openpty(PtySize { rows: 24, cols: 100, ..PtySize::default() }).unwrap();
+        let mut command = CommandBuilder::new(support::BIN);
+        command.args(args);
+        command.cwd(project.path());
+        command.env("AGENTCORE_HOME", emulator.home());
+        command.env("TERM", "xterm");
+        command.env("NO_COLOR", "1");
+        let child = pair.slave.spawn_command(command).unwrap();
+        let (mut reader, keyboard) =
+            (pair.master.try_clone_reader().unwrap(), pair.master.take_writer().unwrap());
+        let (sender, screen) = channel();
+        std::thread::spawn(move || {
+            // The other side must be open as long as somebody reads.
+            let _master = pair.master;
+            let mut buffer = [0; 4096];
+            while let Ok(count @ 1..) = reader.read(&mut buffer) {
+                if sender.send(buffer[..count].to_vec()).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { child, keyboard, screen, text: String::new() }
+    }
+
+    /// Reads until the text is there.
+    fn until(&mut self, text: &str) {
+        let end = Instant::now() + LIMIT;
+        while !self.text.contains(text) {
+            let left = end.saturating_duration_since(Instant::now());
+            let piece = self.screen.recv_timeout(left).unwrap_or_else(|e| panic!("{e}: {:?}", self.text));
+            self.text.push_str(&String::from_utf8_lossy(&piece));
+        }
+    }
+
+    fn press(&mut self, key: &[u8]) {
+        self.keyboard.write_all(key).unwrap();
+        self.keyboard.flush().unwrap();
+    }
+
+    /// The exit code, and all that was shown.
+    fn end(mut self) -> (u32, String) {
+        let end = Instant::now() + LIMIT;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            if Instant::now() > end {
+                let _ = self.child.kill();
+                panic!("it does not end: {:?}", self.text);
+            }
+            while let Ok(piece) = self.screen.recv_timeout(Duration::from_millis(20)) {
+                self.text.push_str(&String::from_utf8_lossy(&piece));
+            }
+        };
+        // What was written before the end may still be on its way.
+        while let Ok(piece) = self.screen.recv_timeout(Duration::from_millis(200)) {
+            self.text.push_str(&String::from_utf8_lossy(&piece));
+        }
+        (status.exit_code(), self.text)
+    }
+}
+
+/// What stands after the last clearing of a line.
+fn after_spinner(text: &str) -> &str {
+    text.rsplit_once(CLEARED).unwrap_or_else(|| panic!("nothing was cleared: {text:?}")).1
+}
+
+fn deployed(flags: &[&str], environment: serde_json::Value) -> (Emulator, Project) {
+    let emulator = Emulator::start(flags);
+    let project = Project::new("lab", "lab", json!({ "environment_variables": environment }));
+    emulator.run(project.path(), &["local", "deploy"]);
+    (emulator, project)
+}
+
+#[test]
+fn an_answer_ends_its_line_on_a_terminal_and_not_in_a_pipe() {
+    let (emulator, project) = deployed(&[], json!({}));
+    let call = ["local", "invoke", "--session", "s", r#"{"do": "echo", "n": 1}"#];
+    let piped = emulator.run(project.path(), &call);
+    assert_eq!(piped.stdout, br#"{"n": 1}"#);
+    let (code, text) = Terminal::new(&emulator, &project, &call).end();
+    assert_eq!(code, 0, "{text:?}");
+    assert!(text.ends_with("{\"n\": 1}\r\n"), "{text:?}");
+}
+
+#[test]
+fn ctrl_c_clears_the_spinner_and_the_last_line_is_true() {
+    let (emulator, project) = deployed(
+        &["--grace", "4s", "--ready-delay", "5s"],
+        json!({ "LAB_SLOW_START": "4", "LAB_GRACE": "3" }),
+    );
+    // The call is given up; its session is not.
+    let call = ["local", "invoke", "--session", "s", r#"{"do": "echo", "n": 1}"#];
+    let mut terminal = Terminal::new(&emulator, &project, &call);
+    terminal.until("waiting for the agent");
+    terminal.press(CTRL_C);
+    let (code, text) = terminal.end();
+    assert_eq!(code, 130, "{text:?}");
+    let last = after_spinner(&text);
+    assert!(last.starts_with("stopped waiting; session s (") && last.ends_with("goes on\r\n"), "{text:?}");
+    let answer = emulator.run(project.path(), &call);
+    assert_eq!(answer.stdout, br#"{"n": 1}"#);
+    // A stop that has begun is not taken back.
+    let mut terminal = Terminal::new(&emulator, &project, &["local", "stop", "--session", "s"]);
+    terminal.until("stopping the session");
+    terminal.press(CTRL_C);
+    let (code, text) = terminal.end();
+    assert_eq!(code, 130, "{text:?}");
+    assert_eq!(
+        after_spinner(&text),
+        "stopped waiting; what was asked to stop goes on stopping\r\n",
+        "{text:?}"
+    );
+    // Where there is no more to say.
+    let mut terminal = Terminal::new(&emulator, &project, &["local", "deploy", "--force"]);
+    terminal.until("waiting until the runtime is ready");
+    terminal.press(CTRL_C);
+    let (code, text) = terminal.end();
+    assert_eq!(code, 130, "{text:?}");
+    assert_eq!(after_spinner(&text), "interrupted\r\n", "{text:?}");
+}
