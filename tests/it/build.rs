@@ -1,5 +1,7 @@
 //! `agentcore build` on a real engine: the one that `tests/lab/lab up` brings up, with its registry of base images.
 
+#![allow(clippy::disallowed_methods, reason = "finds the lab and the real client by the environment")]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
