@@ -62,13 +62,15 @@ bin=$prefix/bin
 bash_dir=$prefix/share/bash-completion/completions
 zsh_dir=$prefix/share/zsh/site-functions
 fish_dir=$prefix/share/fish/vendor_completions.d
+man_dir=$prefix/share/man/man1
 profile=/etc/apparmor.d/agentcore
 
 if [ "$uninstall" = yes ]; then
-    rm -f "$bin/agentcore" "$bash_dir/agentcore" "$zsh_dir/_agentcore" "$fish_dir/agentcore.fish"
+    rm -f "$bin/agentcore" "$bash_dir/agentcore" "$zsh_dir/_agentcore" "$fish_dir/agentcore.fish" \
+        "$man_dir/agentcore.1" "$man_dir"/agentcore-*.1
     # Directories go only when they are empty: other programs share them.
     for directory in "$bash_dir" "$zsh_dir" "$fish_dir" "${bash_dir%/*}" "${zsh_dir%/*}" "${fish_dir%/*}" \
-        "$prefix/share" "$bin"; do
+        "$man_dir" "${man_dir%/*}" "$prefix/share" "$bin"; do
         rmdir "$directory" 2>/dev/null || true
     done
     if [ -f "$profile" ] && grep -qF "\"$bin/agentcore\"" "$profile"; then
@@ -183,6 +185,10 @@ if [ -d "$completions" ]; then
         place 644 "$completions/agentcore.fish" "$fish_dir" agentcore.fish
     fi
 fi
+
+# The program writes its own manual. One that cannot (another machine's) is installed all the same.
+mkdir -p "$man_dir" && "$bin/agentcore" man-pages "$man_dir" >/dev/null 2>&1 || true
+rmdir "$man_dir" 2>/dev/null && rmdir "${man_dir%/*}" 2>/dev/null || true
 
 printf 'installed %s\n' "$bin/agentcore"
 restricted=/proc/sys/kernel/apparmor_restrict_unprivileged_userns

@@ -6,7 +6,9 @@
 
 use std::path::{Path, PathBuf};
 
+pub mod import;
 mod pack;
+pub mod package;
 pub mod python;
 
 pub use pack::{DockerIgnore, PackError, Packed, Stamp};

@@ -190,6 +190,36 @@ impl ArtifactStore {
             Launch::Python { .. } => &[],
         };
         let (items, skipped) = choose(source, &home, argv)?;
+        self.store(source, manifest, items, skipped)
+    }
+
+    /// Makes a bundle of everything in `source`, which somebody else has chosen.
+    pub fn keep(&self, source: &Path, manifest: &Manifest) -> Result<Packed, PackError> {
+        fs::create_dir_all(&self.root).map_err(io("making", &self.root))?;
+        let mut items = Items::new();
+        for entry in WalkBuilder::new(source).standard_filters(false).build() {
+            let entry = entry.map_err(|e| PackError::Walk { source_dir: source.to_owned(), source: e })?;
+            let Ok(path) = entry.path().strip_prefix(source).map(Path::to_owned) else { continue };
+            let metadata = entry.path().symlink_metadata().map_err(io("reading", entry.path()))?;
+            if path.as_os_str().is_empty() {
+                continue;
+            }
+            if metadata.is_dir() {
+                add(&mut items, path, Item::Directory);
+            } else if metadata.is_file() {
+                add(&mut items, path, Item::File(metadata.len()));
+            }
+        }
+        self.store(source, manifest, items, Vec::new())
+    }
+
+    fn store(
+        &self,
+        source: &Path,
+        manifest: &Manifest,
+        items: Items,
+        skipped: Vec<String>,
+    ) -> Result<Packed, PackError> {
         let (mut files, mut bytes) = (0, 0);
         for item in items.values() {
             if let Item::File(size) = item {

@@ -186,6 +186,21 @@ impl Python {
         Self::from_facts(&ask(&environment.join("bin/python"))?, request)
     }
 
+    /// The interpreter alone.
+    pub fn plain(request: &PythonRequest<'_>) -> Result<Self, PythonError> {
+        Self::from_facts(&base_interpreter(request)?, request)
+    }
+
+    /// The interpreter with an environment that has the packages of `list`.
+    pub fn with_packages(
+        request: &PythonRequest<'_>,
+        list: &str,
+        progress: &dyn Fn(&str),
+    ) -> Result<Self, PythonError> {
+        let environment = environment(request, &base_interpreter(request)?, list, progress)?;
+        Self::from_facts(&ask(&environment.join("bin/python"))?, request)
+    }
+
     fn from_facts(facts: &Facts, request: &PythonRequest<'_>) -> Result<Self, PythonError> {
         let virtual_environment = facts.prefix != facts.base_prefix;
         let mut places = Places::new(request.user_home);
@@ -482,6 +497,16 @@ pub fn on_path(path: Option<&OsStr>, name: &str) -> Option<PathBuf> {
     directories.filter(|d| d.is_absolute()).map(|d| d.join(name)).find(|p| p.is_file())
 }
 
+/// The agent's requirements, wherever they are installed. A Python is needed for those of a `pyproject.toml` only.
+pub(super) fn requirements_of(request: &PythonRequest<'_>) -> Result<Option<String>, PythonError> {
+    let listed =
+        ["requirements.txt", "pyproject.toml"].iter().any(|name| request.source.join(name).is_file());
+    if !listed {
+        return Ok(None);
+    }
+    requirements(request.source, &base_interpreter(request)?)
+}
+
 /// The agent's requirements as one text, or nothing when it has none.
 fn requirements(source: &Path, base: &Facts) -> Result<Option<String>, PythonError> {
     let file = source.join("requirements.txt");
@@ -559,10 +584,7 @@ fn environment(
     let directory = root.join(&name);
     // Whoever comes second waits and finds the environment made.
     let lock_file = root.join(format!("{name}.lock"));
-    let lock =
-        File::options().create(true).append(true).open(&lock_file).map_err(io("opening", &lock_file))?;
-    let _lock =
-        Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, e)| io("locking", &lock_file)(e.into()))?;
+    let _lock = lock(&lock_file)?;
     if directory.join(COMPLETE).is_file() {
         return Ok(directory);
     }
@@ -607,6 +629,12 @@ fn environment(
     let mark = directory.join(COMPLETE);
     fs::write(&mark, "").map_err(io("writing", &mark))?;
     Ok(directory)
+}
+
+/// Waits until nobody else holds the lock.
+pub(super) fn lock(path: &Path) -> Result<Flock<File>, PythonError> {
+    let file = File::options().create(true).append(true).open(path).map_err(io("opening", path))?;
+    Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, e)| io("locking", path)(e.into()))
 }
 
 fn io<'a>(context: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> PythonError + 'a {

@@ -28,7 +28,7 @@ const READY_TIMEOUT: Duration = Duration::from_secs(300);
 /// A client of the control plane.
 #[derive(Debug, Clone)]
 pub struct ControlClient {
-    client: sdk::Client,
+    pub(super) client: sdk::Client,
 }
 
 /// What a deployment says of a runtime.

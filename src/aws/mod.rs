@@ -31,15 +31,19 @@ mod control;
 mod data;
 mod error;
 mod identity;
+mod look;
 mod retry;
 mod services;
+mod shell;
 mod told;
 
 pub use crate::model::AwsError;
 pub use control::{ControlClient, Difference, RuntimeSettings, RuntimeSummary, Written};
 pub use data::{Answer, CommandCall, CommandStream, DataClient, InvokeCall, SessionCall};
 pub use identity::{Identity, IdentityError, IdentityKind};
+pub use look::{EndpointRow, LogEvent, LogsClient, RuntimeDetails, RuntimeRow};
 pub use services::Services;
+pub use shell::{ShellConnection, ShellMessage};
 
 /// Longest wait for a connection. [ours]
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -63,6 +67,8 @@ pub struct Connection {
     /// Sent in place of a signature.
     bearer: Option<BearerToken>,
     told: Option<Told>,
+    /// Where shells are, which the SDK does not reach.
+    shells: Option<String>,
 }
 
 /// How AWS is reached, as far as the user says it; the rest is found as every AWS tool finds it.
@@ -144,7 +150,13 @@ impl Connection {
 
     fn new(base: SdkConfig, planes: Option<String>, local: bool) -> Self {
         let read_timeout = limits::INVOKE_RESPONSE_TIMEOUT;
-        Self { base, planes, local, path_style: local, read_timeout, bearer: None, told: None }
+        Self { base, planes, local, path_style: local, read_timeout, bearer: None, told: None, shells: None }
+    }
+
+    /// With another address for shells than the planes' own: what the SDK finds in the environment for itself.
+    pub fn with_shells_at(mut self, endpoint: Option<String>) -> Self {
+        self.shells = endpoint;
+        self
     }
 
     /// With somebody who is told of each call that is sent again, and why.

@@ -362,7 +362,7 @@ fn agreed(ui: &Ui, consent: Consent, question: &str) -> Result<bool, Failure> {
     match consent {
         Consent::Given => Ok(true),
         Consent::Refused => Ok(false),
-        Consent::Ask => ui.confirm(question),
+        Consent::Ask => Ok(ui.confirm(question, true)?.unwrap_or(false)),
     }
 }
 

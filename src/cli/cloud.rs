@@ -109,7 +109,9 @@ impl Cloud<'_> {
         region: &Region,
         runtime: Option<&RuntimeArn>,
     ) -> Result<Connection, Failure> {
-        let at = self.options.endpoint_url.as_ref().map(|url| format!(" at {url}")).unwrap_or_default();
+        let env = &self.context.env;
+        let at = self.options.endpoint_url.as_ref().or(env.data_endpoint.as_ref());
+        let at = at.map(|url| format!(" at {url}")).unwrap_or_default();
         let profile = self.options.profile.as_ref().map(|p| format!(", profile {p}")).unwrap_or_default();
         if let Some(arn) = runtime {
             let note = format!("account {}, region {region}{profile}: runtime {}{at}", arn.account, arn.id);
@@ -117,6 +119,7 @@ impl Cloud<'_> {
         }
         if let Some(token) = self.bearer_token()? {
             let endpoint = self.options.endpoint_url.clone();
+            let endpoint = endpoint.or_else(|| env.data_endpoint.clone());
             return Ok(Connection::bearer(token, region, endpoint).telling(self.context.ui.listener()));
         }
         let settings = CloudSettings {
@@ -125,7 +128,35 @@ impl Cloud<'_> {
             endpoint_url: self.options.endpoint_url.clone(),
             path_style: self.context.env.own_endpoints,
         };
-        Ok(Connection::cloud(settings).await?.telling(self.context.ui.listener()))
+        let connection = Connection::cloud(settings).await?.with_shells_at(env.data_endpoint.clone());
+        Ok(connection.telling(self.context.ui.listener()))
+    }
+
+    /// A connection to the region that the command line, the project or the user's AWS set-up names.
+    pub(crate) async fn anywhere(&self) -> Result<Connection, Failure> {
+        let of_project = || {
+            let project = self.context.project().ok()??;
+            let agent = project.agent(self.context.globals.agent.as_deref()).ok()?;
+            let account = agent.aws.account.clone();
+            agent.aws.region.clone().map(|region| (region, account))
+        };
+        let (region, account) = match (&self.options.arn, &self.options.region) {
+            (Some(arn), _) => (Some(arn.region.to_string()), Some(arn.account.to_string())),
+            (None, Some(region)) => (Some(region.to_string()), None),
+            (None, None) => of_project().map_or((None, None), |(region, account)| (Some(region), account)),
+        };
+        let settings = CloudSettings {
+            profile: self.options.profile.clone(),
+            region,
+            endpoint_url: self.options.endpoint_url.clone(),
+            ..CloudSettings::default()
+        };
+        let connection = Connection::cloud(settings).await?;
+        let profile = self.options.profile.as_ref().map(|p| format!(", profile {p}")).unwrap_or_default();
+        let account = account.unwrap_or_else(|| "of your credentials".to_owned());
+        let at = self.options.endpoint_url.as_ref().map(|url| format!(" at {url}")).unwrap_or_default();
+        self.context.ui.note(format!("account {account}, region {}{profile}{at}", connection.region()));
+        Ok(connection.telling(self.context.ui.listener()))
     }
 
     /// True when a token is sent instead of a signature.

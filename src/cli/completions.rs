@@ -27,9 +27,18 @@ impl CompletionsArgs {
     }
 }
 
-/// The script of `shell`.
+/// The script of `shell`: a few lines that ask the program itself (`complete`). Elvish has a fixed one.
 pub(super) fn script(shell: Shell) -> Vec<u8> {
-    let mut out = Vec::new();
-    clap_complete::generate(shell, &mut super::command(), "agentcore", &mut out);
-    out
+    let asks: &[u8] = match shell {
+        Shell::Bash => include_bytes!("../../completions/agentcore.bash"),
+        Shell::Zsh => include_bytes!("../../completions/_agentcore"),
+        Shell::Fish => include_bytes!("../../completions/agentcore.fish"),
+        Shell::PowerShell => include_bytes!("../../completions/agentcore.ps1"),
+        other => {
+            let mut out = Vec::new();
+            clap_complete::generate(other, &mut super::command(), "agentcore", &mut out);
+            return out;
+        }
+    };
+    asks.to_vec()
 }

@@ -25,6 +25,8 @@ pub(crate) struct Env {
     pub(crate) no_color: bool,
     /// AWS credentials or a profile are named, so that placeholders would do harm.
     pub(crate) has_credentials: bool,
+    /// `AWS_ENDPOINT_URL_BEDROCK_AGENTCORE` or `AWS_ENDPOINT_URL`: where the data plane is.
+    pub(crate) data_endpoint: Option<String>,
     /// `AGENTCORE_BEARER_TOKEN`: a token of a runtime's identity provider.
     pub(crate) bearer_token: Option<String>,
     /// `AWS_ENDPOINT_URL` or `AWS_ENDPOINT_URL_S3` moves S3 to a server that is not AWS.
@@ -58,6 +60,7 @@ impl Env {
             path: set("PATH"),
             no_color: set("NO_COLOR").is_some(),
             has_credentials: ["AWS_ACCESS_KEY_ID", "AWS_PROFILE"].iter().any(|n| set(n).is_some()),
+            data_endpoint: text("AWS_ENDPOINT_URL_BEDROCK_AGENTCORE").or_else(|| text("AWS_ENDPOINT_URL")),
             bearer_token: text("AGENTCORE_BEARER_TOKEN"),
             own_endpoints: ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"].iter().any(|n| set(n).is_some()),
             log: std::env::var("AGENTCORE_LOG").ok(),

@@ -2,12 +2,15 @@
 
 use serde_json::json;
 
+use crate::artifacts::package::PackageError;
 use crate::artifacts::python::PythonError;
 use crate::artifacts::{ArtifactError, PackError};
 use crate::aws::AwsError;
 use crate::build::BuildError;
 use crate::emulator::OpenError;
 use crate::engine::EngineError;
+use crate::ops::deploy::OpsError;
+use crate::ops::ports;
 use crate::project::ProjectError;
 use crate::project::templates::CreateError;
 
@@ -140,6 +143,21 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// A failed call of AWS, where no emulator is meant.
+    pub(crate) fn of_aws(error: AwsError, message: String) -> Self {
+        let connect = matches!(error, AwsError::Connect { .. });
+        let hint = error.hint();
+        let mut failure = Self::from(error);
+        failure.message = message;
+        failure.hint = match connect {
+            true => Some("check the network, and AWS_ENDPOINT_URL where it is set".to_owned()),
+            false => hint,
+        };
+        failure
+    }
+}
+
 impl From<ProjectError> for Failure {
     fn from(error: ProjectError) -> Self {
         let failure = Self::new(Class::Project, error.to_string());
@@ -171,6 +189,58 @@ impl From<AwsError> for Failure {
             }
             AwsError::Timeout { .. } => failure.hint("give it more time with `--timeout`"),
             _ => failure,
+        }
+    }
+}
+
+impl From<OpsError> for Failure {
+    fn from(error: OpsError) -> Self {
+        let message = error.to_string();
+        match error {
+            OpsError::Aws(source) => Self::of_aws(source, message),
+            OpsError::Step { source, .. } => {
+                let failure = Self::of_aws(source, message);
+                let again = "what was done until then is kept; run the command again to go on";
+                match &failure.hint {
+                    Some(hint) => {
+                        let hint = format!("{hint}; {again}");
+                        failure.hint(hint)
+                    }
+                    None => failure.hint(again),
+                }
+            }
+            OpsError::Refused { hint, .. } => Self::failed(message).hint(hint),
+            OpsError::Build(ports::BuildError { hint, details, .. }) => {
+                let mut failure = Self::failed(message).details(details);
+                failure.hint = hint;
+                failure
+            }
+            OpsError::Record(_) => Self::new(Class::Project, message)
+                .hint("make the project file writable and run the command again"),
+        }
+    }
+}
+
+impl From<PackageError> for Failure {
+    fn from(error: PackageError) -> Self {
+        let message = error.to_string();
+        match error {
+            PackageError::Pack(source) => source.into(),
+            PackageError::Python(source) => source.into(),
+            PackageError::Install { last_lines, .. } => Self::failed(message).details(last_lines).hint(
+                "a package without a wheel for arm64 Linux cannot be deployed as code: pin a version that has one, \
+                 or deploy a container (`deployment_type: container`)",
+            ),
+            PackageError::NoInstaller => Self::failed(message).hint("install uv, or Python 3 with pip"),
+            PackageError::NotCode { .. } => Self::new(Class::Project, message)
+                .hint("set `deployment_type: container` in the project file and give it a Dockerfile"),
+            PackageError::Runtime { .. } | PackageError::NoEntryPoint(_) => {
+                Self::new(Class::Project, message).hint("correct it in the project file")
+            }
+            PackageError::TooLarge { .. } => Self::failed(message).hint(
+                "name what the agent does not need in `.dockerignore`, or deploy a container, which may have 2 GB",
+            ),
+            PackageError::Io { .. } => Self::failed(message),
         }
     }
 }

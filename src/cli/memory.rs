@@ -38,6 +38,8 @@ struct Content {
     names: Vec<(SessionId, String)>,
     /// The code of each agent, as the emulator was told it last.
     sources: BTreeMap<String, Seen>,
+    /// The shell of each session that was left running.
+    shells: BTreeMap<String, String>,
     /// The ledger, the last one used at the end.
     sessions: Vec<Used>,
 }
@@ -144,6 +146,33 @@ impl Memory {
         })
     }
 
+    /// Chooses the agent's last session.
+    pub(crate) fn choose(&self, agent: &str, session: &SessionId, name: Option<&str>) -> Result<(), Failure> {
+        self.change(|content| {
+            content.last_session.insert(agent.to_owned(), session.clone());
+            if let Some(name) = name {
+                content.names.retain(|(id, _)| id != session);
+                content.names.push((session.clone(), name.to_owned()));
+            }
+        })
+    }
+
+    /// The shell of the session that was left running last.
+    pub(crate) fn shell(&self, session: &SessionId) -> Option<String> {
+        self.read().shells.remove(session.as_str())
+    }
+
+    /// Notes the shell that was left running, or that there is none.
+    pub(crate) fn note_shell(&self, session: &SessionId, shell: Option<&str>) -> Result<(), Failure> {
+        if shell.is_none() && self.shell(session).is_none() {
+            return Ok(());
+        }
+        self.change(|content| match shell {
+            Some(shell) => drop(content.shells.insert(session.to_string(), shell.to_owned())),
+            None => drop(content.shells.remove(session.as_str())),
+        })
+    }
+
     /// Notes that a session is known to be down, where it is in the ledger.
     pub(crate) fn note_stopped(
         &self,
@@ -158,6 +187,8 @@ impl Memory {
             for used in content.sessions.iter_mut().filter(|s| s.is(arn, qualifier, session)) {
                 used.stopped_at = Some(now());
             }
+            // Shells end with their session's compute.
+            content.shells.remove(session.as_str());
         })
     }
 

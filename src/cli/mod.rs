@@ -14,21 +14,30 @@ use futures_util::FutureExt;
 
 mod build;
 mod cloud;
+mod complete;
 mod completions;
 mod create;
 mod demo_agent;
+mod deploy;
+mod destroy;
 mod doctor;
 mod env;
 mod exec;
 mod exit;
 mod input;
 mod invoke;
+mod list;
 mod local;
+mod logs;
+mod man_pages;
 mod memory;
 mod session_id;
+mod shell;
 mod sse;
+mod status;
 mod stop;
 mod target;
+mod terminal;
 mod transfer;
 mod ui;
 
@@ -52,14 +61,22 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let context = Context { ui, env, globals: cli.globals };
     let outcome = match cli.verb {
         Verb::Create(verb) => verb.exec(&context),
+        Verb::Deploy(verb) => verb.exec(&context),
+        Verb::Destroy(verb) => verb.exec(&context),
         Verb::Invoke(verb) => verb.run(&context, invoke::InvokeArgs::exec),
         Verb::Exec(verb) => verb.run(&context, exec::ExecArgs::exec),
+        Verb::Shell(verb) => verb.run(&context, shell::ShellArgs::exec),
         Verb::Stop(verb) => verb.run(&context, stop::StopArgs::exec),
+        Verb::Status(verb) => verb.run(&context, status::StatusArgs::exec),
+        Verb::List(verb) => verb.run(&context, list::ListArgs::exec),
+        Verb::Logs(verb) => verb.run(&context, logs::LogsArgs::exec),
         Verb::Build(verb) => verb.exec(&context),
         Verb::Local(verb) => verb.exec(&context),
         Verb::Session(verb) => verb.exec(&context),
         Verb::Doctor(verb) => verb.exec(&context),
         Verb::Completions(verb) => verb.exec(&context),
+        Verb::ManPages(verb) => verb.exec(&context),
+        Verb::Complete(verb) => verb.exec(&context),
         Verb::DemoAgent => demo_agent::exec(&context),
     };
     context.ui.finish(outcome)
@@ -139,14 +156,24 @@ pub(crate) enum ColorChoice {
 #[derive(Subcommand)]
 enum Verb {
     Create(create::CreateArgs),
+    Deploy(deploy::DeployArgs),
+    Destroy(destroy::DestroyArgs),
     Invoke(cloud::OnCloud<invoke::InvokeArgs>),
     Exec(cloud::OnCloud<exec::ExecArgs>),
+    Shell(cloud::OnCloud<shell::ShellArgs>),
     Stop(cloud::OnCloud<stop::StopArgs>),
+    Status(cloud::OnCloud<status::StatusArgs>),
+    List(cloud::OnCloud<list::ListArgs>),
+    Logs(cloud::OnCloud<logs::LogsArgs>),
     Build(build::BuildArgs),
     Local(local::LocalArgs),
     Session(session_id::SessionArgs),
     Doctor(doctor::DoctorArgs),
     Completions(completions::CompletionsArgs),
+    #[command(hide = true)]
+    ManPages(man_pages::ManPagesArgs),
+    #[command(hide = true)]
+    Complete(complete::CompleteArgs),
     /// The agent of `local demo`
     #[command(hide = true)]
     DemoAgent,

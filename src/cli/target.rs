@@ -54,6 +54,17 @@ impl<'a> Place<'a> {
         }
     }
 
+    /// The way to the control plane, for verbs that mean no single runtime.
+    pub(crate) async fn connection(&self) -> Result<Connection, Failure> {
+        match self {
+            Self::Local(local) => {
+                let status = local.ensure_running().await?;
+                local.connection(&status)
+            }
+            Self::Cloud(cloud) => cloud.anywhere().await,
+        }
+    }
+
     /// The same, for a verb that may start a compute: in the emulator it runs the code that is in the project now.
     pub(crate) async fn target_with_code(&self) -> Result<Target, Failure> {
         match self {

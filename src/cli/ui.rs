@@ -140,11 +140,24 @@ impl Ui {
     /// A state's word, coloured where standard output shows colour.
     pub(crate) fn state(&self, word: &str) -> String {
         let style = match word {
-            "ready" => Style::new().green(),
-            "provisioning" | "stopping" => Style::new().yellow(),
+            "ready" | "READY" => Style::new().green(),
+            "provisioning" | "stopping" | "CREATING" | "UPDATING" | "DELETING" => Style::new().yellow(),
+            word if word.ends_with("FAILED") => Style::new().red(),
             _ => Style::new().dim(),
         };
         if self.color_out { style.force_styling(true).apply_to(word).to_string() } else { word.to_owned() }
+    }
+
+    /// Asks on the terminal; nothing where nobody can answer.
+    pub(crate) fn confirm(&self, question: &str, default: bool) -> Result<Option<bool>, Failure> {
+        if self.is_json() || !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+            return Ok(None);
+        }
+        let asked = dialoguer::Confirm::new().with_prompt(question).default(default).interact_opt();
+        match asked {
+            Ok(answer) => Ok(Some(answer.unwrap_or(false))),
+            Err(e) => Err(Failure::failed(format!("the question could not be asked: {e}"))),
+        }
     }
 
     /// A spinner with the elapsed time where it takes long, shown when standard error is a terminal; gone when dropped.
@@ -168,24 +181,22 @@ impl Ui {
         Spinner { bar, plain: !shown && !self.quiet }
     }
 
-    /// Asks whoever sits at the terminal; where nobody does, the answer is no.
-    pub(crate) fn confirm(&self, question: &str) -> Result<bool, Failure> {
-        if self.is_json() || !io::stderr().is_terminal() || !io::stdin().is_terminal() {
-            return Ok(false);
-        }
-        let asked = dialoguer::Confirm::new().with_prompt(question).default(true).interact_opt();
-        match asked {
-            Ok(answer) => Ok(answer.unwrap_or(false)),
-            Err(e) => Err(Failure::failed(format!("the terminal cannot be asked: {e}"))),
-        }
-    }
-
     /// The text cut to what stands on one line of the terminal beside a spinner.
     pub(crate) fn fitting(&self, text: &str) -> String {
         /// The spinner and its time.
         const BESIDE: usize = 12;
         let width = usize::from(console::Term::stderr().size().1).saturating_sub(BESIDE);
         console::truncate_str(text, width, "…").into_owned()
+    }
+
+    /// Rows as a table as wide as it needs to be.
+    pub(crate) fn wide_table(&self, rows: &[Vec<String>]) -> String {
+        table(rows, UNLIMITED)
+    }
+
+    /// Text of others as one line that does nothing to a terminal.
+    pub(crate) fn plain(&self, text: &str) -> String {
+        text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
     }
 
     /// Rows as a table that fits the terminal: the widest column gives way. The first row is the head.

@@ -12,6 +12,7 @@ pub mod command;
 mod logs;
 pub mod registry;
 pub mod sessions;
+pub mod shells;
 mod stop_tokens;
 pub mod store;
 
@@ -22,6 +23,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::artifacts::ArtifactStore;
+use crate::artifacts::import::Importer;
 use crate::egress::Egress;
 use crate::engine::Engine;
 use crate::model::{AccountId, EndpointName, Region, RuntimeId, SessionKey, Timestamp};
@@ -61,6 +63,8 @@ pub struct EmulatorConfig {
     pub init_timeout: Duration,
     /// What sessions reach outside.
     pub egress: Arc<Egress>,
+    /// Fetches code packages from buckets; nothing: the emulator's own store is the only one.
+    pub importer: Option<Importer>,
 }
 
 impl EmulatorConfig {
@@ -79,6 +83,7 @@ impl EmulatorConfig {
             wait_limit: Duration::from_secs(120),
             init_timeout: crate::model::limits::AGENT_INIT_TIMEOUT,
             egress: Arc::new(Egress::new(false, None)),
+            importer: None,
         }
     }
 }
@@ -108,6 +113,8 @@ pub struct Emulator {
     pub not_isolated: Vec<String>,
     /// When it was opened.
     pub started_at: Timestamp,
+    /// Interactive shells.
+    pub shells: shells::Shells,
     store: Store,
     stops: Arc<StopTokens>,
 }
@@ -159,6 +166,7 @@ impl Emulator {
             clock,
             engine: engine_name,
             not_isolated,
+            shells: shells::Shells::default(),
             store,
             stops: Arc::default(),
         }))

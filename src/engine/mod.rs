@@ -128,6 +128,17 @@ pub trait Compute: Send + Sync {
     /// Starts a process as the compute's root, in a process group of its own.
     fn spawn(&self, spec: ProcessSpec) -> BoxFuture<'_, Result<Process, EngineError>>;
 
+    /// Starts a process on a terminal of its own, as [`Self::spawn`] starts one on pipes.
+    fn spawn_terminal(
+        &self,
+        spec: ProcessSpec,
+        _size: TerminalSize,
+    ) -> BoxFuture<'_, Result<Terminal, EngineError>> {
+        let program = spec.argv.into_iter().next().unwrap_or_default();
+        let reason = "this engine has no terminals; `agentcore local exec` runs commands".to_owned();
+        Box::pin(std::future::ready(Err(EngineError::Spawn { program, reason })))
+    }
+
     /// SIGTERM to every process, SIGKILL to what is left after `grace`; returns when nothing runs. Idempotent.
     fn terminate(&self, grace: Duration) -> BoxFuture<'_, Result<(), EngineError>>;
 
@@ -178,6 +189,33 @@ pub struct Process {
     pub stderr: OutputPipe,
     /// Its end, and the means to end it.
     pub control: Box<dyn ProcessControl>,
+}
+
+/// Columns and rows of a terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TerminalSize {
+    /// Columns.
+    pub width: u16,
+    /// Rows.
+    pub height: u16,
+}
+
+/// A process on a terminal. Dropping it kills its whole process tree.
+pub struct Terminal {
+    /// What it shows; ends when no process has the terminal any more.
+    pub output: OutputPipe,
+    /// What is typed.
+    pub input: Pin<Box<dyn AsyncWrite + Send>>,
+    /// Its size.
+    pub window: Box<dyn TerminalWindow>,
+    /// The process's end, and the means to end it.
+    pub control: Box<dyn ProcessControl>,
+}
+
+/// The size of a terminal.
+pub trait TerminalWindow: Send {
+    /// Gives it another size; its processes are told.
+    fn resize(&self, size: TerminalSize) -> std::io::Result<()>;
 }
 
 /// Readable output of a process.

@@ -29,7 +29,8 @@ use super::confine::Confinement;
 use super::link::{Inbox, LinkError, Outbox, Received};
 use super::ports;
 use super::proto::{CONNECT_LIMIT, Failure, MAX_GRACE, MAX_UNSENT_BYTES, PROCESS_TAG, Report, Request, Step};
-use super::spawn::{self, Forked, Image, Reaped};
+use super::spawn::{self, Forked, Image, Io, Reaped};
+use super::terminal::Terminal;
 use super::tree;
 
 /// Time between two looks at a tree that is being killed, besides those that ended children cause. [ours]
@@ -111,6 +112,8 @@ struct Init {
     leaders: HashMap<u64, Pid>,
     /// Reading ends of outputs that the emulator reads: standard output, standard error.
     outputs: HashMap<(u64, bool), OwnedFd>,
+    /// Terminals of processes whose start has not been answered.
+    terminals: HashMap<u64, OwnedFd>,
     /// Reading ends that nobody else reads any more.
     draining: Vec<OwnedFd>,
     starting: Vec<Starting>,
@@ -171,6 +174,7 @@ impl Init {
             children: HashMap::new(),
             leaders: HashMap::new(),
             outputs: HashMap::new(),
+            terminals: HashMap::new(),
             draining: Vec::new(),
             starting: Vec::new(),
             connecting: Vec::new(),
@@ -306,12 +310,37 @@ impl Init {
             Request::Spawn { id, argv, environment, working_directory } => {
                 let [output, errors, read_output, read_errors] = <[OwnedFd; 4]>::try_from(fds)
                     .map_err(|_| LinkError::Malformed("a spawn without its four descriptors".into()))?;
-                match self.spawn(id, &argv, environment, &working_directory, &output, &errors) {
+                let io = Io {
+                    input: self.null.as_raw_fd(),
+                    output: output.as_raw_fd(),
+                    errors: errors.as_raw_fd(),
+                    terminal: false,
+                };
+                match self.spawn(id, &argv, environment, &working_directory, &io) {
                     Ok(forked) => {
                         self.children.insert(forked.pid, id);
                         self.leaders.insert(id, forked.pid);
                         self.outputs.insert((id, false), read_output);
                         self.outputs.insert((id, true), read_errors);
+                        self.starting.push(Starting { id, forked });
+                    }
+                    Err(failure) => self.report(&Report::Failed { id, failure }, vec![]),
+                }
+            }
+            Request::SpawnTerminal { id, argv, environment, working_directory, width, height } => {
+                let started = Terminal::open(width, height)
+                    .map_err(|errno| Failure::System { step: Step::Terminal, errno: errno as i32 })
+                    .and_then(|Terminal { master, slave }| {
+                        let side = slave.as_raw_fd();
+                        let io = Io { input: side, output: side, errors: side, terminal: true };
+                        let forked = self.spawn(id, &argv, environment, &working_directory, &io)?;
+                        Ok((forked, master))
+                    });
+                match started {
+                    Ok((forked, master)) => {
+                        self.children.insert(forked.pid, id);
+                        self.leaders.insert(id, forked.pid);
+                        self.terminals.insert(id, master);
                         self.starting.push(Starting { id, forked });
                     }
                     Err(failure) => self.report(&Report::Failed { id, failure }, vec![]),
@@ -351,8 +380,7 @@ impl Init {
         argv: &[String],
         environment: Vec<(String, String)>,
         directory: &str,
-        output: &OwnedFd,
-        errors: &OwnedFd,
+        io: &Io,
     ) -> Result<Forked, Failure> {
         if self.ending.is_some() {
             return Err(Failure::Ending);
@@ -367,7 +395,7 @@ impl Init {
         }
         let image = Image::new(argv, &all, directory).map_err(|reason| Failure::Invalid { reason })?;
         image
-            .fork(self.null.as_raw_fd(), output.as_raw_fd(), errors.as_raw_fd(), &self.confinement)
+            .fork(io, &self.confinement)
             .map_err(|errno| Failure::System { step: Step::Fork, errno: errno as i32 })
     }
 
@@ -398,6 +426,7 @@ impl Init {
     /// A forked process has become its program, or not.
     fn started(&mut self, starting: &Starting) {
         let id = starting.id;
+        let mut terminal = self.terminals.remove(&id);
         let report = match spawn::verdict(&starting.forked.verdict) {
             Ok(None) => Report::Done { id },
             Ok(Some((step, errno))) => {
@@ -406,14 +435,16 @@ impl Init {
                 self.leaders.remove(&id);
                 self.outputs.remove(&(id, false));
                 self.outputs.remove(&(id, true));
+                terminal = None;
                 Report::Failed { id, failure: Failure::System { step, errno } }
             }
             Err(e) => {
                 let errno = e.raw_os_error().unwrap_or(libc::EIO);
+                terminal = None;
                 Report::Failed { id, failure: Failure::System { step: Step::Fork, errno } }
             }
         };
-        self.report(&report, vec![]);
+        self.report(&report, terminal.into_iter().collect());
     }
 
     fn connected(&mut self, connecting: Connecting) {

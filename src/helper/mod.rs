@@ -14,4 +14,5 @@ pub mod link;
 mod ports;
 pub mod proto;
 mod spawn;
+pub mod terminal;
 pub mod tree;

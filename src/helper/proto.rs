@@ -41,6 +41,21 @@ pub enum Request {
         /// Working directory.
         working_directory: String,
     },
+    /// Start a process on a terminal of its own; the terminal's other side comes with the answer.
+    SpawnTerminal {
+        /// Number of the request and of the process.
+        id: u64,
+        /// Program and arguments.
+        argv: Vec<String>,
+        /// Added to the session's environment.
+        environment: Vec<(String, String)>,
+        /// Working directory.
+        working_directory: String,
+        /// Columns.
+        width: u16,
+        /// Rows.
+        height: u16,
+    },
     /// SIGKILL to a process and all that descends from it; answered when they are gone.
     Kill {
         /// Number of the request.
@@ -81,7 +96,8 @@ pub enum Request {
 pub enum Report {
     /// The session stands and takes requests. A listener on its loopback comes along where one was asked for.
     Ready,
-    /// A request was done. For [`Request::Connect`] the connection comes along.
+    /// A request was done. For [`Request::Connect`] the connection comes along, for [`Request::SpawnTerminal`]
+    /// the terminal.
     Done {
         /// Number of the request.
         id: u64,
@@ -134,6 +150,8 @@ pub enum Step {
     WorkingDirectory,
     /// Executing the program.
     Execute,
+    /// Making the terminal.
+    Terminal,
     /// Making the process.
     Fork,
     /// Taking from the process what sessions may not do.

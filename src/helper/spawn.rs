@@ -25,6 +25,15 @@ pub(super) struct Image {
     directory: CString,
 }
 
+/// The standard descriptors of a process.
+pub(super) struct Io {
+    pub(super) input: RawFd,
+    pub(super) output: RawFd,
+    pub(super) errors: RawFd,
+    /// They are a terminal, which the process is to control.
+    pub(super) terminal: bool,
+}
+
 /// A process that was forked; [`verdict`] tells later whether its program could be executed.
 pub(super) struct Forked {
     pub(super) pid: Pid,
@@ -62,15 +71,8 @@ impl Image {
         Ok(Self { programs, argv, environment, directory: text(directory)? })
     }
 
-    /// Forks. The new process has `output` and `errors` as its standard output and error and
-    /// `/dev/null` as its input.
-    pub(super) fn fork(
-        &self,
-        null: RawFd,
-        output: RawFd,
-        errors: RawFd,
-        confinement: &Confinement,
-    ) -> nix::Result<Forked> {
+    /// Forks. The new process has the three descriptors of `io` as its standard ones.
+    pub(super) fn fork(&self, io: &Io, confinement: &Confinement) -> nix::Result<Forked> {
         let pointers = |strings: &[CString]| -> Vec<*const c_char> {
             strings.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect()
         };
@@ -84,8 +86,7 @@ impl Image {
             ForkResult::Child => {
                 // SAFETY: as above; the descriptors and the pointer arrays live in this very frame.
                 unsafe {
-                    let (step, errno) =
-                        self.become_program(null, output, errors, confinement, &argv, &environment);
+                    let (step, errno) = self.become_program(io, confinement, &argv, &environment);
                     let mut said = [0u8; 5];
                     said[0] = step_number(step);
                     said[1..].copy_from_slice(&errno.to_ne_bytes());
@@ -103,9 +104,7 @@ impl Image {
     /// and point to strings that live.
     unsafe fn become_program(
         &self,
-        null: RawFd,
-        output: RawFd,
-        errors: RawFd,
+        io: &Io,
         confinement: &Confinement,
         argv: &[*const c_char],
         environment: &[*const c_char],
@@ -119,8 +118,12 @@ impl Image {
             // The Rust runtime ignores it, and an ignored signal stays so in the program.
             libc::signal(libc::SIGPIPE, libc::SIG_DFL);
             // All three numbers are above 2: the helper keeps 0 to 2 on /dev/null.
-            if libc::dup2(null, 0) < 0 || libc::dup2(output, 1) < 0 || libc::dup2(errors, 2) < 0 {
+            if libc::dup2(io.input, 0) < 0 || libc::dup2(io.output, 1) < 0 || libc::dup2(io.errors, 2) < 0 {
                 return (Step::Fork, Errno::last_raw());
+            }
+            // It leads a session of its own by now, so the terminal becomes that one's.
+            if io.terminal && libc::ioctl(0, libc::TIOCSCTTY, 0) < 0 {
+                return (Step::Terminal, Errno::last_raw());
             }
             // Every descriptor of the helper closes at exec already; this also covers what it does not know.
             libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
@@ -195,6 +198,7 @@ const fn step_number(step: Step) -> u8 {
         Step::WorkingDirectory => 1,
         Step::Execute => 2,
         Step::Confine => 3,
+        Step::Terminal => 4,
         _ => 0,
     }
 }
@@ -204,6 +208,7 @@ const fn step_of(number: u8) -> Step {
         1 => Step::WorkingDirectory,
         2 => Step::Execute,
         3 => Step::Confine,
+        4 => Step::Terminal,
         _ => Step::Fork,
     }
 }
@@ -222,8 +227,9 @@ mod tests {
         let null = std::fs::File::open("/dev/null").unwrap();
         let (mut read, write) = std::io::pipe().unwrap();
         let confinement = Confinement::new(false);
-        let forked =
-            image.fork(null.as_raw_fd(), write.as_raw_fd(), write.as_raw_fd(), &confinement).unwrap();
+        let (input, output) = (null.as_raw_fd(), write.as_raw_fd());
+        let io = Io { input, output, errors: output, terminal: false };
+        let forked = image.fork(&io, &confinement).unwrap();
         drop(write);
         let verdict = verdict(&forked.verdict).unwrap();
         let mut text = String::new();

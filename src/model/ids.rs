@@ -89,6 +89,28 @@ text_id! {
     /// A session id: 33 to 100 characters of `[a-zA-Z0-9][a-zA-Z0-9-_]*`.
     SessionId
 }
+text_id! {
+    /// A shell of a session. [guide: `[A-Za-z0-9_-]{1,128}`]
+    ShellId
+}
+
+impl FromStr for ShellId {
+    type Err = ParseIdError;
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
+        let legal = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+        if (1..=128).contains(&text.len()) && text.bytes().all(legal) {
+            return Ok(Self(text.to_owned()));
+        }
+        fail("shell id", "have 1 to 128 letters, digits, `-` and `_`")
+    }
+}
+
+impl ShellId {
+    /// A new random id.
+    pub fn random() -> Self {
+        Self(uuid::Uuid::new_v4().to_string())
+    }
+}
 
 impl FromStr for AccountId {
     type Err = ParseIdError;

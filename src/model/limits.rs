@@ -81,6 +81,18 @@ pub const CLIENT_TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// Longest wait of a data-plane call for a runtime or endpoint that is CREATING. [observed: calls block
 /// about 6 s until READY; the bound is ours]
 pub const CREATING_WAIT: Duration = Duration::from_secs(15);
+/// Shells of a runtime. [guide: 10]
+pub const MAX_SHELLS: usize = 10;
+/// How long a shell exists. [guide: one hour]
+pub const SHELL_LIFETIME: Duration = Duration::from_secs(60 * 60);
+/// Output of a shell that whoever attaches to it is shown again, in bytes. [guide: 256 KB]
+pub const SHELL_REPLAY_BYTES: usize = 256 * 1024;
+/// Largest frame of a shell's connection, in bytes. [guide: 64 KB]
+pub const SHELL_FRAME_BYTES: usize = 64 * 1024;
+/// Text frames, which mean nothing on a shell's connection, until it is closed. [guide: 5]
+pub const SHELL_TEXT_FRAMES: usize = 5;
+/// Frames that a connection may send in a second. [quotas: 250]
+pub const SHELL_FRAMES_PER_SECOND: u32 = 250;
 /// Largest image, in bytes. [quotas: 2 GB]
 pub const IMAGE_BYTES: u64 = 2_000_000_000;
 /// Layers of an image whose user is named and not numbered. [observed: with more "Failed to mount overlay"]

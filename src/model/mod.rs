@@ -20,7 +20,7 @@ pub use command::{CommandEvent, CommandLine, CommandStatus, CommandTimeout, Outp
 pub use credentials::AwsCredentials;
 pub use ids::{
     AccountId, EndpointName, MountPath, ParseIdError, Partition, Region, RuntimeArn, RuntimeId, RuntimeName,
-    SessionId, Version,
+    SessionId, ShellId, Version,
 };
 pub use names::session_id_for_name;
 pub use runtime::{

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::desired::{Artifact, Desired, image_member};
 use super::document::Document;
@@ -1025,9 +1025,4 @@ impl Image {
     fn arn(&self, partition: &str) -> String {
         format!("arn:{partition}:ecr:{}:{}:repository/{}", self.region, self.registry, self.repository)
     }
-}
-
-/// Members of a document that a project sets, from their parts.
-pub fn members(parts: impl IntoIterator<Item = (&'static str, Option<Value>)>) -> Map<String, Value> {
-    parts.into_iter().filter_map(|(name, value)| value.map(|v| (name.to_owned(), v))).collect()
 }

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::ports::Tags;
 use crate::model::{EndpointName, RuntimeName};
+use crate::project::{self, Agent};
 
 /// An agent as it is to be.
 #[derive(Debug, Clone, PartialEq)]
@@ -93,4 +94,83 @@ impl Package {
 /// The artifact's member of the document for an image.
 pub fn image_member(uri: &str) -> Value {
     json!({ "containerConfiguration": { "containerUri": uri } })
+}
+
+impl Desired {
+    /// What the project file says of an agent.
+    pub fn of(agent: &Agent) -> Self {
+        let settings = members([
+            ("networkConfiguration", agent.aws.network.as_ref().map(network)),
+            ("protocolConfiguration", Some(json!({ "serverProtocol": agent.protocol }))),
+            ("lifecycleConfiguration", lifecycle(agent.lifecycle)),
+            ("environmentVariables", agent.environment.value().map(|map| json!(map))),
+            (
+                "filesystemConfigurations",
+                agent.file_systems.value().map(|l| l.iter().map(file_system).collect()),
+            ),
+            ("authorizerConfiguration", agent.authorizer.clone()),
+            (
+                "requestHeaderConfiguration",
+                agent.header_allowlist.as_ref().map(|names| json!({ "requestHeaderAllowlist": names })),
+            ),
+        ]);
+        Self {
+            name: agent.name.clone(),
+            account: agent.aws.account.clone(),
+            role: agent.aws.execution_role.clone(),
+            models: agent.models.value().cloned(),
+            members: settings,
+            tags: agent.tags.value().cloned(),
+            endpoints: agent.endpoints.value().map(|all| {
+                let endpoint = |e: &project::Endpoint| Endpoint {
+                    version: e.version.map(|v| v.to_string()),
+                    description: e.description.clone(),
+                };
+                all.iter().map(|(name, e)| (name.clone(), endpoint(e))).collect()
+            }),
+            recorded: Recorded { id: agent.deployed.id.clone(), arn: agent.deployed.arn.clone() },
+            repository: agent.aws.ecr_repository.clone(),
+            code: agent.aws.s3_path.clone(),
+        }
+    }
+}
+
+/// The members that have a value.
+fn members(parts: impl IntoIterator<Item = (&'static str, Option<Value>)>) -> Map<String, Value> {
+    parts.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+}
+
+fn network(network: &project::Network) -> Value {
+    match network {
+        project::Network::Public => json!({ "networkMode": "PUBLIC" }),
+        project::Network::Vpc { security_groups, subnets } => json!({
+            "networkMode": "VPC",
+            "networkModeConfig": { "securityGroups": security_groups, "subnets": subnets },
+        }),
+    }
+}
+
+fn lifecycle(said: project::LifecycleSettings) -> Option<Value> {
+    let parts = members([
+        ("idleRuntimeSessionTimeout", said.idle.map(|s| json!(s))),
+        ("maxLifetime", said.max.map(|s| json!(s))),
+    ]);
+    (!parts.is_empty()).then_some(Value::Object(parts))
+}
+
+fn file_system(said: &project::FileSystem) -> Value {
+    use project::FileSystem::{CapacityProviderVolume, Efs, S3Files, SessionStorage};
+    let at = said.mount_path().as_str();
+    match said {
+        SessionStorage { .. } => json!({ "sessionStorage": { "mountPath": at } }),
+        Efs { access_point_arn, .. } => {
+            json!({ "efsAccessPoint": { "accessPointArn": access_point_arn, "mountPath": at } })
+        }
+        S3Files { access_point_arn, .. } => {
+            json!({ "s3FilesAccessPoint": { "accessPointArn": access_point_arn, "mountPath": at } })
+        }
+        CapacityProviderVolume { volume_name, .. } => {
+            json!({ "capacityProviderVolume": { "volumeName": volume_name, "mountPath": at } })
+        }
+    }
 }

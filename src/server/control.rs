@@ -141,6 +141,7 @@ async fn get_agent_runtime(emulator: Arc<Emulator>, input: Members) -> Answer {
     let runtime = emulator.registry.runtime(&required(&input, "agentRuntimeId")?)?;
     let version = runtime.version(optional(&input, "agentRuntimeVersion")?)?;
     let mut output = version.settings.members().clone();
+    output.remove(crate::emulator::registry::BUNDLE);
     let made = json!({
         "agentRuntimeArn": runtime.arn.to_string(),
         "agentRuntimeName": runtime.name,

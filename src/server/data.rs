@@ -88,7 +88,7 @@ impl Operation {
 }
 
 /// What a request is aimed at, as its path and its query say.
-struct Aim {
+pub(super) struct Aim {
     runtime: RuntimeRef,
     endpoint: EndpointName,
 }
@@ -128,6 +128,15 @@ impl Aim {
             reason: Some(ValidationReason::CannotParse),
             ..AwsError::new(ErrorKind::Validation, e.body_text())
         })?;
+        Self::new(&arn, qualifier.as_deref(), account_id.as_deref())
+    }
+
+    /// The aim of an ARN or an id, an endpoint's name and an account, as far as they are said.
+    pub(super) fn new(
+        arn: &str,
+        qualifier: Option<&str>,
+        account_id: Option<&str>,
+    ) -> Result<Self, AwsError> {
         let endpoint = match qualifier {
             None => EndpointName::default_endpoint(),
             Some(name) => name.parse().map_err(|e| bad_field("qualifier", &e))?,
@@ -144,7 +153,7 @@ impl Aim {
         Ok(Self { runtime, endpoint })
     }
 
-    async fn resolve(&self, emulator: &Emulator) -> Result<Arc<Target>, AwsError> {
+    pub(super) async fn resolve(&self, emulator: &Emulator) -> Result<Arc<Target>, AwsError> {
         match emulator.registry.resolve(&self.runtime, &self.endpoint) {
             Some(target) => Ok(target),
             None => Ok(emulator.registry.resolve_when_ready(&self.runtime, &self.endpoint).await?),
@@ -171,12 +180,18 @@ async fn invoke(
     }
     let target = aim.resolve(emulator).await?;
     let session = session_of(caller)?.unwrap_or_else(SessionId::random);
-    let named = named(caller, &session);
+    let session_header = session_value(caller, &session);
     let (request_id, trace_id) = ids(caller);
 
     let (body, overflow) = bounded(body, declared.is_some());
     let mut call = AgentRequest {
-        headers: headers::to_agent(caller, &target.spec.header_allowlist, &named, &request_id, &trace_id),
+        headers: headers::to_agent(
+            caller,
+            &target.spec.header_allowlist,
+            &session_header,
+            &request_id,
+            &trace_id,
+        ),
         body,
     };
     let give_up = Instant::now() + UNREACHED_LIMIT;
@@ -207,7 +222,7 @@ async fn invoke(
     let out = response.headers_mut();
     // `contentType` is a required member of the answer. [model]
     out.insert(CONTENT_TYPE, content_type.unwrap_or(HeaderValue::from_static("application/octet-stream")));
-    out.insert(SESSION_ID, named);
+    out.insert(SESSION_ID, session_header);
     headers::to_caller(caller, out, trace_id);
     Ok(response)
 }
@@ -251,7 +266,7 @@ async fn command(
     let mut response = Response::new(Body::from_stream(frames(events)));
     let out = response.headers_mut();
     out.insert(CONTENT_TYPE, HeaderValue::from_static(eventstream::CONTENT_TYPE));
-    out.insert(SESSION_ID, named(caller, &session));
+    out.insert(SESSION_ID, session_value(caller, &session));
     headers::to_caller(caller, out, ids(caller).1);
     Ok(response)
 }
@@ -301,7 +316,7 @@ async fn stop(
     let mut response = Response::new(Body::from("{}"));
     let out = response.headers_mut();
     out.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    out.insert(SESSION_ID, named(caller, &session));
+    out.insert(SESSION_ID, session_value(caller, &session));
     Ok(response)
 }
 
@@ -316,14 +331,14 @@ fn check_lengths(headers: &HeaderMap, lengths: &[headers::Length]) -> Result<(),
 }
 
 /// The session id of the request, when it names one.
-fn session_of(headers: &HeaderMap) -> Result<Option<SessionId>, AwsError> {
+pub(super) fn session_of(headers: &HeaderMap) -> Result<Option<SessionId>, AwsError> {
     let Some(value) = headers.get(SESSION_ID) else { return Ok(None) };
     let text = value.to_str().unwrap_or_default();
     text.parse().map(Some).map_err(|e| bad_field("runtimeSessionId", &e))
 }
 
 /// A session's id as the caller wrote it, or as the header he did not send.
-fn named(caller: &HeaderMap, session: &SessionId) -> HeaderValue {
+pub(super) fn session_value(caller: &HeaderMap, session: &SessionId) -> HeaderValue {
     // Session ids are ASCII, so they are all values of headers.
     let written =
         || HeaderValue::from_str(session.as_str()).unwrap_or_else(|_| HeaderValue::from_static("-"));
@@ -331,7 +346,7 @@ fn named(caller: &HeaderMap, session: &SessionId) -> HeaderValue {
 }
 
 /// The request id that [`super::planes`] has put on the request, and the trace id.
-fn ids(caller: &HeaderMap) -> (HeaderValue, HeaderValue) {
+pub(super) fn ids(caller: &HeaderMap) -> (HeaderValue, HeaderValue) {
     let request_id = caller.get(REQUEST_ID).cloned().unwrap_or_else(|| HeaderValue::from_static("-"));
     let trace_id = headers::trace_id(caller, &request_id);
     (request_id, trace_id)

@@ -41,6 +41,7 @@ mod lanes;
 mod peer;
 mod planes;
 mod quiet;
+mod shell;
 mod signature;
 mod slots;
 mod unread;

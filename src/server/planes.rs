@@ -20,7 +20,7 @@ use hyper_util::service::TowerToHyperService;
 
 use super::data::RequestBody;
 use super::peer::Peer;
-use super::{control, data, errors, guard, headers, unread};
+use super::{control, data, errors, guard, headers, shell, unread};
 use crate::emulator::Emulator;
 use crate::model::AccessKey;
 use crate::wire::error::{AwsError, ErrorKind};
@@ -47,6 +47,7 @@ impl Caller {
 impl Planes {
     pub(super) fn new(emulator: Arc<Emulator>, key: AccessKey) -> Self {
         let control = control::routes()
+            .merge(shell::routes())
             .fallback(unknown_operation)
             .method_not_allowed_fallback(unknown_operation)
             .with_state(emulator.clone());
@@ -100,7 +101,6 @@ async fn unknown_operation(request: axum::extract::Request) -> Response {
     let path = request.uri().path();
     let operation = match path.rsplit('/').next() {
         Some("ws") => "InvokeAgentRuntimeWithWebSocketStream",
-        Some("shells") => "InvokeAgentRuntimeCommandShell",
         Some("agent-card.json") => "GetAgentCard",
         _ => "this operation",
     };

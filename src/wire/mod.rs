@@ -7,4 +7,5 @@ pub mod error;
 pub mod eventstream;
 pub mod service_model;
 pub mod shape;
+pub mod shell;
 pub mod validate;

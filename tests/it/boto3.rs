@@ -44,6 +44,7 @@ cases! {
     invoke_bodies = "test_streaming" "Bodies" [];
     not_found = "test_errors" "NotFound" [];
     official_package = "test_official" "Official" [];
+    official_shell = "test_shell" "OfficialShell" [];
     on_the_wire = "test_errors" "OnTheWire" [];
     pages = "test_control" "Pages" [];
     refusals = "test_errors" "Refusals" [];

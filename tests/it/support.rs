@@ -274,7 +274,9 @@ impl Project {
 /// [`skip`], where it cannot be made.
 pub fn python(test: &str) -> Option<PathBuf> {
     static MADE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    match MADE.get_or_init(make_python) {
+    let make =
+        || std::env::var_os(VENV).map_or_else(|| make_python("requirements.txt"), |made| Ok(made.into()));
+    match MADE.get_or_init(make) {
         Ok(directory) => Some(directory.join("bin/python")),
         Err(missing) => {
             skip(test, missing);
@@ -291,12 +293,21 @@ pub fn venv_of(python: &Path) -> &Path {
     python.parent().and_then(Path::parent).unwrap()
 }
 
-fn make_python() -> Result<PathBuf, String> {
-    if let Some(made) = std::env::var_os(VENV) {
-        return Ok(made.into());
+/// The program of moto, which stands in for AWS's other services, pinned by `tests/python/requirements-cloud.txt`.
+pub fn moto(test: &str) -> Option<PathBuf> {
+    static MADE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    match MADE.get_or_init(|| make_python("requirements-cloud.txt")) {
+        Ok(directory) => Some(directory.join("bin/moto_server")),
+        Err(missing) => {
+            skip(test, missing);
+            None
+        }
     }
+}
+
+fn make_python(list: &str) -> Result<PathBuf, String> {
     let base = which("python3").ok_or("no `python3` in PATH; install Python 3.10 or newer with venv")?;
-    let requirements = repository().join("tests/python/requirements.txt");
+    let requirements = repository().join("tests/python").join(list);
     let version = Command::new(&base).arg("--version").output().map_err(|e| format!("{base:?}: {e}"))?;
     let mut hash = Sha256::new();
     hash.update(fs::read(&requirements).unwrap());
@@ -326,7 +337,7 @@ fn make_python() -> Result<PathBuf, String> {
             .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"])
             .arg(&requirements),
     )
-    .map_err(|e| format!("pip could not install tests/python/requirements.txt ({e}); connect once"))?;
+    .map_err(|e| format!("pip could not install tests/python/{list} ({e}); connect once"))?;
     fs::write(complete, b"").unwrap();
     Ok(directory)
 }

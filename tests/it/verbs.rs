@@ -279,3 +279,88 @@ fn a_cloud_verb_without_a_runtime_says_how_to_name_one() {
     assert!(!run.stderr.contains("secret"), "{}", run.stderr);
     assert!(!Path::new("home/emulator.json").exists());
 }
+
+#[test]
+fn what_there_is_is_shown_on_both_targets() {
+    let both = Both::new();
+    assert_eq!(with_input(both.cloud(&["exec", "--session", "s", "true"]), None).status, 0);
+    let json = |command: Command| {
+        let run = with_input(command, None);
+        assert_eq!(run.status, 0, "{}", run.stderr);
+        (
+            serde_json::from_str::<Value>(&run.stdout).unwrap_or_else(|e| panic!("{e}: {}", run.stdout)),
+            run.stderr,
+        )
+    };
+    let (list, said) = json(both.cloud(&["list", "--output", "json", "--region", "us-west-2"]));
+    assert_eq!(list[0]["agentRuntimeArn"], both.arn.as_str());
+    assert_eq!(list[0]["status"], "READY");
+    assert_eq!(said, format!("account of your credentials, region us-west-2 at {}\n", both.cloud.endpoint()));
+    let (list, _) = json(both.local(&["list", "--output", "json"]));
+    assert_eq!(list[0]["agentRuntimeName"], "lab");
+    let text = with_input(both.local(&["list"]), None);
+    assert!(text.stdout.starts_with("NAME  ID"), "{}", text.stdout);
+
+    let (status, said) = json(both.cloud(&["status", "--output", "json"]));
+    assert_eq!(said, both.told());
+    assert_eq!(status["endpoints"][0]["name"], "DEFAULT");
+    assert_eq!(status["endpoints"][0]["liveVersion"], "1");
+    assert_eq!((status["sessions"][0]["name"].as_str(), status["drift"].clone()), (Some("s"), json!([])));
+    // What the project file says and the service has not is told, setting by setting.
+    let file = both.project.path().join(".bedrock_agentcore.yaml");
+    let mut content: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    content["agents"]["lab"]["environment_variables"] = json!({ "SECRET": "hush" });
+    content["agents"]["lab"]["filesystem_configurations"] =
+        json!([{ "session_storage": { "mount_path": "/mnt/work" } }]);
+    std::fs::write(&file, content.to_string()).unwrap();
+    let run = with_input(both.cloud(&["status"]), None);
+    assert!(
+        run.stderr.contains("`session storage` is `none` in the service and `/mnt/work` in the project file"),
+        "{}",
+        run.stderr
+    );
+    assert!(run.stderr.contains("SECRET") && !run.stderr.contains("hush"), "{}", run.stderr);
+
+    // The ledger needs no network.
+    let ledger = |args: &[&str]| {
+        let mut command = both.cloud.command();
+        command.env("AGENTCORE_HOME", both.home.path()).current_dir(both.project.path()).args(args);
+        command
+    };
+    let (sessions, said) = json(ledger(&["session", "ls", "--output", "json"]));
+    assert_eq!(
+        (sessions[0]["name"].as_str(), sessions[0]["stoppedAt"].clone(), said),
+        (Some("s"), Value::Null, String::new())
+    );
+    assert!(with_input(ledger(&["session", "ls"]), None).stdout.contains("not stopped here"));
+    let (used, _) = json(ledger(&["session", "use", "t", "--output", "json"]));
+    assert_eq!(used["name"], "t");
+    let run = with_input(both.cloud(&["exec", "true"]), None);
+    assert!(run.stderr.contains("session: t (t-"), "{}", run.stderr);
+
+    // Logs: by session, by expression, by time; without the noise of pings.
+    assert_eq!(with_input(both.local(&["invoke", "--session", "s", "{\"do\": \"who\"}"]), None).status, 0);
+    let all = with_input(both.local(&["logs", "--grep", "lab agent .* listens"]), None);
+    assert_eq!((all.status, all.stdout.lines().count()), (0, 2), "{}{}", all.stdout, all.stderr);
+    let none = with_input(both.local(&["logs", "--session", "s", "--grep", "no such line"]), None);
+    assert_eq!((none.status, none.stdout.as_str()), (0, ""), "{}", none.stderr);
+    assert_eq!(
+        with_input(both.local(&["logs", "--since", "1h"]), None).stdout,
+        with_input(both.local(&["logs"]), None).stdout
+    );
+    assert_eq!(with_input(both.local(&["logs", "--grep", "("]), None).status, 2);
+}
+
+#[test]
+fn every_command_has_examples_and_a_manual_page() {
+    let place = crate::cli::Place::new();
+    for verb in ["invoke", "exec", "shell", "stop", "status", "list", "logs", "session"] {
+        let help = place.run(&[verb, "--help"]);
+        assert!(help.stdout.contains("Examples:\n  "), "{verb}: {}", help.stdout);
+    }
+    assert_eq!(place.run(&["man-pages", "man"]).status, 0);
+    let page = std::fs::read_to_string(place.path().join("man/agentcore-local-invoke.1")).unwrap();
+    assert!(page.contains("new\\-session"), "{page}");
+    assert!(place.path().join("man/agentcore.1").is_file());
+    assert!(!place.path().join("man/agentcore-complete.1").exists());
+}

@@ -91,7 +91,7 @@ class Validation(Suite):
         bundle["codeConfiguration"]["code"]["s3"]["bucket"] = "somebody-elses-bucket"
         for name, change in {
             "containerConfiguration": {"agentRuntimeArtifact": {"containerConfiguration": image}},
-            "agentcore-local-artifacts": {"agentRuntimeArtifact": bundle},
+            "somebody-elses-bucket": {"agentRuntimeArtifact": bundle},
             "VPC": {"networkConfiguration": {"networkMode": "VPC", "networkModeConfig": {
                 "securityGroups": ["sg-0123456789abcdef0"], "subnets": ["subnet-0123456789abcdef0"]}}},
             "efsAccessPoint": {"filesystemConfigurations": [efs]},

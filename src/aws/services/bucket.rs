@@ -5,6 +5,7 @@ use std::path::Path;
 use aws_sdk_s3::error::BuildError;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{BucketLocationConstraint, CreateBucketConfiguration, Tag, Tagging};
+use tokio::io::AsyncWriteExt;
 
 use super::Services;
 use crate::aws::error::from_sdk;
@@ -13,6 +14,34 @@ use crate::ops::ports::{Answer, Bucket, Buckets, Tags};
 
 /// The region whose name CreateBucket does not take. [S3]
 const UNNAMED_REGION: &str = "us-east-1";
+
+impl Services {
+    /// GetObject into a file, at most `limit` bytes.
+    pub async fn fetch_object(
+        &self,
+        bucket: &str,
+        key: &str,
+        version: Option<&str>,
+        file: &Path,
+        limit: u64,
+    ) -> Answer<()> {
+        const OPERATION: &str = "GetObject";
+        let broken = |reason: String| AwsError::Broken { operation: OPERATION, reason };
+        let call = self.s3.get_object().bucket(bucket).key(key).set_version_id(version.map(str::to_owned));
+        let said = call.send().await.map_err(|e| from_sdk(OPERATION, e))?;
+        let mut body = said.body;
+        let mut file = tokio::fs::File::create(file).await.map_err(|e| broken(e.to_string()))?;
+        let mut left = limit;
+        while let Some(bytes) = body.next().await {
+            let bytes = bytes.map_err(|e| broken(e.to_string()))?;
+            left = left
+                .checked_sub(bytes.len() as u64)
+                .ok_or_else(|| broken(format!("it has more than {limit} bytes, the service's limit")))?;
+            file.write_all(&bytes).await.map_err(|e| broken(e.to_string()))?;
+        }
+        file.flush().await.map_err(|e| broken(e.to_string()))
+    }
+}
 
 impl Buckets for Services {
     async fn bucket(&self, name: &str, owner: &str) -> Answer<Option<Bucket>> {

@@ -214,6 +214,7 @@ pub(crate) async fn open(home: &Home, settings: &Settings, env: &Env) -> Result<
     let mut config =
         settings.apply(EmulatorConfig::new(home.path().to_owned(), settings.region()?, settings.account()?));
     config.egress = Arc::new(settings.egress(env).await?);
+    config.importer = Some(settings.importer(home, env)?);
     Ok(Emulator::open(config, Arc::new(engine), Arc::new(Clock::system())).await?)
 }
 

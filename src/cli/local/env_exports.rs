@@ -84,7 +84,7 @@ mod tests {
             not_isolated: Vec::new(),
             region: "us-west-2".into(),
             account: "000000000000".into(),
-            platform: "linux/arm64".to_owned(),
+            platform: "linux/arm64".into(),
             network: "on".to_owned(),
             network_allow: Vec::new(),
             agent_calls: false,

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use super::Context;
 use super::exit::Outcome;
 use super::target::Place;
-use super::{exec, invoke, stop};
+use super::{exec, invoke, list, logs as log, shell, stop};
 
 pub(super) mod admin;
 mod clock;
+mod code;
 mod daemon;
 mod demo;
 mod deploy;
@@ -45,10 +46,12 @@ enum LocalVerb {
     Down(down::DownArgs),
     Status(status::StatusArgs),
     Env(env_exports::EnvArgs),
-    Logs(logs::LogsArgs),
+    List(list::ListArgs),
+    Logs(log::LogsArgs),
     Deploy(deploy::DeployArgs),
     Invoke(invoke::InvokeArgs),
     Exec(exec::ExecArgs),
+    Shell(shell::ShellArgs),
     Stop(stop::StopArgs),
     Session(session::SessionArgs),
     Clock(clock::ClockArgs),
@@ -71,10 +74,12 @@ impl LocalArgs {
             LocalVerb::Down(verb) => verb.exec(&local),
             LocalVerb::Status(verb) => verb.exec(&local),
             LocalVerb::Env(verb) => verb.exec(&local),
-            LocalVerb::Logs(verb) => verb.exec(&local),
+            LocalVerb::List(verb) => verb.exec(&Place::Local(&local)),
+            LocalVerb::Logs(verb) => verb.exec(&Place::Local(&local)),
             LocalVerb::Deploy(verb) => verb.exec(&local),
             LocalVerb::Invoke(verb) => verb.exec(&Place::Local(&local)),
             LocalVerb::Exec(verb) => verb.exec(&Place::Local(&local)),
+            LocalVerb::Shell(verb) => verb.exec(&Place::Local(&local)),
             LocalVerb::Stop(verb) => verb.exec(&Place::Local(&local)),
             LocalVerb::Session(verb) => verb.exec(&local),
             LocalVerb::Clock(verb) => verb.exec(&local),

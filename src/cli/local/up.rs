@@ -9,6 +9,7 @@ use clap::ValueEnum;
 use super::admin::AdminError;
 use super::daemon::Started;
 use super::{Local, identity};
+use crate::artifacts::import::Importer;
 use crate::cli::env::Env;
 use crate::cli::exit::{Failure, OK, Outcome};
 use crate::cli::ui::Ui;
@@ -226,6 +227,13 @@ impl Settings {
         });
         let grants = Grants { allowances: self.network_allow.clone(), agent_calls: self.allow_agent_calls };
         Ok(Egress::behind(self.network != Some(NetworkChoice::Off), identity, upstream, grants))
+    }
+
+    /// Where code packages come from that are not in the emulator's own store.
+    pub(crate) fn importer(&self, home: &super::Home, env: &Env) -> Result<Importer, Failure> {
+        let buckets = super::code::Buckets { region: self.region()?, path_style: env.own_endpoints };
+        let (path, user_home) = (env.path.clone(), env.user_home.clone());
+        Ok(Importer::new(std::sync::Arc::new(buckets), home.path().to_owned(), path, user_home))
     }
 
     /// The configuration with these settings in place of its defaults.

@@ -25,14 +25,15 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::EmulatorConfig;
 use super::clock::Clock;
 use super::store::{Store, StoreError};
-use crate::artifacts::ArtifactStore;
+use crate::artifacts::import::{ImportError, Imported, Importer};
+use crate::artifacts::{self, ArtifactStore};
 use crate::model::{
     AccountId, EndpointName, Partition, RuntimeArn, RuntimeId, RuntimeName, RuntimeSpec, Timestamp, Version,
     limits,
 };
 
 pub use page::{Page, PageRequest};
-pub use settings::{Refusal, RuntimeSettings};
+pub use settings::{BUNDLE, Refusal, RuntimeSettings};
 
 use owner::{Answer, Order, Owner};
 use plan::Mutation;
@@ -382,6 +383,7 @@ struct Snapshot {
 pub struct Registry {
     home: RuntimeHome,
     artifacts: ArtifactStore,
+    importer: Option<Importer>,
     snapshot: watch::Receiver<Arc<Snapshot>>,
     orders: mpsc::Sender<Order>,
     /// Longest wait for something that is CREATING.
@@ -438,7 +440,8 @@ impl Registry {
         tokio::spawn(owner.run(inbox));
         let artifacts = ArtifactStore::below(&config.home);
         let creating_wait = limits::CREATING_WAIT.max(config.ready_delay * 2);
-        Ok(Arc::new(Self { home, artifacts, snapshot, orders, creating_wait }))
+        let importer = config.importer;
+        Ok(Arc::new(Self { home, artifacts, importer, snapshot, orders, creating_wait }))
     }
 
     /// Finds what a data-plane call is aimed at; memory only, on every call's path.
@@ -561,7 +564,8 @@ impl Registry {
         new: NewRuntime,
         token: Option<ClientToken>,
     ) -> Result<RuntimeOutcome, RegistryError> {
-        self.check_bundle(&new.settings).await?;
+        let settings = self.check_bundle(new.settings).await?;
+        let new = NewRuntime { settings, ..new };
         self.order(Mutation::CreateRuntime(new), token).await?.runtime()
     }
 
@@ -573,7 +577,7 @@ impl Registry {
         token: Option<ClientToken>,
     ) -> Result<RuntimeOutcome, RegistryError> {
         self.runtime(id)?;
-        self.check_bundle(&settings).await?;
+        let settings = self.check_bundle(settings).await?;
         self.order(Mutation::UpdateRuntime { id: id.clone(), settings }, token).await?.runtime()
     }
 
@@ -684,19 +688,32 @@ impl Registry {
         self.order(Mutation::Untag { of, keys }, None).await.map(drop)
     }
 
-    /// A version whose bundle is not there could never start a session.
-    async fn check_bundle(&self, settings: &RuntimeSettings) -> Result<(), RegistryError> {
-        let (store, key) = (self.artifacts.clone(), settings.spec().artifact.prefix.clone());
-        let found = tokio::task::spawn_blocking(move || store.find(&key)).await;
-        let refusal = match found {
-            Ok(Ok(_)) => return Ok(()),
-            Ok(Err(e)) => e.to_string(),
-            Err(e) => e.to_string(),
-        };
-        Err(RegistryError::Refused(vec![Refusal {
-            member: "agentRuntimeArtifact.codeConfiguration.code.s3.prefix".to_owned(),
-            message: refusal,
-        }]))
+    /// A version whose bundle is not there could never start a session. One that is in another bucket is fetched.
+    async fn check_bundle(&self, settings: RuntimeSettings) -> Result<RuntimeSettings, RegistryError> {
+        const MEMBER: &str = "agentRuntimeArtifact.codeConfiguration.code.s3";
+        let refused =
+            |member: String, message: String| RegistryError::Refused(vec![Refusal { member, message }]);
+        let artifact = settings.spec().artifact.clone();
+        if artifact.bucket != artifacts::BUCKET {
+            let Some(importer) = self.importer.clone() else {
+                let message =
+                    format!("the emulator has no access to buckets but its own, `{}`", artifacts::BUCKET);
+                return Err(refused(format!("{MEMBER}.bucket"), message));
+            };
+            let imported = import(importer, artifact).await;
+            let imported = imported.map_err(|e| refused(MEMBER.to_owned(), e.to_string()))?;
+            for remark in &imported.remarks {
+                tracing::warn!("a code package of another machine: {remark}");
+            }
+            return settings.with_bundle(&imported.hash).map_err(RegistryError::Refused);
+        }
+        let store = self.artifacts.clone();
+        let found = tokio::task::spawn_blocking(move || store.find(&artifact.prefix)).await;
+        match found {
+            Ok(Ok(_)) => Ok(settings),
+            Ok(Err(e)) => Err(refused(format!("{MEMBER}.prefix"), e.to_string())),
+            Err(e) => Err(refused(format!("{MEMBER}.prefix"), e.to_string())),
+        }
     }
 
     async fn order(&self, mutation: Mutation, token: Option<ClientToken>) -> Result<Answer, RegistryError> {
@@ -704,6 +721,14 @@ impl Registry {
         self.orders.send(Order { mutation, token, reply }).await.map_err(|_| StoreError::Closed)?;
         answer.await.map_err(|_| StoreError::Closed)?
     }
+}
+
+async fn import(importer: Importer, object: crate::model::ArtifactRef) -> Result<Imported, ImportError> {
+    let failed = |e: &dyn std::fmt::Display| ImportError::Failed(e.to_string());
+    let file = tempfile::NamedTempFile::new().map_err(|e| failed(&e))?;
+    importer.fetch(&object, file.path()).await?;
+    let done = tokio::task::spawn_blocking(move || importer.import(&object, file.path())).await;
+    done.map_err(|e| failed(&e))?
 }
 
 impl Snapshot {

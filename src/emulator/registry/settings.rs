@@ -47,6 +47,10 @@ const MEMBERS: [&str; 16] = [
     "resourceConfigurations",
 ];
 
+/// A member of ours beside those of the service: the bundle in the emulator's own store that a package from another
+/// bucket became. A version runs the code that was there when it was made, whatever happens to the object.
+pub const BUNDLE: &str = "agentcore:bundle";
+
 /// The only platform there is here, and the service's default. [guide]
 const PLATFORM: &str = "V1";
 /// Where HTTP agents are called. [model: ProtocolConfiguration]
@@ -128,7 +132,14 @@ impl RuntimeSettings {
         Ok(Self { members, spec })
     }
 
-    /// The members, as GetAgentRuntime shows them.
+    /// These settings with the bundle that its code package became.
+    pub fn with_bundle(&self, bundle: &str) -> Result<Self, Vec<Refusal>> {
+        let mut members = self.members.clone();
+        members.insert(BUNDLE.to_owned(), json!(bundle));
+        Self::from_members(members)
+    }
+
+    /// The members, as GetAgentRuntime shows them, and [`BUNDLE`].
     pub fn members(&self) -> &Map<String, Value> {
         &self.members
     }
@@ -252,14 +263,14 @@ impl<'a> Reader<'a> {
             self.refuse(at, format!("`{at}` must have `code.s3`, `runtime` and `entryPoint`"));
             return None;
         };
-        if artifact.bucket != artifacts::BUCKET {
-            let instead = format!(
-                "code bundles come from its own store, bucket `{}`, which `agentcore local deploy` fills",
-                artifacts::BUCKET
-            );
-            self.unsupported(&format!("{at}.code.s3.bucket"), &instead);
-        }
-        if artifact.version_id.is_some() {
+        let fetched = self.get(&[BUNDLE]).and_then(Value::as_str).map(str::to_owned);
+        let artifact = match fetched {
+            Some(prefix) => {
+                ArtifactRef { bucket: artifacts::BUCKET.to_owned(), prefix, version_id: None, ..artifact }
+            }
+            None => artifact,
+        };
+        if artifact.version_id.is_some() && artifact.bucket == artifacts::BUCKET {
             let instead = "its artifact store keeps one object a key, named by its content";
             self.unsupported(&format!("{at}.code.s3.versionId"), instead);
         }
@@ -500,13 +511,28 @@ mod tests {
         for (extra, member) in cases {
             assert_eq!(refused(extra.clone()), [member], "{extra}");
         }
-        let mut elsewhere = with(json!({}));
-        elsewhere["agentRuntimeArtifact"]["codeConfiguration"]["code"]["s3"]["bucket"] = json!("mine");
-        elsewhere["agentRuntimeArtifact"]["codeConfiguration"]["code"]["s3"]["versionId"] = json!("abc");
-        let refusals = RuntimeSettings::from_input(&elsewhere).unwrap_err();
+        let mut version = with(json!({}));
+        version["agentRuntimeArtifact"]["codeConfiguration"]["code"]["s3"]["versionId"] = json!("abc");
+        let refusals = RuntimeSettings::from_input(&version).unwrap_err();
         let members: Vec<&str> = refusals.iter().map(|r| r.member.as_str()).collect();
-        let at = "agentRuntimeArtifact.codeConfiguration.code.s3";
-        assert_eq!(members, [format!("{at}.bucket"), format!("{at}.versionId")]);
+        assert_eq!(members, ["agentRuntimeArtifact.codeConfiguration.code.s3.versionId"]);
+    }
+
+    #[test]
+    fn a_package_of_another_bucket_runs_the_bundle_it_became() {
+        let mut elsewhere = with(json!({}));
+        let location = json!({ "bucket": "mine", "prefix": "a/b.zip", "versionId": "abc" });
+        elsewhere["agentRuntimeArtifact"]["codeConfiguration"]["code"]["s3"] = location.clone();
+        let settings = RuntimeSettings::from_input(&elsewhere).unwrap();
+        assert_eq!(settings.spec().artifact.bucket, "mine");
+        let fetched = settings.with_bundle("0123").unwrap();
+        let artifact = &fetched.spec().artifact;
+        assert_eq!((artifact.bucket.as_str(), artifact.prefix.as_str()), (artifacts::BUCKET, "0123"));
+        // What callers see is what they said, also after a restart.
+        let again = RuntimeSettings::from_members(fetched.members().clone()).unwrap();
+        assert_eq!(again, fetched);
+        let shown = &again.members()["agentRuntimeArtifact"]["codeConfiguration"]["code"]["s3"];
+        assert_eq!(*shown, location);
     }
 
     #[test]

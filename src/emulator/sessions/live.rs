@@ -21,7 +21,7 @@ use crate::emulator::clock::Clock;
 use crate::emulator::store::events::Happening;
 use crate::emulator::store::sessions::SessionRecord;
 use crate::engine::agent_http::{AgentClient, AgentRequest, AgentResponse, CallError};
-use crate::engine::{Compute, EngineError, Process, ProcessSpec};
+use crate::engine::{Compute, EngineError, Process, ProcessSpec, Terminal, TerminalSize};
 use crate::model::{SessionId, SessionKey, SessionState, Timestamp};
 
 /// Longest wait for news of an agent whose connection broke: on a busy machine its end takes this long to be known. [ours]
@@ -230,6 +230,15 @@ impl Lease {
         while Instant::now() < end && self.live.agent_ready.load(Ordering::Acquire) {
             sleep(SETTLE_POLL).await;
         }
+    }
+
+    /// Starts a process on a terminal of its own in the session.
+    pub async fn spawn_terminal(
+        &self,
+        spec: ProcessSpec,
+        size: TerminalSize,
+    ) -> Result<Terminal, EngineError> {
+        self.live.compute.spawn_terminal(spec, size).await
     }
 
     /// Says that the call was answered to its end and well. The first one of a compute is measured.

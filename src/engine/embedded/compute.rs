@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::unix::AsyncFd;
-use tokio::io::{AsyncRead, Interest, ReadBuf, Ready};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 use tokio::net::TcpListener;
 use tokio::net::unix::pipe;
 use tokio::process::Child;
@@ -31,7 +31,7 @@ use super::process::Elsewhere;
 use super::{END_MARGIN, sys};
 use crate::engine::{
     Compute, ComputeRecord, EngineError, Limit, Process, ProcessControl, ProcessExit, ProcessSpec,
-    SessionStream, WORKDIR,
+    SessionStream, Terminal, TerminalSize, TerminalWindow, WORKDIR,
 };
 use crate::helper::link::{Inbox, LinkError, Outbox, Received};
 use crate::helper::proto::{Exit, Failure, Report, Request, Step};
@@ -244,16 +244,44 @@ impl EmbeddedCompute {
             Err(failure) => failure,
         };
         tree.detach();
-        let reason = match failure {
-            Failure::Ending => return Err(EngineError::Gone),
-            Failure::System { step: Step::WorkingDirectory, errno } => {
-                format!("the working directory `{directory}`: {}", io::Error::from_raw_os_error(errno))
-            }
-            Failure::System { errno, .. } => io::Error::from_raw_os_error(errno).to_string(),
-            Failure::Invalid { reason } => reason,
-            Failure::Refused | Failure::Taken => return Err(unexpected(&failure)),
+        Err(unstarted(program, &directory, failure))
+    }
+
+    async fn spawn_on_terminal(
+        &self,
+        spec: ProcessSpec,
+        size: TerminalSize,
+    ) -> Result<Terminal, EngineError> {
+        let program = spec.argv.first().cloned().unwrap_or_default();
+        let directory = spec.working_directory.unwrap_or_else(|| WORKDIR.to_owned());
+        let id = self.link.number();
+        let request = Request::SpawnTerminal {
+            id,
+            argv: spec.argv,
+            environment: spec.environment,
+            working_directory: directory.clone(),
+            width: size.width,
+            height: size.height,
         };
-        Err(EngineError::Spawn { program, reason })
+        let (ended, exit) = watch::channel(None);
+        let mut tree = Tree { link: self.link.clone(), id, exit, kill_on_drop: true };
+        match self.link.ask(id, request, vec![], Some(ended)).await? {
+            Ok(Some(master)) => {
+                let io = |source| EngineError::Io { context: "taking over a terminal".to_owned(), source };
+                let side = Arc::new(Side::new(master).map_err(io)?);
+                Ok(Terminal {
+                    output: Box::pin(Typed(side.clone())),
+                    input: Box::pin(Typed(side.clone())),
+                    window: Box::new(Typed(side)),
+                    control: Box::new(tree),
+                })
+            }
+            Ok(None) => Err(EngineError::Helper("a terminal without its descriptor".to_owned())),
+            Err(failure) => {
+                tree.detach();
+                Err(unstarted(program, &directory, failure))
+            }
+        }
     }
 
     async fn open_connection(&self, port: u16) -> Result<SessionStream, EngineError> {
@@ -305,6 +333,20 @@ impl EmbeddedCompute {
     }
 }
 
+/// Why a process was not started.
+fn unstarted(program: String, directory: &str, failure: Failure) -> EngineError {
+    let reason = match failure {
+        Failure::Ending => return EngineError::Gone,
+        Failure::System { step: Step::WorkingDirectory, errno } => {
+            format!("the working directory `{directory}`: {}", io::Error::from_raw_os_error(errno))
+        }
+        Failure::System { errno, .. } => io::Error::from_raw_os_error(errno).to_string(),
+        Failure::Invalid { reason } => reason,
+        Failure::Refused | Failure::Taken => return unexpected(&failure),
+    };
+    EngineError::Spawn { program, reason }
+}
+
 /// Takes over the listener that came with a session.
 pub(super) fn listener(socket: OwnedFd) -> Result<TcpListener, EngineError> {
     let io = |source| EngineError::Io { context: "taking over the session's listener".to_owned(), source };
@@ -353,6 +395,14 @@ impl Compute for EmbeddedCompute {
 
     fn spawn(&self, spec: ProcessSpec) -> BoxFuture<'_, Result<Process, EngineError>> {
         self.spawn_process(spec).boxed()
+    }
+
+    fn spawn_terminal(
+        &self,
+        spec: ProcessSpec,
+        size: TerminalSize,
+    ) -> BoxFuture<'_, Result<Terminal, EngineError>> {
+        self.spawn_on_terminal(spec, size).boxed()
     }
 
     fn terminate(&self, grace: Duration) -> BoxFuture<'_, Result<(), EngineError>> {
@@ -441,6 +491,69 @@ impl Drop for Output {
     fn drop(&mut self) {
         let request = Request::Release { process: self.id, errors: self.errors };
         let _ = self.link.orders.send(Order::Tell { request });
+    }
+}
+
+/// Our side of a terminal.
+struct Side {
+    fd: AsyncFd<OwnedFd>,
+}
+
+impl Side {
+    fn new(master: OwnedFd) -> io::Result<Self> {
+        let flags = OFlag::from_bits_retain(fcntl(&master, FcntlArg::F_GETFL)?);
+        fcntl(&master, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+        Ok(Self { fd: sys::watch(master, Interest::READABLE | Interest::WRITABLE)? })
+    }
+}
+
+/// Reads, writes and measures a terminal.
+struct Typed(Arc<Side>);
+
+impl AsyncRead for Typed {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let mut ready = std::task::ready!(self.0.fd.poll_read_ready(cx))?;
+            let free = buf.initialize_unfilled();
+            match ready.try_io(|fd| Ok(nix::unistd::read(fd.get_ref(), free)?)) {
+                Ok(Ok(count)) => {
+                    buf.advance(count);
+                    return Poll::Ready(Ok(()));
+                }
+                // So the kernel says that no process has the terminal any more.
+                Ok(Err(e)) if e.raw_os_error() == Some(nix::libc::EIO) => return Poll::Ready(Ok(())),
+                Ok(Err(e)) if e.kind() == io::ErrorKind::Interrupted => {}
+                Ok(Err(e)) => return Poll::Ready(Err(e)),
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Typed {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            let mut ready = std::task::ready!(self.0.fd.poll_write_ready(cx))?;
+            match ready.try_io(|fd| Ok(nix::unistd::write(fd.get_ref(), bytes)?)) {
+                Ok(Err(e)) if e.kind() == io::ErrorKind::Interrupted => {}
+                Ok(written) => return Poll::Ready(written),
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl TerminalWindow for Typed {
+    fn resize(&self, size: TerminalSize) -> io::Result<()> {
+        crate::helper::terminal::resize(self.0.fd.get_ref(), size.width, size.height)
     }
 }
 

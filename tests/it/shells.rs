@@ -1,0 +1,355 @@
+//! Interactive shells: the WebSocket protocol by a client that was written from its description, by the official
+//! client, and by `shell` in a pseudo-terminal.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use portable_pty::{CommandBuilder, NativePtySystem, PtySize, PtySystem};
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::{Error, Message, WebSocket, client};
+
+use crate::support::{self, Emulator, Project};
+
+const LIMIT: Duration = Duration::from_secs(60);
+const SESSION: &str = "shell-session-0123456789abcdef0123456789";
+
+/// An emulator with a deployed agent.
+struct World {
+    emulator: Emulator,
+    project: Project,
+    arn: String,
+}
+
+impl World {
+    fn new() -> Self {
+        let (emulator, project) = (Emulator::start(&[]), Project::new("lab", "lab", json!({})));
+        let deployed = emulator.run(project.path(), &["local", "deploy", "--output", "json"]);
+        let deployed: Value = serde_json::from_slice(&deployed.stdout).unwrap();
+        let arn = deployed["agentRuntimeArn"].as_str().unwrap().to_owned();
+        Self { emulator, project, arn }
+    }
+
+    fn url(&self, session: &str, shell: &str) -> String {
+        let arn = self.arn.replace(':', "%3A").replace('/', "%2F");
+        let address = self.emulator.endpoint().trim_start_matches("http://");
+        let session = format!("X-Amzn-Bedrock-AgentCore-Runtime-Session-Id={session}");
+        format!("ws://{address}/runtimes/{arn}/ws/shells?qualifier=DEFAULT&shellId={shell}&{session}")
+    }
+
+    fn connect(&self, session: &str, shell: &str) -> Shell {
+        self.try_connect(session, shell).unwrap()
+    }
+
+    fn try_connect(&self, session: &str, shell: &str) -> Result<Shell, (u16, Value)> {
+        let address = self.emulator.endpoint().trim_start_matches("http://").to_owned();
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        let request = self.url(session, shell).into_client_request().unwrap();
+        match client(request, stream) {
+            Ok((socket, response)) => {
+                assert_eq!(response.headers()["x-amzn-bedrock-agentcore-shell-id"], shell);
+                assert_eq!(response.headers()["x-amzn-bedrock-agentcore-runtime-session-id"], session);
+                let mut shell = Shell { socket, shown: String::new(), closed: None, status: Vec::new() };
+                while shell.status.is_empty() {
+                    assert!(shell.step(), "closed before its first status");
+                }
+                Ok(shell)
+            }
+            Err(tokio_tungstenite::tungstenite::HandshakeError::Failure(Error::Http(response))) => {
+                let body = response.body().clone().unwrap_or_default();
+                Err((response.status().as_u16(), serde_json::from_slice(&body).unwrap()))
+            }
+            Err(e) => panic!("{e}"),
+        }
+    }
+}
+
+struct Shell {
+    socket: WebSocket<TcpStream>,
+    shown: String,
+    closed: Option<u16>,
+    status: Vec<Value>,
+}
+
+impl Shell {
+    fn send(&mut self, channel: u8, content: &[u8]) {
+        let frame = [&[channel], content].concat();
+        self.socket.send(Message::Binary(frame.into())).unwrap();
+    }
+
+    /// Takes one message; false when there are no more.
+    fn step(&mut self) -> bool {
+        match self.socket.read() {
+            Ok(Message::Binary(frame)) => {
+                let (channel, content) = frame.split_first().unwrap();
+                match channel {
+                    1 => self.shown.push_str(&String::from_utf8_lossy(content)),
+                    3 => self.status.push(serde_json::from_slice(content).unwrap()),
+                    5 => self.shown.push_str("<heartbeat>"),
+                    255 => self.shown.push_str("<close>"),
+                    _ => {}
+                }
+                true
+            }
+            Ok(Message::Close(frame)) => {
+                self.closed = frame.map(|f| f.code.into());
+                let _ = self.socket.flush();
+                false
+            }
+            Ok(_) => true,
+            Err(_) => false,
+        }
+    }
+
+    #[track_caller]
+    fn until(&mut self, text: &str) {
+        while !self.shown.contains(text) {
+            assert!(self.step(), "closed with {:?} before `{text}` in {:?}", self.closed, self.shown);
+        }
+    }
+
+    fn to_the_end(&mut self) {
+        while self.step() {}
+    }
+}
+
+#[test]
+fn a_shell_is_a_terminal_with_a_size_and_an_exit_code() {
+    let world = World::new();
+    let mut shell = world.connect(SESSION, "one");
+    assert_eq!(
+        shell.status[0]["metadata"],
+        json!({ "shellId": "one", "commandSessionId": "one", "reconnected": false })
+    );
+    shell.send(4, br#"{"width": 121, "height": 41}"#);
+    shell.send(0, b"stty size; tty; echo $TERM; id -u; pwd\n");
+    shell.until("41 121");
+    shell.until("/dev/pts/");
+    shell.until("xterm-256color\r\n0\r\n/var/task");
+    shell.send(5, b"");
+    shell.until("<heartbeat>");
+    // Its processes get signals from keys.
+    shell.send(0, b"sleep 100\n");
+    std::thread::sleep(Duration::from_millis(300));
+    shell.send(0, b"\x03");
+    shell.send(0, b"echo after-$((1+1)); exit 7\n");
+    shell.to_the_end();
+    assert!(shell.shown.contains("after-2"), "{}", shell.shown);
+    let end = &shell.status[1];
+    assert_eq!((end["status"].as_str(), end["metadata"].clone()), (Some("Failure"), json!({})));
+    assert_eq!(end["details"]["causes"], json!([{ "reason": "ExitCode", "message": "7" }]));
+    assert_eq!(shell.closed, Some(1000));
+    // One that a signal ends says so; one that ends well is a success.
+    let mut shell = world.connect(SESSION, "two");
+    shell.send(0, b"kill -9 $$\n");
+    shell.to_the_end();
+    let causes = json!([{ "reason": "ExitCode", "message": "137" }, { "reason": "Signal", "message": "9" }]);
+    assert_eq!(shell.status[1]["details"]["causes"], causes);
+    let mut shell = world.connect(SESSION, "three");
+    shell.send(0, b"exit\n");
+    shell.to_the_end();
+    assert_eq!(shell.status[1]["status"], "Success");
+    // The client can ask for the end.
+    let mut shell = world.connect(SESSION, "four");
+    shell.send(255, b"");
+    shell.to_the_end();
+    assert_eq!(shell.closed, Some(1000));
+}
+
+#[test]
+fn a_shell_lives_on_and_shows_again_what_it_has_shown() {
+    let world = World::new();
+    let mut shell = world.connect(SESSION, "main");
+    shell.send(0, b"X=kept; cd /tmp; echo marker-$((40+2))\n");
+    shell.until("marker-42\r\n");
+    // What nobody sees is kept, up to 256 KB.
+    shell.send(0, b"sleep 0.5; seq 1 100000; echo the-end-$((1+1))\n");
+    drop(shell);
+    let mut shell = world.connect(SESSION, "main");
+    shell.until("the-end-2");
+    drop(shell);
+    let mut shell = world.connect(SESSION, "main");
+    shell.until("the-end-2");
+    assert_eq!(shell.status[0]["metadata"]["reconnected"], true);
+    assert!(!shell.shown.contains("marker-42"), "more than the bound was kept");
+    assert!((200_000..300_000).contains(&shell.shown.len()), "{}", shell.shown.len());
+    shell.send(0, b"echo $X in $PWD\n");
+    shell.until("kept in /tmp");
+    // Another connection takes it, and the first is told.
+    let mut second = world.connect(SESSION, "main");
+    shell.to_the_end();
+    assert_eq!(shell.closed, Some(4000));
+    second.send(0, b"echo taken-$((2+2))\n");
+    second.until("taken-4");
+    // A detached shell keeps no session: its end takes the shell with it.
+    drop(second);
+    let run = world
+        .emulator
+        .command()
+        .current_dir(world.project.path())
+        .args(["local", "stop", "--session", SESSION])
+        .output()
+        .unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    let shell = world.connect(SESSION, "main");
+    assert_eq!(shell.status[0]["metadata"]["reconnected"], false);
+}
+
+#[test]
+fn rules_of_the_connection_hold() {
+    let world = World::new();
+    let mut shell = world.connect(SESSION, "one");
+    for _ in 0..5 {
+        shell.socket.send(Message::Text("x".into())).unwrap();
+    }
+    shell.to_the_end();
+    assert_eq!(shell.closed, Some(1003));
+    for bytes in [65 * 1024, 2 * 1024 * 1024] {
+        let mut shell = world.connect(SESSION, "one");
+        // The rest of a frame that is refused may find nobody.
+        let _ = shell.socket.send(Message::Binary(vec![0; bytes].into()));
+        shell.to_the_end();
+        assert!(matches!(shell.closed, Some(1009) | None), "{:?}", shell.closed);
+    }
+    let (status, error) = world.try_connect("short", "one").err().unwrap();
+    assert_eq!((status, error["fieldList"][0]["name"].as_str()), (400, Some("runtimeSessionId")));
+    assert_eq!(world.try_connect(SESSION, "a%20b").err().unwrap().0, 400);
+    let shells: Vec<Shell> = (2..=10).map(|n| world.connect(SESSION, &format!("shell-{n}"))).collect();
+    let (status, error) = world.try_connect(SESSION, "shell-11").err().unwrap();
+    assert_eq!(
+        (status, error["message"].as_str()),
+        (424, Some("the runtime has 10 shells, the most it may have"))
+    );
+    // Stopping the session tells every one of them.
+    let mut stop = world.emulator.command();
+    stop.current_dir(world.project.path()).args(["local", "stop", "--session", SESSION]);
+    support::succeed(&mut stop);
+    for mut shell in shells {
+        shell.to_the_end();
+        assert!(shell.shown.ends_with("<close>"), "{}", shell.shown);
+        assert_eq!(shell.closed, Some(1001));
+    }
+}
+
+/// `shell` in a pseudo-terminal.
+struct Screen {
+    writer: Box<dyn Write + Send>,
+    shown: Arc<Mutex<Vec<u8>>>,
+    child: Box<dyn portable_pty::Child + Send + Sync>,
+    master: Box<dyn portable_pty::MasterPty + Send>,
+}
+
+impl Screen {
+    fn open(command: &Command) -> Self {
+        let size = PtySize { rows: 30, cols: 100, pixel_width: 0, pixel_height: 0 };
+        let pair = NativePtySystem::default().openpty(size).unwrap();
+        let mut builder = CommandBuilder::new(command.get_program());
+        builder.args(command.get_args());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => builder.env(name, value),
+                None => builder.env_remove(name),
+            }
+        }
+        builder.cwd(command.get_current_dir().unwrap());
+        let child = pair.slave.spawn_command(builder).unwrap();
+        let mut reader = pair.master.try_clone_reader().unwrap();
+        let shown = Arc::new(Mutex::new(Vec::new()));
+        let all = shown.clone();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(count @ 1..) = reader.read(&mut buffer) {
+                all.lock().unwrap().extend_from_slice(&buffer[..count]);
+            }
+        });
+        Self { writer: pair.master.take_writer().unwrap(), shown, child, master: pair.master }
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.shown.lock().unwrap()).into_owned()
+    }
+
+    #[track_caller]
+    fn until(&self, text: &str) {
+        let end = std::time::Instant::now() + LIMIT;
+        while !self.text().contains(text) {
+            assert!(std::time::Instant::now() < end, "no `{text}` in {:?}", self.text());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn type_in(&mut self, text: &str) {
+        self.writer.write_all(text.as_bytes()).unwrap();
+    }
+
+    fn code(&mut self) -> u32 {
+        self.child.wait().unwrap().exit_code()
+    }
+}
+
+#[test]
+fn the_shell_verb_is_left_and_found_again_on_both_targets() {
+    let world = World::new();
+    let cloud_home = support::short_temp_dir();
+    let local = |args: &[&str]| {
+        let mut command = world.emulator.command();
+        command.current_dir(world.project.path()).args(["local", "shell", "--session", "term"]).args(args);
+        command
+    };
+    let cloud = |args: &[&str]| {
+        let mut command = world.emulator.command();
+        command.env("AGENTCORE_HOME", cloud_home.path()).current_dir(cloud_home.path());
+        command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
+        command.args([
+            "shell",
+            "--session",
+            "term",
+            "--arn",
+            &world.arn,
+            "--endpoint-url",
+            world.emulator.endpoint(),
+        ]);
+        command.args(args);
+        command
+    };
+    let commands: [&dyn Fn(&[&str]) -> Command; 2] = [&local, &cloud];
+    for make in commands {
+        let mut screen = Screen::open(&make(&[]));
+        screen.until("Ctrl+] leaves the shell running");
+        screen.type_in("stty size; X=kept\r");
+        screen.until("30 100");
+        let size = PtySize { rows: 20, cols: 70, pixel_width: 0, pixel_height: 0 };
+        screen.master.resize(size).unwrap();
+        // The size travels by a signal; the line is asked until it has arrived.
+        for _ in 0..50 {
+            screen.type_in("stty size\r");
+            std::thread::sleep(Duration::from_millis(100));
+            if screen.text().contains("20 70") {
+                break;
+            }
+        }
+        screen.until("20 70");
+        screen.type_in("\x1d");
+        assert_eq!(screen.code(), 0, "{}", screen.text());
+        screen.until("--session term --reattach` comes back");
+        // Back in it, with its variables; its exit code is ours.
+        let mut screen = Screen::open(&make(&["--reattach"]));
+        screen.until("30 100");
+        screen.type_in("echo =$X=; exit 5\r");
+        screen.until("=kept=");
+        assert_eq!(screen.code(), 5, "{}", screen.text());
+        screen.until("the shell has ended with exit code 5");
+        // Nothing was left this time.
+        let mut screen = Screen::open(&make(&["--reattach"]));
+        assert_eq!(screen.code(), 1, "{}", screen.text());
+        screen.until("was left running");
+    }
+    // Without a terminal there is another verb.
+    let run: crate::cli::Run = local(&[]).output().unwrap().into();
+    let expected = "error: `shell` needs a terminal for its input and its output\nhint: `agentcore local exec` runs commands without one\n";
+    assert_eq!((run.status, run.stdout.as_str(), run.stderr.as_str()), (2, "", expected));
+}
