@@ -1,6 +1,6 @@
 //! `agentcore build` on a real engine: the one that `tests/lab/lab up` brings up, with its registry of base images.
 
-#![allow(clippy::disallowed_methods, reason = "tests have no cli/env.rs")]
+#![allow(clippy::disallowed_methods, reason = "finds the lab and the real client by the environment")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
