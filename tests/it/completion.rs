@@ -1,5 +1,7 @@
 //! Completions in the shells they are for: the committed scripts are sourced, and the shell is asked what it offers.
 
+#![allow(clippy::disallowed_methods, reason = "tests have no cli/env.rs")]
+
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};

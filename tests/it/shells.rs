@@ -112,7 +112,7 @@ impl Shell {
         }
     }
 
-    fn to_the_end(&mut self) {
+    fn read_to_the_end(&mut self) {
         while self.step() {}
     }
 }
@@ -137,7 +137,7 @@ fn a_shell_is_a_terminal_with_a_size_and_an_exit_code() {
     std::thread::sleep(Duration::from_millis(300));
     shell.send(0, b"\x03");
     shell.send(0, b"echo after-$((1+1)); exit 7\n");
-    shell.to_the_end();
+    shell.read_to_the_end();
     assert!(shell.shown.contains("after-2"), "{}", shell.shown);
     let end = &shell.status[1];
     assert_eq!((end["status"].as_str(), end["metadata"].clone()), (Some("Failure"), json!({})));
@@ -146,17 +146,17 @@ fn a_shell_is_a_terminal_with_a_size_and_an_exit_code() {
     // One that a signal ends says so; one that ends well is a success.
     let mut shell = world.connect(SESSION, "two");
     shell.send(0, b"kill -9 $$\n");
-    shell.to_the_end();
+    shell.read_to_the_end();
     let causes = json!([{ "reason": "ExitCode", "message": "137" }, { "reason": "Signal", "message": "9" }]);
     assert_eq!(shell.status[1]["details"]["causes"], causes);
     let mut shell = world.connect(SESSION, "three");
     shell.send(0, b"exit\n");
-    shell.to_the_end();
+    shell.read_to_the_end();
     assert_eq!(shell.status[1]["status"], "Success");
     // The client can ask for the end.
     let mut shell = world.connect(SESSION, "four");
     shell.send(255, b"");
-    shell.to_the_end();
+    shell.read_to_the_end();
     assert_eq!(shell.closed, Some(1000));
 }
 
@@ -181,7 +181,7 @@ fn a_shell_lives_on_and_shows_again_what_it_has_shown() {
     shell.until("kept in /tmp");
     // Another connection takes it, and the first is told.
     let mut second = world.connect(SESSION, "main");
-    shell.to_the_end();
+    shell.read_to_the_end();
     assert_eq!(shell.closed, Some(4000));
     second.send(0, b"echo taken-$((2+2))\n");
     second.until("taken-4");
@@ -206,13 +206,13 @@ fn rules_of_the_connection_hold() {
     for _ in 0..5 {
         shell.socket.send(Message::Text("x".into())).unwrap();
     }
-    shell.to_the_end();
+    shell.read_to_the_end();
     assert_eq!(shell.closed, Some(1003));
     for bytes in [65 * 1024, 2 * 1024 * 1024] {
         let mut shell = world.connect(SESSION, "one");
         // The rest of a frame that is refused may find nobody.
         let _ = shell.socket.send(Message::Binary(vec![0; bytes].into()));
-        shell.to_the_end();
+        shell.read_to_the_end();
         assert!(matches!(shell.closed, Some(1009) | None), "{:?}", shell.closed);
     }
     let (status, error) = world.try_connect("short", "one").err().unwrap();
@@ -229,7 +229,7 @@ fn rules_of_the_connection_hold() {
     stop.current_dir(world.project.path()).args(["local", "stop", "--session", SESSION]);
     support::succeed(&mut stop);
     for mut shell in shells {
-        shell.to_the_end();
+        shell.read_to_the_end();
         assert!(shell.shown.ends_with("<close>"), "{}", shell.shown);
         assert_eq!(shell.closed, Some(1001));
     }
@@ -316,7 +316,8 @@ fn the_shell_verb_is_left_and_found_again_on_both_targets() {
         command.args(args);
         command
     };
-    let commands: [&dyn Fn(&[&str]) -> Command; 2] = [&local, &cloud];
+    type Maker<'a> = &'a dyn Fn(&[&str]) -> Command;
+    let commands: [Maker<'_>; 2] = [&local, &cloud];
     for make in commands {
         let mut screen = Screen::open(&make(&[]));
         screen.until("Ctrl+] leaves the shell running");
