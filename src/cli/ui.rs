@@ -191,11 +191,11 @@ impl Ui {
         Spinner { bar, plain: !shown && !self.quiet }
     }
 
-    /// The text cut to what stands on one line of the terminal beside a spinner.
-    pub(crate) fn fitting(&self, text: &str) -> String {
+    /// The text cut to what stands on one line of the terminal beside a spinner, or on a part of it.
+    pub(crate) fn fitting(&self, text: &str, parts: usize) -> String {
         /// The spinner and its time.
         const BESIDE: usize = 12;
-        let width = usize::from(console::Term::stderr().size().1).saturating_sub(BESIDE);
+        let width = usize::from(console::Term::stderr().size().1).saturating_sub(BESIDE) / parts.max(1);
         console::truncate_str(text, width, "…").into_owned()
     }
 
