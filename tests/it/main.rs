@@ -18,6 +18,7 @@ mod cloud;
 mod completion;
 mod control;
 mod crash;
+mod docker;
 mod engine;
 mod escape;
 mod guard;
