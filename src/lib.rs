@@ -11,7 +11,7 @@
 //! | [`storage`] | session storage port and carriers | `model` |
 //! | [`helper`] | what runs inside a session, and the protocol to it | `model` |
 //! | [`egress`] | the way out of a session: proxy and credentials | `model` |
-//! | [`engine`] | compute port and its adapters | `model`, `helper` |
+//! | [`engine`] | compute port and its adapters | `model`, `helper`, and `storage` as a port |
 //! | [`emulator`] | the local domain: registry, sessions, lifecycle, clock | `model`, `artifacts`, `egress`, `storage` and `engine` ports |
 //! | [`server`] | HTTP to domain and back | `model`, `wire`, `emulator` |
 //! | [`project`] | the project file | `model` |

@@ -11,6 +11,7 @@ use etcetera::BaseStrategy;
 
 use super::exit::Failure;
 use crate::build::DockerEnv;
+use crate::engine::docker::DaemonChoice;
 
 /// What the program takes from its environment.
 #[derive(Debug, Clone, Default)]
@@ -37,6 +38,12 @@ pub(crate) struct Env {
     pub(crate) log: Option<String>,
     /// The proxies of this machine: `http_proxy`, `https_proxy`, `no_proxy`, each also in capitals.
     pub(crate) proxies: [Option<String>; 3],
+    /// `DOCKER_TLS_VERIFY` says something.
+    docker_verify: bool,
+    /// `DOCKER_CERT_PATH`.
+    docker_certificates: Option<PathBuf>,
+    /// `XDG_RUNTIME_DIR`.
+    runtime_dir: Option<PathBuf>,
     /// `PORT`: where the agent of the demo is asked to listen.
     pub(crate) port: Option<u16>,
     /// `AGENTCORE_STORAGE`: where the agent of the demo has its session storage.
@@ -69,6 +76,9 @@ impl Env {
             log: std::env::var("AGENTCORE_LOG").ok(),
             proxies: ["http_proxy", "https_proxy", "no_proxy"]
                 .map(|name| text(name).or_else(|| text(&name.to_ascii_uppercase()))),
+            docker_verify: set("DOCKER_TLS_VERIFY").is_some(),
+            docker_certificates: set("DOCKER_CERT_PATH").map(PathBuf::from),
+            runtime_dir: set("XDG_RUNTIME_DIR").map(PathBuf::from),
             port: text("PORT").and_then(|port| port.parse().ok()),
             storage: set("AGENTCORE_STORAGE").map(PathBuf::from),
             docker: ["DOCKER_HOST", "DOCKER_CONTEXT", "BUILDX_BUILDER"].map(text),
@@ -85,6 +95,20 @@ impl Env {
                 .hint("set `AGENTCORE_HOME` to a directory")
         })?;
         Ok(self.directory()?.join(home))
+    }
+
+    /// What decides which docker daemon is used, as the `docker` command line reads it.
+    pub(crate) fn daemon(&self) -> DaemonChoice {
+        let [host, context, _] = self.docker.clone();
+        let config = || self.user_home.as_ref().map(|home| home.join(".docker"));
+        DaemonChoice {
+            host,
+            context,
+            verify: self.docker_verify,
+            certificates: self.docker_certificates.clone(),
+            config: self.docker_config.clone().or_else(config),
+            runtime_dir: self.runtime_dir.clone(),
+        }
     }
 
     /// What it says of Docker.

@@ -50,7 +50,8 @@ use ui::Ui;
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
     // Before anything else: a launcher of sessions must do nothing that starts a thread.
-    if let Some(code) = crate::engine::embedded::hidden_entry(&args) {
+    let hidden = crate::engine::embedded::hidden_entry(&args);
+    if let Some(code) = hidden.or_else(|| crate::engine::docker::hidden_entry(&args)) {
         return code;
     }
     let env = Env::read();

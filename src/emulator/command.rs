@@ -48,7 +48,7 @@ pub async fn run_command(
     let mut missing = None;
     for shell in SHELLS {
         let argv = vec![shell.to_owned(), "-c".to_owned(), command.as_str().to_owned()];
-        let spec = ProcessSpec { argv, environment: Vec::new(), working_directory: None };
+        let spec = ProcessSpec { argv, environment: Vec::new(), working_directory: None, user: None };
         match lease.spawn(spec).await {
             Ok(process) => {
                 let (events, inbox) = mpsc::channel(EVENTS_WAITING);

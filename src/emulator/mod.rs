@@ -9,6 +9,7 @@
 
 pub mod clock;
 pub mod command;
+pub mod engines;
 mod logs;
 pub mod registry;
 pub mod sessions;
@@ -25,12 +26,14 @@ use tokio::sync::oneshot;
 use crate::artifacts::ArtifactStore;
 use crate::artifacts::import::Importer;
 use crate::egress::Egress;
-use crate::engine::Engine;
-use crate::model::{AccountId, EndpointName, Region, RuntimeId, SessionKey, Timestamp};
+use crate::engine::EngineError;
+use crate::model::{AccountId, Artifact, EndpointName, Region, RuntimeId, SessionKey, Timestamp};
 
 use clock::{Clock, ClockError};
+use engines::Engines;
 use registry::{
-    ClientToken, EndpointDeletion, EndpointOutcome, Registry, RegistryError, RuntimeDeletion, RuntimeOutcome,
+    ClientToken, EndpointDeletion, EndpointOutcome, Refusal, Registry, RegistryError, RuntimeDeletion,
+    RuntimeOutcome, RuntimeSettings,
 };
 use sessions::{SessionError, Sessions};
 use stop_tokens::StopTokens;
@@ -107,7 +110,7 @@ pub struct Emulator {
     pub sessions: Arc<Sessions>,
     /// The clock.
     pub clock: Arc<Clock>,
-    /// Name of the engine that runs sessions.
+    /// Name of the engine that runs code.
     pub engine: &'static str,
     /// What of the host it does not keep sessions from, a sentence for each.
     pub not_isolated: Vec<String>,
@@ -140,17 +143,23 @@ impl Emulator {
     /// Opens the state below `config.home`, ends what a dead emulator left and takes up its sessions.
     pub async fn open(
         config: EmulatorConfig,
-        engine: Arc<dyn Engine>,
+        engines: Engines,
         clock: Arc<Clock>,
     ) -> Result<Arc<Self>, OpenError> {
         let store = Store::open(&config.home.join("state.db")).await?;
         clock.restore(&store).await?;
         let registry = Registry::open(store.clone(), config.clone(), clock.clone()).await?;
         let artifacts = ArtifactStore::below(&config.home);
-        let (engine_name, not_isolated) = (engine.name(), engine.not_isolated());
-        let sessions =
-            Sessions::open(store.clone(), registry.clone(), engine, artifacts, clock.clone(), config.clone())
-                .await?;
+        let (engine, not_isolated) = (engines.name(), engines.not_isolated());
+        let sessions = Sessions::open(
+            store.clone(),
+            registry.clone(),
+            engines,
+            artifacts,
+            clock.clone(),
+            config.clone(),
+        )
+        .await?;
         let (runtimes, endpoints) = registry.unfinished_deletions();
         for deletion in runtimes {
             tokio::spawn(purge_runtime(registry.clone(), sessions.clone(), deletion));
@@ -164,12 +173,30 @@ impl Emulator {
             registry,
             sessions,
             clock,
-            engine: engine_name,
+            engine,
             not_isolated,
             shells: shells::Shells::default(),
             store,
             stops: Arc::default(),
         }))
+    }
+
+    /// Looks whether computes of a version could be made of its image, as the service does before it makes the version.
+    /// An image that is not there yet, or an engine that cannot be asked, is for the session that needs it to tell.
+    pub async fn check_image(&self, settings: &RuntimeSettings) -> Result<(), RegistryError> {
+        let artifact = &settings.spec().artifact;
+        let Artifact::Image(name) = artifact else { return Ok(()) };
+        let refused = |e: EngineError| {
+            RegistryError::Refused(vec![Refusal {
+                member: "agentRuntimeArtifact.containerConfiguration.containerUri".to_owned(),
+                message: e.in_full(),
+            }])
+        };
+        let engine = self.sessions.engine_of(artifact).map_err(refused)?;
+        match engine.check_image(name).await {
+            Err(e @ EngineError::Architecture { .. }) => Err(refused(e)),
+            _ => Ok(()),
+        }
     }
 
     /// DeleteAgentRuntime: the runtime, its computes and all its sessions' storage. Answers when the runtime is marked

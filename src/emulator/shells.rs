@@ -172,6 +172,7 @@ async fn start(lease: &Lease) -> Result<Terminal, EngineError> {
             argv: vec![shell.to_owned()],
             environment: vec![("TERM".to_owned(), TERM.to_owned())],
             working_directory: None,
+            user: None,
         };
         match lease.spawn_terminal(spec, SIZE).await {
             Ok(terminal) => return Ok(terminal),

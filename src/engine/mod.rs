@@ -1,10 +1,11 @@
 //! The compute port: how a session's isolated compute is made, used and ended.
 //!
-//! The emulator knows this port and nothing behind it; the adapters (`embedded`, later `docker`) know nothing of
-//! sessions, endpoints or HTTP. [`agent_http`] is the client for the agent's own protocol over any compute's connections.
+//! The emulator knows this port and nothing behind it; the adapters ([`embedded`], [`docker`]) know nothing of
+//! sessions, endpoints or HTTP. Both speak to the same helper inside, over the same link (`linked`). [`agent_http`] is the client for the agent's own protocol over any compute's connections.
 
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -14,9 +15,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use crate::model::MountPath;
+use crate::storage::{Place, Storage};
 
 pub mod agent_http;
+pub mod docker;
 pub mod embedded;
+mod linked;
+mod terminal;
 #[cfg(test)]
 pub(crate) mod tests_support;
 
@@ -41,8 +46,33 @@ pub trait Engine: Send + Sync + 'static {
     /// runs any more. An unknown or finished one is not an error.
     fn end_leftover(&self, record: ComputeRecord, grace: Duration) -> BoxFuture<'_, Result<(), EngineError>>;
 
-    /// Deletes a tree that sessions wrote, whoever owns its files on the host.
-    fn remove_tree(&self, path: PathBuf) -> BoxFuture<'_, Result<(), EngineError>>;
+    /// Deletes a storage that was discarded, whoever owns its files on the host.
+    fn delete_storage(&self, place: Place) -> BoxFuture<'_, Result<(), EngineError>>;
+
+    /// The engine's own carrier of session storage; nothing where computes see directories of the host.
+    fn storage(&self) -> Option<Arc<dyn Storage>> {
+        None
+    }
+
+    /// True when storage appears in a running compute at [`Compute::mount_storage`]; false when only a compute that
+    /// is being made can get it, so that it is there from the start.
+    fn mounts_late(&self) -> bool {
+        true
+    }
+
+    /// Looks whether computes can be made of an image: it is there, and this machine can run it.
+    fn check_image<'a>(&'a self, image: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
+        let reason = format!("`{image}` is a container image, and the engine `{}` runs none", self.name());
+        let hint = "start the emulator with `--engine docker`, or without `--engine`".to_owned();
+        Box::pin(async move { Err(EngineError::Unavailable { reason, hint }) })
+    }
+
+    /// Ends and clears away what an earlier emulator of the same home made and nobody knows of any more. `known` are
+    /// the records of computes that are ended on their own ([`Engine::end_leftover`]).
+    fn sweep(&self, known: Vec<ComputeRecord>) -> BoxFuture<'_, Result<(), EngineError>> {
+        drop(known);
+        Box::pin(async { Ok(()) })
+    }
 }
 
 /// What a compute is made from.
@@ -50,8 +80,11 @@ pub trait Engine: Send + Sync + 'static {
 pub struct ComputeSpec {
     /// Name for people: host name and process titles. Letters, digits, `-`.
     pub label: String,
-    /// The agent's code on the host; appears writable at [`WORKDIR`], changes are lost with the compute.
-    pub code: PathBuf,
+    /// The image by name whose files stand around everything else; nothing for the host's own programs.
+    pub image: Option<String>,
+    /// The agent's code on the host; appears writable at [`WORKDIR`], changes are lost with the compute. Nothing when
+    /// the image has it.
+    pub code: Option<PathBuf>,
     /// Host paths that appear read-only at their own absolute path (interpreter prefixes, environments).
     pub read_only: Vec<PathBuf>,
     /// Environment of every process of the compute.
@@ -62,6 +95,8 @@ pub struct ComputeSpec {
     pub early_mount: bool,
     /// A listener of the emulator's on the compute's own loopback; see [`Compute::take_listener`].
     pub listener: Option<InsideListener>,
+    /// What the compute is for, written on it where the engine can: name and value.
+    pub labels: Vec<(String, String)>,
 }
 
 /// What the emulator serves inside a compute, which has no other way out of it.
@@ -85,11 +120,11 @@ pub const WORKDIR: &str = "/var/task";
 /// Where every compute finds this program's binary.
 pub const TOOL_PATH: &str = "/opt/agentcore/bin/agentcore";
 
-/// A host directory shown inside a compute.
+/// A storage shown inside a compute.
 #[derive(Debug, Clone)]
 pub struct StorageMount {
-    /// On the host; exists and is owned by [`Engine::storage_owner`].
-    pub source: PathBuf,
+    /// A volume of the engine's, or a directory on the host that exists and is owned by [`Engine::storage_owner`].
+    pub source: Place,
     /// Inside.
     pub target: MountPath,
 }
@@ -125,7 +160,12 @@ pub trait Compute: Send + Sync {
         None
     }
 
-    /// Starts a process as the compute's root, in a process group of its own.
+    /// How the agent is started, where the compute's image says it.
+    fn agent(&self) -> Option<ProcessSpec> {
+        None
+    }
+
+    /// Starts a process, as the compute's root unless told otherwise, in a process group of its own.
     fn spawn(&self, spec: ProcessSpec) -> BoxFuture<'_, Result<Process, EngineError>>;
 
     /// Starts a process on a terminal of its own, as [`Self::spawn`] starts one on pipes.
@@ -177,8 +217,10 @@ pub struct ProcessSpec {
     pub argv: Vec<String>,
     /// Added to the compute's environment.
     pub environment: Vec<(String, String)>,
-    /// Working directory; [`WORKDIR`] when nothing is said.
+    /// Working directory; the image's, or [`WORKDIR`], when nothing is said.
     pub working_directory: Option<String>,
+    /// Who it runs as, in the words of an image (`USER`); the compute's root when nothing is said.
+    pub user: Option<String>,
 }
 
 /// A started process. Dropping it kills its whole process tree.
@@ -356,6 +398,22 @@ pub enum EngineError {
     /// The compute could not be made.
     #[error("the session's compute could not be made: {0}")]
     Start(String),
+    /// There is no such image; `hint` says how to get it.
+    #[error("there is no image `{image}` on this machine: {hint}")]
+    NoImage {
+        /// The image's name.
+        image: String,
+        /// How to build, tag or pull it.
+        hint: String,
+    },
+    /// The image is for machines of another architecture than sessions have. [observed: the service's words]
+    #[error("Architecture incompatible for uri '{image}'. Supported architectures: [{supported}]")]
+    Architecture {
+        /// The image's name.
+        image: String,
+        /// What it would have to be.
+        supported: String,
+    },
     /// The compute is no longer there.
     #[error("the session's compute has gone")]
     Gone,
@@ -394,4 +452,14 @@ pub enum EngineError {
         #[source]
         source: std::io::Error,
     },
+}
+
+impl EngineError {
+    /// With what to do about it, for messages of one line.
+    pub fn in_full(&self) -> String {
+        match self {
+            Self::Unavailable { hint, .. } => format!("{self}; {hint}"),
+            other => other.to_string(),
+        }
+    }
 }

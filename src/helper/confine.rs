@@ -123,20 +123,21 @@ const OWNER_CALLS: &[c_long] = &[libc::SYS_fchown, libc::SYS_fchownat];
 
 /// What root of a session keeps. [the container engines' default set without NET_RAW: a session has nothing to ping,
 /// and raw sockets are much kernel for nothing]
-const CAPABILITIES: [c_ulong; 13] = [
-    0,  // CHOWN
-    1,  // DAC_OVERRIDE
-    3,  // FOWNER
-    4,  // FSETID
-    5,  // KILL
-    6,  // SETGID
-    7,  // SETUID
-    8,  // SETPCAP
-    10, // NET_BIND_SERVICE
-    18, // SYS_CHROOT
-    27, // MKNOD
-    29, // AUDIT_WRITE
-    31, // SETFCAP: packages set it on their files, which gives nothing here, and fail where they cannot
+const CAPABILITIES: [(c_ulong, &str); 13] = [
+    (0, "CHOWN"),
+    (1, "DAC_OVERRIDE"),
+    (3, "FOWNER"),
+    (4, "FSETID"),
+    (5, "KILL"),
+    (6, "SETGID"),
+    (7, "SETUID"),
+    (8, "SETPCAP"),
+    (10, "NET_BIND_SERVICE"),
+    (18, "SYS_CHROOT"),
+    (27, "MKNOD"),
+    (29, "AUDIT_WRITE"),
+    // Packages set it on their files, which gives nothing here, and fail where they cannot.
+    (31, "SETFCAP"),
 ];
 /// Largest number that a capability can have. [two words of 32 bits in linux/capability.h]
 const CAPABILITY_NUMBERS: c_ulong = 64;
@@ -197,9 +198,16 @@ impl Confinement {
     }
 }
 
+/// The names of the capabilities that root of a session keeps.
+pub fn kept_capabilities() -> impl Iterator<Item = &'static str> {
+    CAPABILITIES.iter().map(|(_, name)| *name)
+}
+
 /// Takes every capability that root of a container has not from all that will be executed.
 pub fn drop_capabilities() -> io::Result<()> {
-    for capability in (0..CAPABILITY_NUMBERS).filter(|number| !CAPABILITIES.contains(number)) {
+    for capability in
+        (0..CAPABILITY_NUMBERS).filter(|number| !CAPABILITIES.iter().any(|(kept, _)| kept == number))
+    {
         // SAFETY: numbers only.
         if unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) } < 0 {
             let error = io::Error::last_os_error();

@@ -32,6 +32,7 @@ use super::proto::{CONNECT_LIMIT, Failure, MAX_GRACE, MAX_UNSENT_BYTES, PROCESS_
 use super::spawn::{self, Forked, Image, Io, Reaped};
 use super::terminal::Terminal;
 use super::tree;
+use super::users::{self, Identity};
 
 /// Time between two looks at a tree that is being killed, besides those that ended children cause. [ours]
 const KILL_TICK: Duration = Duration::from_millis(5);
@@ -42,6 +43,8 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 /// What a process finds in `HOME` when nothing else is said.
 const DEFAULT_HOME: &str = "/root";
 
+/// Does what is left to do once nothing of the session runs any more but this process.
+pub type Finisher = Box<dyn FnMut() -> io::Result<()>>;
 /// Makes the session storage appear.
 pub type Mounter = Box<dyn FnMut() -> io::Result<()>>;
 
@@ -74,6 +77,8 @@ pub struct Session {
     pub confinement: Confinement,
     /// A socket for the emulator, handed over with [`Report::Ready`] and not kept.
     pub listener: Option<OwnedFd>,
+    /// The last deed. That it was done shows in the exit code.
+    pub finisher: Option<Finisher>,
 }
 
 /// Serves a session until it ends. The caller is the first process of a PID namespace where the scope says so, has
@@ -102,7 +107,10 @@ struct Init {
     inbox: Inbox,
     outbox: Outbox,
     environment: Vec<(String, String)>,
+    /// The environment says what a process finds in `HOME`, whoever runs it.
+    own_home: bool,
     mounter: Option<Mounter>,
+    finisher: Option<Finisher>,
     confinement: Confinement,
     listener: Option<OwnedFd>,
     /// Started processes that have not been reaped.
@@ -148,12 +156,16 @@ impl Init {
     fn new(session: Session) -> io::Result<Self> {
         let mut mask = SigSet::empty();
         mask.add(Signal::SIGCHLD);
+        if matches!(session.scope, Scope::Namespace) {
+            mask.add(Signal::SIGTERM);
+        }
         mask.thread_block()?;
         let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
         let flags = OFlag::from_bits_retain(fcntl(&session.socket, FcntlArg::F_GETFL)?);
         fcntl(&session.socket, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
         let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
         let mut environment = session.environment;
+        let own_home = environment.iter().any(|(known, _)| known == "HOME");
         for (key, value) in [("PATH", DEFAULT_PATH), ("HOME", DEFAULT_HOME)] {
             if !environment.iter().any(|(known, _)| known == key) {
                 environment.push((key.to_owned(), value.to_owned()));
@@ -168,7 +180,9 @@ impl Init {
             inbox: Inbox::default(),
             outbox: Outbox::default(),
             environment,
+            own_home,
             mounter: session.mounter,
+            finisher: session.finisher,
             confinement: session.confinement,
             listener: session.listener,
             children: HashMap::new(),
@@ -211,7 +225,14 @@ impl Init {
                 }
             }
             if events.children {
-                while let Ok(Some(_)) = self.signals.read_signal() {}
+                while let Ok(Some(signal)) = self.signals.read_signal() {
+                    // From outside the namespace, whose senders have no number in it: whoever runs the container stops
+                    // it. A session does not end its helper.
+                    let asked = signal.ssi_signo == Signal::SIGTERM as u32 && signal.ssi_pid == 0;
+                    if asked && self.ending.is_none() {
+                        self.end(self.orphan_grace);
+                    }
+                }
                 self.reap();
             }
             if events.socket {
@@ -223,8 +244,9 @@ impl Init {
             }
             self.go_on_killing();
             if self.ending.is_some() && self.go_on_ending() {
+                let finished = self.finisher.as_mut().map_or(Ok(()), |finish| finish());
                 self.last_words(linked);
-                return Ok(());
+                return finished;
             }
         }
     }
@@ -307,7 +329,7 @@ impl Init {
 
     fn handle(&mut self, request: Request, fds: Vec<OwnedFd>) -> Result<(), LinkError> {
         match request {
-            Request::Spawn { id, argv, environment, working_directory } => {
+            Request::Spawn { id, argv, environment, working_directory, user } => {
                 let [output, errors, read_output, read_errors] = <[OwnedFd; 4]>::try_from(fds)
                     .map_err(|_| LinkError::Malformed("a spawn without its four descriptors".into()))?;
                 let io = Io {
@@ -316,7 +338,10 @@ impl Init {
                     errors: errors.as_raw_fd(),
                     terminal: false,
                 };
-                match self.spawn(id, &argv, environment, &working_directory, &io) {
+                let spawned = self
+                    .identity(user.as_deref(), &[&output, &errors])
+                    .and_then(|who| self.spawn(id, &argv, environment, &working_directory, who, &io));
+                match spawned {
                     Ok(forked) => {
                         self.children.insert(forked.pid, id);
                         self.leaders.insert(id, forked.pid);
@@ -333,7 +358,7 @@ impl Init {
                     .and_then(|Terminal { master, slave }| {
                         let side = slave.as_raw_fd();
                         let io = Io { input: side, output: side, errors: side, terminal: true };
-                        let forked = self.spawn(id, &argv, environment, &working_directory, &io)?;
+                        let forked = self.spawn(id, &argv, environment, &working_directory, None, &io)?;
                         Ok((forked, master))
                     });
                 match started {
@@ -374,18 +399,35 @@ impl Init {
         Ok(())
     }
 
+    /// Who a process is to be; nothing for the session's root. Its outputs become its own, or it could not open them
+    /// by name (`/dev/stdout`): a pipe belongs to whoever made it.
+    fn identity(&self, user: Option<&str>, outputs: &[&OwnedFd]) -> Result<Option<Identity>, Failure> {
+        let Some(user) = user.filter(|user| !user.is_empty()) else { return Ok(None) };
+        let identity = users::find(user).map_err(|reason| Failure::Invalid { reason })?;
+        if identity.user != 0 {
+            for output in outputs {
+                // A help and no more.
+                let _ = std::os::unix::fs::fchown(output, Some(identity.user), Some(identity.group));
+            }
+        }
+        Ok(Some(identity))
+    }
+
     fn spawn(
         &self,
         id: u64,
         argv: &[String],
         environment: Vec<(String, String)>,
         directory: &str,
+        identity: Option<Identity>,
         io: &Io,
     ) -> Result<Forked, Failure> {
         if self.ending.is_some() {
             return Err(Failure::Ending);
         }
         let mut all = vec![(PROCESS_TAG.to_owned(), id.to_string())];
+        let home = identity.as_ref().filter(|_| !self.own_home).map(|identity| identity.home.clone());
+        let environment = home.map(|home| ("HOME".to_owned(), home)).into_iter().chain(environment);
         for (key, value) in self.environment.iter().cloned().chain(environment) {
             match all.iter_mut().find(|(known, _)| *known == key) {
                 Some((known, _)) if known == PROCESS_TAG => {}
@@ -393,7 +435,8 @@ impl Init {
                 None => all.push((key, value)),
             }
         }
-        let image = Image::new(argv, &all, directory).map_err(|reason| Failure::Invalid { reason })?;
+        let image =
+            Image::new(argv, &all, directory, identity).map_err(|reason| Failure::Invalid { reason })?;
         image
             .fork(io, &self.confinement)
             .map_err(|errno| Failure::System { step: Step::Fork, errno: errno as i32 })
@@ -609,6 +652,7 @@ mod tests {
             mounter: None,
             confinement,
             listener: None,
+            finisher: None,
         };
         let code = serve(session);
         assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::FAILURE));

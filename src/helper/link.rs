@@ -207,7 +207,7 @@ mod tests {
             readers.push(read);
             let environment = vec![("k".to_owned(), "v".repeat(40_000))];
             let argv = vec![id.to_string()];
-            let request = Request::Spawn { id, argv, environment, working_directory: "/".into() };
+            let request = Request::Spawn { id, argv, environment, working_directory: "/".into(), user: None };
             outbox.push(&request, fds).unwrap();
         }
         let mut seen = 0u64;
@@ -255,7 +255,8 @@ mod tests {
     fn a_message_above_the_limit_is_not_sent() {
         let mut outbox = Outbox::default();
         let argv = vec!["x".repeat(MAX_MESSAGE_BYTES)];
-        let request = Request::Spawn { id: 1, argv, environment: vec![], working_directory: String::new() };
+        let request =
+            Request::Spawn { id: 1, argv, environment: vec![], working_directory: String::new(), user: None };
         assert!(matches!(outbox.push(&request, vec![]), Err(LinkError::TooLarge(_))));
         assert!(outbox.is_empty());
     }

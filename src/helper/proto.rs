@@ -40,6 +40,10 @@ pub enum Request {
         environment: Vec<(String, String)>,
         /// Working directory.
         working_directory: String,
+        /// Who it runs as, in the words of an image: a name or number, perhaps with a group behind `:`. The
+        /// session's root when nothing is said.
+        #[serde(default)]
+        user: Option<String>,
     },
     /// Start a process on a terminal of its own; the terminal's other side comes with the answer.
     SpawnTerminal {
@@ -148,6 +152,8 @@ pub enum Failure {
 pub enum Step {
     /// Entering the working directory.
     WorkingDirectory,
+    /// Becoming its user.
+    User,
     /// Executing the program.
     Execute,
     /// Making the terminal.

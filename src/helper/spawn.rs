@@ -16,6 +16,7 @@ use nix::unistd::{ForkResult, Pid, fork, pipe2};
 
 use super::confine::Confinement;
 use super::proto::{Exit, Step};
+use super::users::Identity;
 
 /// A process to start, with everything allocated that the new process needs before its `execve`.
 pub(super) struct Image {
@@ -23,6 +24,7 @@ pub(super) struct Image {
     argv: Vec<CString>,
     environment: Vec<CString>,
     directory: CString,
+    identity: Option<Identity>,
 }
 
 /// The standard descriptors of a process.
@@ -47,6 +49,7 @@ impl Image {
         argv: &[String],
         environment: &[(String, String)],
         directory: &str,
+        identity: Option<Identity>,
     ) -> Result<Self, String> {
         let program = argv.first().filter(|name| !name.is_empty()).ok_or("there is no program to start")?;
         let text = |value: &str| CString::new(value).map_err(|_| "it contains a zero byte".to_owned());
@@ -68,7 +71,7 @@ impl Image {
         };
         let environment = environment.iter().map(variable).collect::<Result<_, _>>()?;
         let argv = argv.iter().map(|argument| text(argument)).collect::<Result<_, _>>()?;
-        Ok(Self { programs, argv, environment, directory: text(directory)? })
+        Ok(Self { programs, argv, environment, directory: text(directory)?, identity })
     }
 
     /// Forks. The new process has the three descriptors of `io` as its standard ones.
@@ -129,6 +132,14 @@ impl Image {
             libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
             if libc::chdir(self.directory.as_ptr()) < 0 {
                 return (Step::WorkingDirectory, Errno::last_raw());
+            }
+            // Groups first and the user last: who has become an ordinary user may change neither any more.
+            if let Some(Identity { user, group, groups, .. }) = &self.identity
+                && (libc::setgroups(groups.len(), groups.as_ptr()) < 0
+                    || libc::setresgid(*group, *group, *group) < 0
+                    || libc::setresuid(*user, *user, *user) < 0)
+            {
+                return (Step::User, Errno::last_raw());
             }
             if let Err(errno) = confinement.apply() {
                 return (Step::Confine, errno as c_int);
@@ -199,6 +210,7 @@ const fn step_number(step: Step) -> u8 {
         Step::Execute => 2,
         Step::Confine => 3,
         Step::Terminal => 4,
+        Step::User => 5,
         _ => 0,
     }
 }
@@ -209,6 +221,7 @@ const fn step_of(number: u8) -> Step {
         2 => Step::Execute,
         3 => Step::Confine,
         4 => Step::Terminal,
+        5 => Step::User,
         _ => Step::Fork,
     }
 }
@@ -223,7 +236,7 @@ mod tests {
         let argv: Vec<String> = argv.iter().map(|a| (*a).to_owned()).collect();
         let environment: Vec<(String, String)> =
             environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        let image = Image::new(&argv, &environment, directory).unwrap();
+        let image = Image::new(&argv, &environment, directory, None).unwrap();
         let null = std::fs::File::open("/dev/null").unwrap();
         let (mut read, write) = std::io::pipe().unwrap();
         let confinement = Confinement::new(false);
@@ -258,9 +271,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_a_process_is_refused_before_any_fork() {
-        assert!(Image::new(&[], &[], "/").is_err());
-        assert!(Image::new(&[String::new()], &[], "/").is_err());
-        assert!(Image::new(&["a\0b".into()], &[], "/").is_err());
-        assert!(Image::new(&["/a".into()], &[("k".into(), "v\0".into())], "/").is_err());
+        assert!(Image::new(&[], &[], "/", None).is_err());
+        assert!(Image::new(&[String::new()], &[], "/", None).is_err());
+        assert!(Image::new(&["a\0b".into()], &[], "/", None).is_err());
+        assert!(Image::new(&["/a".into()], &[("k".into(), "v\0".into())], "/", None).is_err());
     }
 }

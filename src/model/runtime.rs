@@ -101,8 +101,8 @@ impl Lifecycle {
 /// One immutable version of a runtime, as far as its computes need to know it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuntimeSpec {
-    /// The code.
-    pub artifact: ArtifactRef,
+    /// The code or the image.
+    pub artifact: Artifact,
     /// `roleArn`, which agents call AWS with when they have the identity of their role.
     pub role_arn: String,
     /// The agent's protocol.

@@ -76,13 +76,13 @@ async fn status(State(admin): Shared) -> Response {
 
 async fn sessions(State(admin): Shared) -> Response {
     let views = admin.emulator.sessions.list();
-    json(&views.into_iter().map(|view| shown(&admin, view)).collect::<Vec<_>>())
+    json(&views.into_iter().map(shown).collect::<Vec<_>>())
 }
 
 async fn session(State(admin): Shared, Path(path): Path<(String, String, String)>) -> Response {
     let Some(key) = key(path) else { return error(&SessionError::Unknown) };
     match admin.emulator.sessions.show(&key).await {
-        Ok(view) => json(&shown(&admin, view)),
+        Ok(view) => json(&shown(view)),
         Err(e) => error(&e),
     }
 }
@@ -175,7 +175,7 @@ async fn change_source(State(admin): Shared, Path(runtime): Path<String>, body: 
             let status = match &e {
                 SourceError::NoRuntime(_) => StatusCode::NOT_FOUND,
                 SourceError::OtherVersion { .. } => StatusCode::CONFLICT,
-                SourceError::Bundle(_) => StatusCode::BAD_REQUEST,
+                SourceError::Bundle(_) | SourceError::Image(_) => StatusCode::BAD_REQUEST,
                 SourceError::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
             };
             failure(status, &e.to_string())
@@ -239,7 +239,7 @@ fn key((runtime, endpoint, session): (String, String, String)) -> Option<Session
     })
 }
 
-fn shown(admin: &Admin, view: SessionView) -> Session {
+fn shown(view: SessionView) -> Session {
     Session {
         session_id: view.key.session,
         name: None,
@@ -248,7 +248,7 @@ fn shown(admin: &Admin, view: SessionView) -> Session {
         qualifier: view.key.endpoint,
         version: view.version,
         state: view.state,
-        engine: admin.emulator.engine.to_owned(),
+        engine: view.engine,
         created_at: view.created_at.to_rfc3339(),
         last_activity_at: view.last_activity_at.to_rfc3339(),
         last_end: view.last_end.map(|reason| reason.as_str().to_owned()),

@@ -126,6 +126,7 @@ async fn create_agent_runtime(emulator: Arc<Emulator>, input: Members) -> Answer
         settings: settings(&input)?,
         tags: tags_of(&input),
     };
+    emulator.check_image(&new.settings).await?;
     let outcome = emulator.registry.create_runtime(new, client_token(&input)).await?;
     Ok(object(json!({
         "agentRuntimeArn": arn(&emulator.registry, &outcome.id),
@@ -162,7 +163,9 @@ async fn update_agent_runtime(emulator: Arc<Emulator>, input: Members) -> Answer
     let id: RuntimeId = required(&input, "agentRuntimeId")?;
     // An unknown runtime is unknown whatever it was to be set to.
     emulator.registry.runtime(&id)?;
-    let outcome = emulator.registry.update_runtime(&id, settings(&input)?, client_token(&input)).await?;
+    let settings = settings(&input)?;
+    emulator.check_image(&settings).await?;
+    let outcome = emulator.registry.update_runtime(&id, settings, client_token(&input)).await?;
     Ok(object(json!({
         "agentRuntimeArn": arn(&emulator.registry, &outcome.id),
         "agentRuntimeId": outcome.id,

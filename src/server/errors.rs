@@ -90,7 +90,11 @@ impl From<SessionError> for AwsError {
                 let timeout = SessionError::InitTimeout { limit, last_lines: Vec::new() };
                 Self::new(ErrorKind::RuntimeClient, timeout.to_string())
             }
-            SessionError::Engine(_) | SessionError::Start(_) => {
+            SessionError::Engine(engine) => {
+                let message = engine.in_full();
+                Self::new(ErrorKind::RuntimeClient, format!("The session could not be started: {message}"))
+            }
+            SessionError::Start(_) => {
                 Self::new(ErrorKind::RuntimeClient, format!("The session could not be started: {message}"))
             }
             SessionError::Stop(_) | SessionError::ShuttingDown => {

@@ -16,8 +16,8 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 
-use super::{Storage, StorageError, StorageId, Usage};
-use crate::model::{RuntimeId, SessionKey};
+use super::{Place, Storage, StorageError, StorageId, Usage};
+use crate::model::{RuntimeId, SessionKey, Version};
 
 const DATA: &str = "data";
 /// Discarded trees wait here; no runtime id begins with a dot.
@@ -50,13 +50,18 @@ impl PlainStorage {
         self.session(key).join(id.0.to_string())
     }
 
-    fn discard_tree(&self, path: PathBuf) -> BoxFuture<'static, Result<Option<PathBuf>, StorageError>> {
+    /// The directory that a compute shows.
+    fn directory(&self, key: &SessionKey, id: StorageId) -> PathBuf {
+        self.storage(key, id).join(DATA)
+    }
+
+    fn discard_tree(&self, path: PathBuf) -> BoxFuture<'static, Result<Vec<Place>, StorageError>> {
         let (root, durable) = (self.root.clone(), self.durable.clone());
         blocking("discarding a session's storage", move || {
             let discarded = discard(&root, &path);
             // What went may be made again; forgetting too much costs a flush and no more.
             durable.lock().clear();
-            discarded
+            Ok(discarded?.into_iter().map(Place::Directory).collect())
         })
     }
 }
@@ -65,14 +70,20 @@ impl Storage for PlainStorage {
     fn create(
         &self,
         key: &SessionKey,
+        _version: Version,
         owner: Option<(u32, u32)>,
     ) -> BoxFuture<'static, Result<StorageId, StorageError>> {
         let (storages, session) = (self.clone(), self.session(key));
         blocking("making a session's storage", move || storages.make(&session, owner))
     }
 
-    fn directory(&self, key: &SessionKey, id: StorageId) -> PathBuf {
-        self.storage(key, id).join(DATA)
+    fn place(&self, key: &SessionKey, id: StorageId) -> Place {
+        Place::Directory(self.directory(key, id))
+    }
+
+    fn exists(&self, key: &SessionKey, id: StorageId) -> BoxFuture<'static, Result<bool, StorageError>> {
+        let data = self.directory(key, id);
+        blocking("looking for a session's storage", move || data.try_exists())
     }
 
     fn flush(&self, key: &SessionKey, id: StorageId) -> BoxFuture<'static, Result<(), StorageError>> {
@@ -90,18 +101,16 @@ impl Storage for PlainStorage {
         &self,
         key: &SessionKey,
         id: StorageId,
-    ) -> BoxFuture<'static, Result<Option<PathBuf>, StorageError>> {
-        self.discard_tree(self.storage(key, id))
+    ) -> BoxFuture<'static, Result<Option<Place>, StorageError>> {
+        let discarded = self.discard_tree(self.storage(key, id));
+        Box::pin(async move { Ok(discarded.await?.pop()) })
     }
 
-    fn discard_session(&self, key: &SessionKey) -> BoxFuture<'static, Result<Option<PathBuf>, StorageError>> {
+    fn discard_session(&self, key: &SessionKey) -> BoxFuture<'static, Result<Vec<Place>, StorageError>> {
         self.discard_tree(self.session(key))
     }
 
-    fn discard_runtime(
-        &self,
-        runtime: &RuntimeId,
-    ) -> BoxFuture<'static, Result<Option<PathBuf>, StorageError>> {
+    fn discard_runtime(&self, runtime: &RuntimeId) -> BoxFuture<'static, Result<Vec<Place>, StorageError>> {
         self.discard_tree(self.root.join(runtime.as_str()))
     }
 
@@ -109,7 +118,7 @@ impl Storage for PlainStorage {
         &self,
         runtimes: Vec<RuntimeId>,
         known: HashSet<(SessionKey, StorageId)>,
-    ) -> BoxFuture<'static, Result<Vec<PathBuf>, StorageError>> {
+    ) -> BoxFuture<'static, Result<Vec<Place>, StorageError>> {
         let storages = self.clone();
         blocking("looking for storage that no session knows", move || {
             let known = known.iter().map(|(key, id)| storages.storage(key, *id)).collect();
@@ -122,13 +131,15 @@ impl Storage for PlainStorage {
                 }
             }
             *storages.fresh.lock() = None;
-            Ok(trees)
+            Ok(trees.into_iter().map(Place::Directory).collect())
         })
     }
 
-    fn discarded(&self) -> BoxFuture<'static, Result<Vec<PathBuf>, StorageError>> {
+    fn discarded(&self) -> BoxFuture<'static, Result<Vec<Place>, StorageError>> {
         let trash = self.root.join(TRASH);
-        blocking("looking for discarded storage", move || entries(&trash))
+        blocking("looking for discarded storage", move || {
+            Ok(entries(&trash)?.into_iter().map(Place::Directory).collect())
+        })
     }
 }
 
@@ -265,7 +276,7 @@ fn discard(root: &Path, path: &Path) -> io::Result<Option<PathBuf>> {
 }
 
 /// Counts a tree. What vanishes or cannot be read meanwhile is left out: a session may be writing.
-fn count(data: &Path) -> Usage {
+pub fn count(data: &Path) -> Usage {
     let mut usage = Usage::default();
     let mut open = vec![data.to_owned()];
     while let Some(directory) = open.pop() {
@@ -325,8 +336,8 @@ mod tests {
     async fn storages_are_numbered_counted_and_discarded_whole() {
         let home = tempfile::tempdir().unwrap();
         let storage = PlainStorage::below(home.path());
-        let first = storage.create(&key(), None).await.unwrap();
-        let second = storage.create(&key(), None).await.unwrap();
+        let first = storage.create(&key(), Version::FIRST, None).await.unwrap();
+        let second = storage.create(&key(), Version::FIRST, None).await.unwrap();
         assert_ne!(first, second);
         let data = storage.directory(&key(), first);
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
@@ -339,18 +350,20 @@ mod tests {
         storage.flush(&key(), first).await.unwrap();
         assert_eq!(storage.usage(&key(), first).await.unwrap(), Usage { bytes: 5, files: 2 });
 
+        assert!(storage.exists(&key(), first).await.unwrap());
         let tree = storage.discard(&key(), first).await.unwrap().unwrap();
-        assert!(!data.exists());
+        assert!(!data.exists() && !storage.exists(&key(), first).await.unwrap());
+        assert_eq!(storage.discarded().await.unwrap(), vec![tree.clone()]);
+        let Place::Directory(tree) = tree else { panic!("{tree:?}") };
         assert_eq!(fs::read(tree.join("data/d/f")).unwrap(), b"12345");
-        assert_eq!(storage.discarded().await.unwrap(), vec![tree]);
         assert_eq!(storage.discard(&key(), first).await.unwrap(), None);
         assert!(storage.directory(&key(), second).exists());
         // A number is not given again, whether or not others are in use.
-        let third = storage.create(&key(), None).await.unwrap();
+        let third = storage.create(&key(), Version::FIRST, None).await.unwrap();
         assert!(third != first && third != second && third.0 >= 0, "{first:?} {second:?} {third:?}");
-        assert!(storage.discard_session(&key()).await.unwrap().is_some());
+        assert_eq!(storage.discard_session(&key()).await.unwrap().len(), 1);
         assert!(!storage.directory(&key(), second).exists());
-        let fourth = storage.create(&key(), None).await.unwrap();
+        let fourth = storage.create(&key(), Version::FIRST, None).await.unwrap();
         assert!(![first, second, third].contains(&fourth), "{fourth:?}");
     }
 
@@ -358,21 +371,21 @@ mod tests {
     async fn what_was_made_and_never_recorded_is_found_and_nothing_else() {
         let home = tempfile::tempdir().unwrap();
         let earlier = PlainStorage::below(home.path());
-        let recorded = earlier.create(&key(), None).await.unwrap();
-        let lost = earlier.create(&key(), None).await.unwrap();
+        let recorded = earlier.create(&key(), Version::FIRST, None).await.unwrap();
+        let lost = earlier.create(&key(), Version::FIRST, None).await.unwrap();
         let session = |c: &str| SessionKey { session: c.repeat(40).parse().unwrap(), ..key() };
-        earlier.create(&session("t"), None).await.unwrap();
+        earlier.create(&session("t"), Version::FIRST, None).await.unwrap();
         // A crash between the directory of a session and that of its first storage.
         fs::create_dir(earlier.session(&session("u"))).unwrap();
         let foreign = SessionKey { runtime: "other-AbCdEf0123".parse().unwrap(), ..key() };
-        let kept = earlier.create(&foreign, None).await.unwrap();
+        let kept = earlier.create(&foreign, Version::FIRST, None).await.unwrap();
 
         let storage = PlainStorage::below(home.path());
-        let fresh = storage.create(&key(), None).await.unwrap();
+        let fresh = storage.create(&key(), Version::FIRST, None).await.unwrap();
         let sweep = || storage.discard_unknown(vec![key().runtime], HashSet::from([(key(), recorded)]));
         let trees = sweep().await.unwrap();
         assert_eq!(trees.len(), 2, "{trees:?}");
-        assert!(trees.iter().all(|tree| tree.join(DATA).exists()));
+        assert!(trees.iter().all(|tree| matches!(tree, Place::Directory(tree) if tree.join(DATA).exists())));
         for (key, id, there) in [(key(), recorded, true), (key(), lost, false), (key(), fresh, true)] {
             assert_eq!(storage.directory(&key, id).exists(), there, "{id:?}");
         }
@@ -380,7 +393,7 @@ mod tests {
         // A runtime that nobody knows is none of its business: its records may only have been moved away.
         assert!(storage.directory(&foreign, kept).exists());
         // What is made later is recorded by its owner in its own time.
-        storage.create(&key(), None).await.unwrap();
+        storage.create(&key(), Version::FIRST, None).await.unwrap();
         assert!(sweep().await.unwrap().is_empty());
     }
 }

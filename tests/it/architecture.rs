@@ -21,7 +21,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     // The SDK's clients are what the ports of `ops` are made of.
     ("aws", &["model", "ops"]),
     ("egress", &["model"]),
-    ("engine", &["model", "helper"]),
+    ("engine", &["model", "helper", "storage"]),
     ("emulator", &["model", "artifacts", "egress", "storage", "engine"]),
     ("server", &["model", "wire", "emulator"]),
     ("build", &["model", "artifacts", "project"]),
@@ -104,6 +104,12 @@ const OWNERS: &[Owner] = &[
         in_tests: false,
     },
     Owner {
+        what: "the client of the docker daemon",
+        pattern: r"\bbollard\b",
+        places: &[("src/engine/docker/", "the engine that has a container for each session")],
+        in_tests: false,
+    },
+    Owner {
         what: "SQLite",
         pattern: r"\brusqlite\b",
         places: &[("src/emulator/store/", "the store's thread owns the connection")],
@@ -121,7 +127,8 @@ const OWNERS: &[Owner] = &[
         places: &[
             ("src/helper/", "reaps, signals and hands out sockets inside a session"),
             ("src/engine/embedded/", "namespaces and mounts"),
-            ("src/engine/embedded.rs", "namespaces and mounts"),
+            ("src/engine/terminal.rs", "reads and writes a terminal"),
+            ("src/engine/docker/inside.rs", "is a container's first process before the helper takes over"),
             ("src/server/slots.rs", "asks how many descriptors there are"),
             ("src/server/peer.rs", "asks the kernel whose connection it is"),
             ("src/egress/", "lists this machine's addresses, and keeps connections of the proxy alive"),

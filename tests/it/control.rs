@@ -6,15 +6,17 @@
     reason = "helpers of tests fail where they stand"
 )]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use agentcore::artifacts::{BUCKET, Launch, Manifest};
 use agentcore::emulator::clock::Clock;
+use agentcore::emulator::engines::Engines;
 use agentcore::emulator::{Emulator, EmulatorConfig};
 use agentcore::engine::{Compute, ComputeRecord, ComputeSpec, Engine, EngineError};
 use agentcore::server::control;
+use agentcore::storage::Place;
 use agentcore::wire::service_model as model;
 use agentcore::wire::shape::Operation;
 use agentcore::wire::validate;
@@ -57,8 +59,9 @@ impl Engine for NoEngine {
         panic!("the control plane left a compute behind")
     }
 
-    fn remove_tree(&self, path: PathBuf) -> BoxFuture<'_, Result<(), EngineError>> {
+    fn delete_storage(&self, place: Place) -> BoxFuture<'_, Result<(), EngineError>> {
         Box::pin(async move {
+            let Place::Directory(path) = place else { panic!("{place:?}") };
             let context = format!("removing {}", path.display());
             std::fs::remove_dir_all(&path).map_err(|source| EngineError::Io { context, source })
         })
@@ -92,7 +95,9 @@ impl Plane {
         let region = "us-west-2".parse().unwrap();
         let mut config = EmulatorConfig::new(home.path().to_owned(), region, "123456789012".parse().unwrap());
         config.ready_delay = ready_delay;
-        let emulator = Emulator::open(config, Arc::new(NoEngine), Arc::new(Clock::system())).await.unwrap();
+        let emulator = Emulator::open(config, Engines::only(Arc::new(NoEngine)), Arc::new(Clock::system()))
+            .await
+            .unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let app = control::routes().with_state(emulator.clone());
@@ -561,7 +566,8 @@ async fn a_deletion_that_a_crash_cut_short_is_finished_at_the_next_start() {
     plane.emulator.registry.begin_delete_runtime(&doomed, None).await.unwrap();
     plane.emulator.registry.begin_delete_endpoint(&kept, &prod, None).await.unwrap();
     let config = plane.emulator.config.clone();
-    let again = Emulator::open(config, Arc::new(NoEngine), Arc::new(Clock::system())).await.unwrap();
+    let again =
+        Emulator::open(config, Engines::only(Arc::new(NoEngine)), Arc::new(Clock::system())).await.unwrap();
     for _ in 0..500 {
         if again.registry.runtime(&doomed).is_err() && again.registry.endpoint(&kept, &prod).is_err() {
             break;

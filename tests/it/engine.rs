@@ -15,6 +15,7 @@ use agentcore::engine::embedded::{EmbeddedConfig, EmbeddedEngine, Isolation};
 use agentcore::engine::{
     Compute, ComputeRecord, ComputeSpec, Engine, EngineError, Process, ProcessExit, ProcessSpec, StorageMount,
 };
+use agentcore::storage::Place;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Set in the runs as a user: the directory that the user can reach, with the binaries in it.
@@ -27,9 +28,48 @@ const RANGE: u32 = 3_000_000;
 const TEST_USER: u32 = 64_123;
 pub(super) const SOON: Duration = Duration::from_secs(60);
 
-pub(super) struct Room {
-    directory: tempfile::TempDir,
-    pub(super) engine: EmbeddedEngine,
+/// An engine with a project and a storage of its own.
+pub(super) struct Room<K = EmbeddedEngine> {
+    pub(super) directory: tempfile::TempDir,
+    pub(super) engine: K,
+    /// Where the storage of its sessions is.
+    pub(super) storage: Place,
+}
+
+/// What engines differ in, for the scenarios that all of them play.
+pub(super) trait Kind: Engine + Sized {
+    /// The image of computes, where they need one.
+    fn image(&self) -> Option<String>;
+
+    /// A second storage, as empty as the first.
+    async fn another_storage(room: &Room<Self>) -> Place;
+
+    /// Fails when something of the engine is left.
+    async fn assert_nothing_left(room: &Room<Self>);
+}
+
+impl Kind for EmbeddedEngine {
+    fn image(&self) -> Option<String> {
+        None
+    }
+
+    async fn another_storage(room: &Room<Self>) -> Place {
+        let other = room.path("other-storage");
+        std::fs::create_dir(&other).unwrap();
+        if let Some((uid, gid)) = room.engine.storage_owner() {
+            std::os::unix::fs::chown(&other, Some(uid), Some(gid)).unwrap();
+        }
+        Place::Directory(other)
+    }
+
+    /// Neither in its directory, nor in this mount namespace, nor in the process table.
+    async fn assert_nothing_left(room: &Room<Self>) {
+        let runtime = room.path("runtime");
+        let files: Vec<_> = std::fs::read_dir(&runtime).unwrap().collect();
+        assert!(files.is_empty(), "left behind: {files:?}");
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert!(!mounts.contains(runtime.to_str().unwrap()), "left mounted:\n{mounts}");
+    }
 }
 
 pub(super) fn is_root() -> bool {
@@ -142,9 +182,11 @@ impl Room {
         if let Some((uid, gid)) = engine.storage_owner() {
             std::os::unix::fs::chown(&storage, Some(uid), Some(gid)).unwrap();
         }
-        Self { directory, engine }
+        Self { directory, engine, storage: Place::Directory(storage) }
     }
+}
 
+impl<K: Kind> Room<K> {
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
@@ -152,15 +194,17 @@ impl Room {
     pub(super) fn spec(&self) -> ComputeSpec {
         ComputeSpec {
             label: "test-session".to_owned(),
-            code: self.path("code"),
+            image: self.engine.image(),
+            code: Some(self.path("code")),
             read_only: vec![],
             environment: vec![("SPEC".to_owned(), "of the compute".to_owned())],
             storage: Some(StorageMount {
-                source: self.path("storage"),
+                source: self.storage.clone(),
                 target: "/mnt/workspace".parse().unwrap(),
             }),
             early_mount: false,
             listener: None,
+            labels: vec![],
         }
     }
 
@@ -168,13 +212,17 @@ impl Room {
         self.engine.start(self.spec()).await.unwrap()
     }
 
-    /// Nothing of the engine is left in its directory, in this mount namespace or in the process table.
     pub(super) async fn assert_nothing_left(&self) {
-        let runtime = self.path("runtime");
-        let files: Vec<_> = std::fs::read_dir(&runtime).unwrap().collect();
-        assert!(files.is_empty(), "left behind: {files:?}");
-        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-        assert!(!mounts.contains(runtime.to_str().unwrap()), "left mounted:\n{mounts}");
+        K::assert_nothing_left(self).await;
+    }
+
+    /// What a file of the storage holds when the next compute looks.
+    pub(super) async fn stored(&self, file: &str) -> String {
+        let compute = self.compute().await;
+        compute.mount_storage().await.unwrap();
+        let (content, _, _) = run(&*compute, &format!("cat /mnt/workspace/{file}")).await;
+        compute.terminate(Duration::ZERO).await.unwrap();
+        content
     }
 }
 
@@ -187,6 +235,7 @@ pub(super) fn argv(argv: &[&str]) -> ProcessSpec {
         argv: argv.iter().map(|a| (*a).to_owned()).collect(),
         environment: vec![],
         working_directory: None,
+        user: None,
     }
 }
 
@@ -239,10 +288,11 @@ pub(super) fn children(pid: i32) -> Vec<i32> {
     list.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
 }
 
-#[test]
-fn output_is_split_and_the_exit_code_told() {
-    both("output_is_split_and_the_exit_code_told", async |room| {
-        room.engine.probe().await.unwrap();
+/// Scenarios that every engine plays, whatever it makes its computes of.
+pub(super) mod on {
+    use super::*;
+
+    pub(in super::super) async fn output_is_split_and_the_exit_code_told<K: Kind>(room: Room<K>) {
         let compute = room.compute().await;
         let script = "echo to output; echo to errors >&2; echo again > /dev/stdout; exit 7";
         let (output, errors, exit) = run(&*compute, script).await;
@@ -254,12 +304,13 @@ fn output_is_split_and_the_exit_code_told() {
         assert_eq!(exit, ProcessExit::Signal(40), "a real-time signal");
         compute.terminate(Duration::ZERO).await.unwrap();
         room.assert_nothing_left().await;
-    });
-}
+    }
 
-#[test]
-fn a_process_has_the_environment_of_its_compute_and_its_own_and_no_other() {
-    both("a_process_has_the_environment_of_its_compute_and_its_own_and_no_other", async |room| {
+    pub(in super::super) async fn a_process_has_the_environment_of_its_compute_and_its_own_and_no_other<
+        K: Kind,
+    >(
+        room: Room<K>,
+    ) {
         let compute = room.compute().await;
         let mut spec = argv(&["/usr/bin/env"]);
         spec.environment = vec![("OWN".into(), "a=b c".into()), ("HOME".into(), "/mnt".into())];
@@ -273,12 +324,9 @@ fn a_process_has_the_environment_of_its_compute_and_its_own_and_no_other() {
         let lines: Vec<_> = output.lines().collect();
         assert_eq!(lines[..2], ["/var/task", "test-session"], "{output}");
         assert_eq!(lines[2], "4", "0 to 2 and the directory that ls reads: {output}");
-    });
-}
+    }
 
-#[test]
-fn commands_run_in_parallel() {
-    both("commands_run_in_parallel", async |room| {
+    pub(in super::super) async fn commands_run_in_parallel<K: Kind>(room: Room<K>) {
         let compute = room.compute().await;
         let start = Instant::now();
         let commands = (0..40).map(|n| {
@@ -290,12 +338,9 @@ fn commands_run_in_parallel() {
         });
         futures_util::future::join_all(commands).await;
         assert!(start.elapsed() < Duration::from_secs(10), "one after the other: {:?}", start.elapsed());
-    });
-}
+    }
 
-#[test]
-fn many_sessions_start_at_once_and_never_mix() {
-    both("many_sessions_start_at_once_and_never_mix", async |room| {
+    pub(in super::super) async fn many_sessions_start_at_once_and_never_mix<K: Kind>(room: Room<K>) {
         let sessions = (0..20).map(|n| {
             let room = &room;
             async move {
@@ -303,7 +348,8 @@ fn many_sessions_start_at_once_and_never_mix() {
                 std::fs::create_dir(&code).unwrap();
                 std::fs::write(code.join("mine"), n.to_string()).unwrap();
                 let label = format!("session-{n}");
-                let compute = room.engine.start(ComputeSpec { label, code, ..room.spec() }).await.unwrap();
+                let compute =
+                    room.engine.start(ComputeSpec { label, code: Some(code), ..room.spec() }).await.unwrap();
                 run(&*compute, &format!("echo {n} > /tmp/number; (setsid sleep 300 &) > /dev/null 2>&1"))
                     .await;
                 let script = "cat mine; echo; cat /tmp/number; hostname; ls /proc | grep -c '^[0-9]'";
@@ -316,7 +362,152 @@ fn many_sessions_start_at_once_and_never_mix() {
         });
         futures_util::future::join_all(sessions).await;
         room.assert_nothing_left().await;
-    });
+    }
+
+    pub(in super::super) async fn storage_persists_and_nothing_else<K: Kind>(room: Room<K>) {
+        std::fs::write(room.path("code/main.py"), "print('bundle')\n").unwrap();
+        let first = room.compute().await;
+        first.mount_storage().await.unwrap();
+        let places = ["/tmp", "/var/tmp", "/var/task", "/root", "/run", "/mnt/workspace"];
+        for place in places {
+            let (_, errors, exit) = run(&*first, &format!("echo {place} > {place}/kept")).await;
+            assert_eq!(exit, ProcessExit::Code(0), "{errors}");
+        }
+        let (_, errors, exit) =
+            run(&*first, "echo changed >> /var/task/main.py && mkdir /var/task/new && rm /var/task/kept")
+                .await;
+        assert_eq!((errors.as_str(), exit), ("", ProcessExit::Code(0)));
+        first.terminate(Duration::ZERO).await.unwrap();
+        let second = room.compute().await;
+        second.mount_storage().await.unwrap();
+        let (output, _, _) = run(&*second, "cat /*/kept /*/*/kept; cat main.py; ls").await;
+        assert_eq!(output, "/mnt/workspace\nprint('bundle')\nmain.py\n");
+        assert_eq!(std::fs::read_to_string(room.path("code/main.py")).unwrap(), "print('bundle')\n");
+        if let Place::Directory(storage) = &room.storage {
+            let owner = std::fs::metadata(storage.join("kept")).unwrap();
+            let user = nix::unistd::Uid::effective().as_raw();
+            let expected = room.engine.storage_owner().map_or(user, |(uid, _)| uid);
+            assert_eq!(owner.uid(), expected);
+        }
+    }
+
+    pub(in super::super) async fn kill_ends_the_whole_tree<K: Kind>(room: Room<K>) {
+        let compute = room.compute().await;
+        let bystander = compute.spawn(sh("echo up; sleep 300")).await;
+        let mut bystander = bystander.unwrap();
+        line(&mut bystander).await;
+        // In a session of its own; with its parent gone; with a cleared environment below a living parent;
+        // stopped; and one that ignores SIGTERM.
+        let script = "setsid sleep 301 & (setsid sh -c 'sleep 302; :' &) ; \
+                      sh -c 'env -i setsid sleep 303; :' & sleep 304 & s=$!; sleep 0.1; kill -STOP $s; \
+                      (trap '' TERM; sleep 305; :) & sleep 0.2; echo started; wait";
+        let mut process = compute.spawn(sh(script)).await.unwrap();
+        assert_eq!(line(&mut process).await, "started");
+        // The commands' own text names them too; so look for what they are, not for what was said.
+        let sleepers = "for d in /proc/[0-9]*; do tr '\\0' ' ' < $d/cmdline | grep -x 'sleep 30[1-5] '; done 2>/dev/null | wc -l";
+        until("five sleepers", async || run(&*compute, sleepers).await.0.trim() == "5").await;
+        tokio::time::timeout(SOON, process.control.kill()).await.unwrap().unwrap();
+        assert_eq!(run(&*compute, sleepers).await.0.trim(), "0");
+        assert_eq!(process.control.wait().await.unwrap(), ProcessExit::Signal(9));
+        assert_eq!(process.control.wait().await.unwrap(), ProcessExit::Signal(9));
+        process.control.kill().await.unwrap();
+        assert!(tokio::time::timeout(Duration::from_millis(50), bystander.control.wait()).await.is_err());
+
+        // Dropping kills as well, detaching does not.
+        let mut dropped =
+            compute.spawn(sh("setsid sleep 301 & sleep 0.1; echo started; wait")).await.unwrap();
+        line(&mut dropped).await;
+        drop(dropped);
+        until("the dropped tree ends", async || run(&*compute, sleepers).await.0.trim() == "0").await;
+        // Its output goes nowhere then, but is not the end of it, and not a wait either.
+        let noise = "(while [ ! -e /tmp/enough ]; do head -c 100000 /dev/zero; done; exec sleep 302) & echo started; exit 3";
+        let mut kept = compute.spawn(sh(noise)).await.unwrap();
+        line(&mut kept).await;
+        assert_eq!(kept.control.wait().await.unwrap(), ProcessExit::Code(3));
+        kept.control.detach();
+        drop(kept);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        run(&*compute, "touch /tmp/enough").await;
+        until("the detached child goes on", async || run(&*compute, sleepers).await.0.trim() == "1").await;
+    }
+
+    pub(in super::super) async fn terminate_asks_first_and_kills_then<K: Kind>(room: Room<K>) {
+        let compute = room.compute().await;
+        compute.mount_storage().await.unwrap();
+        let graceful =
+            "trap 'echo seen > /mnt/workspace/term; exit 5' TERM; echo up; while :; do sleep 0.05; done";
+        let mut process = compute.spawn(sh(graceful)).await.unwrap();
+        line(&mut process).await;
+        let start = Instant::now();
+        compute.terminate(Duration::from_secs(15)).await.unwrap();
+        assert!(start.elapsed() < Duration::from_secs(5), "the whole grace was waited for");
+        assert_eq!(process.control.wait().await.unwrap(), ProcessExit::Code(5));
+        assert_eq!(room.stored("term").await, "seen\n");
+        assert!(*compute.gone().borrow());
+        compute.terminate(Duration::ZERO).await.unwrap();
+        assert!(matches!(compute.spawn(sh("true")).await, Err(EngineError::Gone)));
+        assert!(matches!(compute.connect(8080).await, Err(EngineError::Gone)));
+
+        let compute = room.compute().await;
+        let mut stubborn =
+            compute.spawn(sh("trap '' TERM; echo up; while :; do sleep 0.05; done")).await.unwrap();
+        line(&mut stubborn).await;
+        let start = Instant::now();
+        compute.terminate(Duration::from_millis(300)).await.unwrap();
+        let took = start.elapsed();
+        assert!(took >= Duration::from_millis(300) && took < Duration::from_secs(4), "{took:?}");
+        assert_eq!(stubborn.control.wait().await.unwrap(), ProcessExit::Signal(9));
+        room.assert_nothing_left().await;
+    }
+
+    pub(in super::super) async fn connections_reach_listeners_inside_only<K: Kind>(room: Room<K>) {
+        let compute = room.compute().await;
+        // A listener on the host's loopback must not be what is reached.
+        let outside = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = outside.local_addr().unwrap().port();
+        let refused = compute.connect(port).await;
+        assert!(matches!(refused, Err(EngineError::Refused { port: p }) if p == port));
+        let server = format!(
+            "import socket\ns = socket.socket()\ns.bind(('0.0.0.0', {port}))\ns.listen()\nprint('up', flush=True)\n\
+             while True:\n c, _ = s.accept()\n c.sendall(c.recv(100).upper())\n c.close()\n"
+        );
+        let mut process = compute.spawn(argv(&["python3", "-c", &server])).await.unwrap();
+        line(&mut process).await;
+        for _ in 0..3 {
+            let mut stream = compute.connect(port).await.unwrap();
+            let agentcore::engine::SessionStream::Tcp(tcp) = &stream;
+            assert!(tcp.nodelay().unwrap());
+            stream.write_all(b"hello").await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            assert_eq!(answer, "HELLO");
+        }
+        process.control.kill().await.unwrap();
+        assert!(matches!(compute.connect(port).await, Err(EngineError::Refused { .. })));
+    }
+}
+
+#[test]
+fn output_is_split_and_the_exit_code_told() {
+    both("output_is_split_and_the_exit_code_told", on::output_is_split_and_the_exit_code_told);
+}
+
+#[test]
+fn a_process_has_the_environment_of_its_compute_and_its_own_and_no_other() {
+    both(
+        "a_process_has_the_environment_of_its_compute_and_its_own_and_no_other",
+        on::a_process_has_the_environment_of_its_compute_and_its_own_and_no_other,
+    );
+}
+
+#[test]
+fn commands_run_in_parallel() {
+    both("commands_run_in_parallel", on::commands_run_in_parallel);
+}
+
+#[test]
+fn many_sessions_start_at_once_and_never_mix() {
+    both("many_sessions_start_at_once_and_never_mix", on::many_sessions_start_at_once_and_never_mix);
 }
 
 #[test]
@@ -348,30 +539,7 @@ fn root_inside_is_not_root_outside() {
 
 #[test]
 fn storage_persists_and_nothing_else() {
-    both("storage_persists_and_nothing_else", async |room| {
-        std::fs::write(room.path("code/main.py"), "print('bundle')\n").unwrap();
-        let first = room.compute().await;
-        first.mount_storage().await.unwrap();
-        let places = ["/tmp", "/var/tmp", "/var/task", "/root", "/run", "/mnt/workspace"];
-        for place in places {
-            let (_, errors, exit) = run(&*first, &format!("echo {place} > {place}/kept")).await;
-            assert_eq!(exit, ProcessExit::Code(0), "{errors}");
-        }
-        let (_, errors, exit) =
-            run(&*first, "echo changed >> /var/task/main.py && mkdir /var/task/new && rm /var/task/kept")
-                .await;
-        assert_eq!((errors.as_str(), exit), ("", ProcessExit::Code(0)));
-        first.terminate(Duration::ZERO).await.unwrap();
-        let second = room.compute().await;
-        second.mount_storage().await.unwrap();
-        let (output, _, _) = run(&*second, "cat /*/kept /*/*/kept; cat main.py; ls").await;
-        assert_eq!(output, "/mnt/workspace\nprint('bundle')\nmain.py\n");
-        assert_eq!(std::fs::read_to_string(room.path("code/main.py")).unwrap(), "print('bundle')\n");
-        let owner = std::fs::metadata(room.path("storage/kept")).unwrap();
-        let user = nix::unistd::Uid::effective().as_raw();
-        let expected = room.engine.storage_owner().map_or(user, |(uid, _)| uid);
-        assert_eq!(owner.uid(), expected);
-    });
+    both("storage_persists_and_nothing_else", on::storage_persists_and_nothing_else);
 }
 
 #[test]
@@ -597,106 +765,17 @@ fn code_is_copied_where_it_cannot_be_an_overlay() {
 
 #[test]
 fn kill_ends_the_whole_tree() {
-    both("kill_ends_the_whole_tree", async |room| {
-        let compute = room.compute().await;
-        let bystander = compute.spawn(sh("echo up; sleep 300")).await;
-        let mut bystander = bystander.unwrap();
-        line(&mut bystander).await;
-        // In a session of its own; with its parent gone; with a cleared environment below a living parent;
-        // stopped; and one that ignores SIGTERM.
-        let script = "setsid sleep 301 & (setsid sh -c 'sleep 302; :' &) ; \
-                      sh -c 'env -i setsid sleep 303; :' & sleep 304 & s=$!; sleep 0.1; kill -STOP $s; \
-                      (trap '' TERM; sleep 305; :) & sleep 0.2; echo started; wait";
-        let mut process = compute.spawn(sh(script)).await.unwrap();
-        assert_eq!(line(&mut process).await, "started");
-        // The commands' own text names them too; so look for what they are, not for what was said.
-        let sleepers = "for d in /proc/[0-9]*; do tr '\\0' ' ' < $d/cmdline | grep -x 'sleep 30[1-5] '; done 2>/dev/null | wc -l";
-        until("five sleepers", async || run(&*compute, sleepers).await.0.trim() == "5").await;
-        tokio::time::timeout(SOON, process.control.kill()).await.unwrap().unwrap();
-        assert_eq!(run(&*compute, sleepers).await.0.trim(), "0");
-        assert_eq!(process.control.wait().await.unwrap(), ProcessExit::Signal(9));
-        assert_eq!(process.control.wait().await.unwrap(), ProcessExit::Signal(9));
-        process.control.kill().await.unwrap();
-        assert!(tokio::time::timeout(Duration::from_millis(50), bystander.control.wait()).await.is_err());
-
-        // Dropping kills as well, detaching does not.
-        let mut dropped =
-            compute.spawn(sh("setsid sleep 301 & sleep 0.1; echo started; wait")).await.unwrap();
-        line(&mut dropped).await;
-        drop(dropped);
-        until("the dropped tree ends", async || run(&*compute, sleepers).await.0.trim() == "0").await;
-        // Its output goes nowhere then, but is not the end of it, and not a wait either.
-        let noise = "(while [ ! -e /tmp/enough ]; do head -c 100000 /dev/zero; done; exec sleep 302) & echo started; exit 3";
-        let mut kept = compute.spawn(sh(noise)).await.unwrap();
-        line(&mut kept).await;
-        assert_eq!(kept.control.wait().await.unwrap(), ProcessExit::Code(3));
-        kept.control.detach();
-        drop(kept);
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        run(&*compute, "touch /tmp/enough").await;
-        until("the detached child goes on", async || run(&*compute, sleepers).await.0.trim() == "1").await;
-    });
+    both("kill_ends_the_whole_tree", on::kill_ends_the_whole_tree);
 }
 
 #[test]
 fn terminate_asks_first_and_kills_then() {
-    both("terminate_asks_first_and_kills_then", async |room| {
-        let compute = room.compute().await;
-        compute.mount_storage().await.unwrap();
-        let graceful =
-            "trap 'echo seen > /mnt/workspace/term; exit 5' TERM; echo up; while :; do sleep 0.05; done";
-        let mut process = compute.spawn(sh(graceful)).await.unwrap();
-        line(&mut process).await;
-        let start = Instant::now();
-        compute.terminate(Duration::from_secs(15)).await.unwrap();
-        assert!(start.elapsed() < Duration::from_secs(5), "the whole grace was waited for");
-        assert_eq!(process.control.wait().await.unwrap(), ProcessExit::Code(5));
-        assert_eq!(std::fs::read_to_string(room.path("storage/term")).unwrap(), "seen\n");
-        assert!(*compute.gone().borrow());
-        compute.terminate(Duration::ZERO).await.unwrap();
-        assert!(matches!(compute.spawn(sh("true")).await, Err(EngineError::Gone)));
-        assert!(matches!(compute.connect(8080).await, Err(EngineError::Gone)));
-
-        let compute = room.compute().await;
-        let mut stubborn =
-            compute.spawn(sh("trap '' TERM; echo up; while :; do sleep 0.05; done")).await.unwrap();
-        line(&mut stubborn).await;
-        let start = Instant::now();
-        compute.terminate(Duration::from_millis(300)).await.unwrap();
-        let took = start.elapsed();
-        assert!(took >= Duration::from_millis(300) && took < Duration::from_secs(4), "{took:?}");
-        assert_eq!(stubborn.control.wait().await.unwrap(), ProcessExit::Signal(9));
-        room.assert_nothing_left().await;
-    });
+    both("terminate_asks_first_and_kills_then", on::terminate_asks_first_and_kills_then);
 }
 
 #[test]
 fn connections_reach_listeners_inside_only() {
-    both("connections_reach_listeners_inside_only", async |room| {
-        let compute = room.compute().await;
-        // A listener on the host's loopback must not be what is reached.
-        let outside = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = outside.local_addr().unwrap().port();
-        let refused = compute.connect(port).await;
-        assert!(matches!(refused, Err(EngineError::Refused { port: p }) if p == port));
-        let server = format!(
-            "import socket\ns = socket.socket()\ns.bind(('0.0.0.0', {port}))\ns.listen()\nprint('up', flush=True)\n\
-             while True:\n c, _ = s.accept()\n c.sendall(c.recv(100).upper())\n c.close()\n"
-        );
-        let mut process = compute.spawn(argv(&["python3", "-c", &server])).await.unwrap();
-        line(&mut process).await;
-        for _ in 0..3 {
-            let mut stream = compute.connect(port).await.unwrap();
-            let agentcore::engine::SessionStream::Tcp(tcp) = &stream;
-            assert!(tcp.nodelay().unwrap());
-            stream.write_all(b"hello").await.unwrap();
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).await.unwrap();
-            assert_eq!(answer, "HELLO");
-        }
-        process.control.kill().await.unwrap();
-        assert!(matches!(compute.connect(port).await, Err(EngineError::Refused { .. })));
-    });
+    both("connections_reach_listeners_inside_only", on::connections_reach_listeners_inside_only);
 }
 
 #[test]
@@ -756,15 +835,17 @@ fn emulator_to_be_killed() {
         let engine = EmbeddedEngine::new(config(&directory)).unwrap();
         let spec = ComputeSpec {
             label: "victim".into(),
-            code: directory.join("code"),
+            image: None,
+            code: Some(directory.join("code")),
             read_only: vec![],
             environment: vec![],
             storage: Some(StorageMount {
-                source: directory.join("storage"),
+                source: Place::Directory(directory.join("storage")),
                 target: "/mnt/workspace".parse().unwrap(),
             }),
             early_mount: true,
             listener: None,
+            labels: vec![],
         };
         let compute = engine.start(spec).await.unwrap();
         let script = "trap 'sleep 0.3; echo bye; echo bye >&2; echo saved > /mnt/workspace/saved; exit' TERM; echo up; while :; do sleep 0.05; done";
@@ -828,7 +909,7 @@ fn what_cannot_start_is_told() {
         let large = "y".repeat(65_536);
         let (output, _, _) = run(&*compute, &format!("printf %s {large} | wc -c")).await;
         assert_eq!(output.trim(), "65536");
-        let spec = ComputeSpec { code: room.path("no-code"), ..room.spec() };
+        let spec = ComputeSpec { code: Some(room.path("no-code")), ..room.spec() };
         let error = room.engine.start(spec).await.err().unwrap();
         assert!(matches!(&error, EngineError::Start(said) if said.contains("no-code")), "{error}");
     });
@@ -895,8 +976,8 @@ fn trees_that_sessions_wrote_can_be_deleted() {
         assert!(!is_root() || expected == room.engine.storage_owner().unwrap().0 + 1000);
         assert_eq!(owner, expected, "the owner on the host");
         compute.terminate(Duration::ZERO).await.unwrap();
-        room.engine.remove_tree(room.path("storage")).await.unwrap();
+        room.engine.delete_storage(Place::Directory(room.path("storage"))).await.unwrap();
         assert!(!room.path("storage").exists());
-        room.engine.remove_tree(room.path("storage")).await.unwrap();
+        room.engine.delete_storage(Place::Directory(room.path("storage"))).await.unwrap();
     });
 }

@@ -19,6 +19,7 @@ mod completion;
 mod configure;
 mod control;
 mod crash;
+mod docker;
 mod engine;
 mod escape;
 mod guard;

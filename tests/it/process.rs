@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use agentcore::engine::{Compute, ComputeRecord, Engine, EngineError, ProcessExit, SessionStream};
 use agentcore::model::limits::SESSION_MEMORY_BYTES;
+use agentcore::storage::Place;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -110,7 +111,7 @@ fn a_session_has_places_of_its_own_and_leaves_nothing() {
             assert_eq!(run(&*compute, look).await.0, "kept\noriginal0\n");
             compute.terminate(Duration::ZERO).await.unwrap();
             room.assert_nothing_left().await;
-            room.engine.remove_tree(room.path("storage")).await.unwrap();
+            room.engine.delete_storage(Place::Directory(room.path("storage"))).await.unwrap();
         },
     );
 }

@@ -20,13 +20,13 @@ const PLACEHOLDER: &str = "test";
 /// protection would end such a stream after a few seconds.
 const SILENCE: Duration = Duration::from_secs(90);
 
-struct Clients {
-    data: data::Client,
-    control: control::Client,
+pub(crate) struct Clients {
+    pub(crate) data: data::Client,
+    pub(crate) control: control::Client,
 }
 
 /// Clients as a user writes them, but for the plain connector: the endpoint is not TLS.
-fn clients(endpoint: &str) -> Clients {
+pub(crate) fn clients(endpoint: &str) -> Clients {
     let http = aws_smithy_http_client::Builder::new().build_http();
     let credentials =
         aws_credential_types::Credentials::new(PLACEHOLDER, PLACEHOLDER, None, None, "agentcore-tests");
@@ -55,11 +55,11 @@ async fn deploy(emulator: &Emulator, clients: &Clients, agent: &str, keys: Value
     runtime.agent_runtime_arn().to_owned()
 }
 
-fn session(name: &str) -> String {
+pub(crate) fn session(name: &str) -> String {
     format!("{name}-{}", uuid::Uuid::new_v4())
 }
 
-async fn invoke(clients: &Clients, arn: &str, session: &str, payload: Value) -> Value {
+pub(crate) async fn invoke(clients: &Clients, arn: &str, session: &str, payload: Value) -> Value {
     let answer = clients
         .data
         .invoke_agent_runtime()
@@ -143,7 +143,7 @@ fn invoke_stream_command_stop() {
     });
 }
 
-async fn command(
+pub(crate) async fn command(
     clients: &Clients,
     arn: &str,
     session: &str,

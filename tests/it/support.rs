@@ -127,6 +127,18 @@ impl Emulator {
         Self::start_at(home.to_owned(), short_temp_dir(), &[], &[])
     }
 
+    /// The same with `flags`.
+    #[track_caller]
+    pub fn start_in_with(home: &Path, flags: &[&str]) -> Self {
+        Self::start_in_as(home, flags, &[])
+    }
+
+    /// The same with more in its environment.
+    #[track_caller]
+    pub fn start_in_as(home: &Path, flags: &[&str], environment: &[(&str, &str)]) -> Self {
+        Self::start_at(home.to_owned(), short_temp_dir(), flags, environment)
+    }
+
     #[track_caller]
     fn start_at(home: PathBuf, scratch: TempDir, flags: &[&str], environment: &[(&str, &str)]) -> Self {
         let log_file = scratch.path().join("test-output.log");

@@ -80,7 +80,6 @@ class Validation(Suite):
         self.assertEqual(answer.json()["reason"], "CannotParse")
 
     def test_what_the_emulator_does_not_do_is_refused_by_name(self):
-        image = {"containerUri": "123456789012.dkr.ecr.us-west-2.amazonaws.com/agent:1"}
         efs = {"efsAccessPoint": {"accessPointArn":
                "arn:aws:elasticfilesystem:us-west-2:123456789012:access-point/fsap-0123456789abcdef0",
                                   "mountPath": "/mnt/efs"}}
@@ -90,7 +89,6 @@ class Validation(Suite):
         bundle = json.loads(json.dumps(artifact()))
         bundle["codeConfiguration"]["code"]["s3"]["bucket"] = "somebody-elses-bucket"
         for name, change in {
-            "containerConfiguration": {"agentRuntimeArtifact": {"containerConfiguration": image}},
             "somebody-elses-bucket": {"agentRuntimeArtifact": bundle},
             "VPC": {"networkConfiguration": {"networkMode": "VPC", "networkModeConfig": {
                 "securityGroups": ["sg-0123456789abcdef0"], "subnets": ["subnet-0123456789abcdef0"]}}},

@@ -14,12 +14,16 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::Local;
 use super::admin::{Admin, AdminError};
+use super::down::Deleted;
 use super::home::{Home, Running};
-use super::up::{Settings, warn_of};
+use super::up::{EngineChoice, Settings, warn_of};
 use crate::cli::env::Env;
 use crate::cli::exit::{Class, Failure, OK, Outcome};
 use crate::emulator::clock::Clock;
+use crate::emulator::engines::{Engines, Missing};
 use crate::emulator::{Emulator, EmulatorConfig};
+use crate::engine::EngineError;
+use crate::engine::docker::DockerEngine;
 use crate::engine::embedded::EmbeddedEngine;
 use crate::wire::admin::Status;
 
@@ -193,6 +197,33 @@ impl Local<'_> {
         Ok(OK)
     }
 
+    /// Deletes every session of this home with its storage, and what is left of the home on the docker daemon.
+    pub(super) async fn delete_sessions(&self) -> Result<Deleted, Failure> {
+        let _spinner = self.context.ui.spinner("deleting every session");
+        self.home.make()?;
+        let Some(_lock) = self.home.lock()? else {
+            return Err(
+                Failure::failed("an emulator has been started meanwhile").hint("run the command again")
+            );
+        };
+        let (settings, env) = (Settings::default(), &self.context.env);
+        let failed = |e: &dyn std::fmt::Display| Failure::failed(e.to_string());
+        let mut sessions = 0;
+        // A state directory that never had an emulator has no sessions.
+        if self.home.has_state() {
+            let emulator = open(&self.home, &settings, env).await?;
+            for view in emulator.sessions.list() {
+                emulator.sessions.remove(&view.key).await.map_err(|e| failed(&e))?;
+                sessions += 1;
+            }
+            emulator.sessions.prune().await.map_err(|e| failed(&e))?;
+            emulator.shutdown().await;
+        }
+        let config = settings.docker(self.home.path(), env.daemon())?;
+        let left = DockerEngine::new(config).delete_everything().await?;
+        Ok(Deleted { sessions, containers: left.containers, volumes: left.volumes })
+    }
+
     fn listen_admin(&self) -> Result<UnixListener, Failure> {
         let socket = self.home.socket();
         // Whoever holds the lock is the only one to listen here, so a socket that is there is a dead one's.
@@ -209,13 +240,46 @@ impl Local<'_> {
 
 /// Opens the emulator of `home` on an engine that works here.
 pub(crate) async fn open(home: &Home, settings: &Settings, env: &Env) -> Result<Arc<Emulator>, Failure> {
-    let engine = EmbeddedEngine::new(settings.embedded(home.run_directory())?)?;
-    engine.probe().await?;
+    let engines = engines(home, settings, env).await?;
     let mut config =
         settings.apply(EmulatorConfig::new(home.path().to_owned(), settings.region()?, settings.account()?));
     config.egress = Arc::new(settings.egress(env).await?);
     config.importer = Some(settings.importer(home, env)?);
-    Ok(Emulator::open(config, Arc::new(engine), Arc::new(Clock::system())).await?)
+    Ok(Emulator::open(config, engines, Arc::new(Clock::system())).await?)
+}
+
+/// The engines that were asked for; where nothing was, both, and code in containers where this host allows no
+/// namespaces and a daemon answers.
+async fn engines(home: &Home, settings: &Settings, env: &Env) -> Result<Engines, Failure> {
+    let made = settings.docker(home.path(), env.daemon()).map(DockerEngine::new);
+    let docker = Arc::new(made?);
+    let image = settings.base_image();
+    let with_image = |engines: Engines| match image {
+        Some(image) => engines.with_base_image(image),
+        None => engines,
+    };
+    let only = |name: &str| Missing {
+        reason: format!("this emulator was started with `--engine {name}`"),
+        hint: "start it without `--engine` to have both: `agentcore local down`, then `agentcore local up`"
+            .to_owned(),
+    };
+    if settings.engine() == Some(EngineChoice::Docker) {
+        docker.probe().await?;
+        return Ok(with_image(Engines::new(Err(only("docker")), Ok(docker))));
+    }
+    let embedded = match settings.embedded(home.run_directory()).and_then(EmbeddedEngine::new) {
+        Ok(engine) => engine.probe().await.map(|()| engine),
+        Err(e) => Err(e),
+    };
+    match (embedded, settings.engine()) {
+        (Ok(engine), None) => Ok(with_image(Engines::new(Ok(Arc::new(engine)), Ok(docker)))),
+        (Ok(engine), Some(_)) => Ok(Engines::new(Ok(Arc::new(engine)), Err(only("embedded")))),
+        (Err(EngineError::Unavailable { reason, hint }), None) if docker.probe().await.is_ok() => {
+            tracing::warn!("code runs in containers, because this host cannot run sessions itself: {reason}");
+            Ok(with_image(Engines::new(Err(Missing { reason, hint }), Ok(docker))))
+        }
+        (Err(e), _) => Err(e.into()),
+    }
 }
 
 /// Listens on the port asked for, or on the default one, or, where that is taken, on any.

@@ -40,6 +40,11 @@ impl Home {
         self.0.join("emulator.sock")
     }
 
+    /// True when an emulator has kept something here.
+    pub(crate) fn has_state(&self) -> bool {
+        self.0.join("state.db").exists()
+    }
+
     pub(crate) fn log_file(&self) -> PathBuf {
         self.0.join("emulator.log")
     }

@@ -1,7 +1,7 @@
 //! `local up`: starts the emulator.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -16,6 +16,7 @@ use crate::cli::ui::Ui;
 use crate::egress::{Allowance, Egress, Grants, Upstream};
 use crate::emulator::{ConflictMode, EmulatorConfig};
 use crate::engine::EngineError;
+use crate::engine::docker::{DaemonChoice, DockerConfig, Platform};
 use crate::engine::embedded::{EmbeddedConfig, Isolation};
 use crate::model::{AccountId, Region, parse_duration};
 
@@ -47,9 +48,15 @@ pub(crate) struct Settings {
     /// Port on the loopback interface [default: 8642, or a free one when that is taken]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) port: Option<u16>,
-    /// What runs sessions
+    /// What runs sessions [default: code in namespaces where this host allows them, images in containers]
     #[arg(long, value_enum, value_name = "ENGINE")]
     engine: Option<EngineChoice>,
+    /// Which container images run [default: linux/arm64]
+    #[arg(long, value_enum, value_name = "PLATFORM")]
+    platform: Option<PlatformChoice>,
+    /// The image that code runs on in containers [default: agentcore-base:latest]
+    #[arg(long, value_name = "IMAGE")]
+    base_image: Option<String>,
     /// What keeps sessions apart [default: namespaces]; `process` is a last resort where the system denies them
     #[arg(long, value_enum, value_name = "KIND")]
     isolation: Option<IsolationChoice>,
@@ -89,9 +96,20 @@ pub(crate) struct Settings {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum EngineChoice {
-    /// Namespaces of this Linux host
+pub(super) enum EngineChoice {
+    /// Namespaces of this Linux host, which run code
     Embedded,
+    /// Containers, which run images and code
+    Docker,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum PlatformChoice {
+    /// Those for arm64, as on the service; emulated where this machine is another
+    #[value(name = "linux/arm64")]
+    Arm64,
+    /// Those for this machine
+    Native,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -119,6 +137,24 @@ enum ConflictChoice {
 }
 
 impl Settings {
+    /// The engine that was asked for.
+    pub(super) fn engine(&self) -> Option<EngineChoice> {
+        self.engine
+    }
+
+    /// Which images run.
+    fn platform(&self) -> Platform {
+        match self.platform {
+            Some(PlatformChoice::Native) => Platform::Native,
+            Some(PlatformChoice::Arm64) | None => Platform::Service,
+        }
+    }
+
+    /// The image for code in containers.
+    pub(super) fn base_image(&self) -> Option<String> {
+        self.base_image.clone()
+    }
+
     /// The defaults, with this isolation.
     pub(crate) fn isolated(isolation: Option<IsolationChoice>) -> Self {
         Self { isolation, ..Self::default() }
@@ -162,6 +198,13 @@ impl Settings {
         Ok(config)
     }
 
+    /// The docker engine's settings, for an emulator in this home.
+    pub(crate) fn docker(&self, home: &Path, daemon: DaemonChoice) -> Result<DockerConfig, EngineError> {
+        let mut config = DockerConfig::new(home, daemon, self.platform())?;
+        config.orphan_grace = self.grace.unwrap_or(config.orphan_grace);
+        Ok(config)
+    }
+
     /// The command line that says the same.
     pub(crate) fn to_arguments(&self) -> Vec<OsString> {
         let mut arguments = Vec::new();
@@ -175,6 +218,8 @@ impl Settings {
             |v: &dyn Fn() -> Option<clap::builder::PossibleValue>| v().map(|p| p.get_name().to_owned());
         add("--port", self.port.map(|p| p.to_string()));
         add("--engine", self.engine.and_then(|e| word(&|| e.to_possible_value())));
+        add("--platform", self.platform.and_then(|p| word(&|| p.to_possible_value())));
+        add("--base-image", self.base_image.clone());
         add("--isolation", self.isolation.and_then(|i| word(&|| i.to_possible_value())));
         add("--grace", self.grace.map(millis));
         add("--conflicts", self.conflicts.and_then(|c| word(&|| c.to_possible_value())));
@@ -341,7 +386,7 @@ mod tests {
 
     #[test]
     fn settings_survive_the_way_through_a_command_line() {
-        let line = "x --port 9000 --engine embedded --isolation process --early-mount --grace 250ms --conflicts aws --network off --network-allow localhost:11434 --network-allow [::1]:80 --allow-agent-calls --aws-identity profile dev \
+        let line = "x --port 9000 --engine docker --platform native --base-image b:1 --isolation process --early-mount --grace 250ms --conflicts aws --network off --network-allow localhost:11434 --network-allow [::1]:80 --allow-agent-calls --aws-identity profile dev \
                     --ready-delay 2s --init-timeout 1m --region eu-west-1 --account 123456789012";
         let first = Line::parse_from(line.split_whitespace()).settings;
         let again = std::iter::once(OsString::from("x")).chain(first.to_arguments());

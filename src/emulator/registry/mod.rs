@@ -28,8 +28,8 @@ use super::store::{Store, StoreError};
 use crate::artifacts::import::{ImportError, Imported, Importer};
 use crate::artifacts::{self, ArtifactStore};
 use crate::model::{
-    AccountId, EndpointName, Partition, RuntimeArn, RuntimeId, RuntimeName, RuntimeSpec, Timestamp, Version,
-    limits,
+    AccountId, Artifact, EndpointName, Partition, RuntimeArn, RuntimeId, RuntimeName, RuntimeSpec, Timestamp,
+    Version, limits,
 };
 
 pub use page::{Page, PageRequest};
@@ -693,7 +693,7 @@ impl Registry {
         const MEMBER: &str = "agentRuntimeArtifact.codeConfiguration.code.s3";
         let refused =
             |member: String, message: String| RegistryError::Refused(vec![Refusal { member, message }]);
-        let artifact = settings.spec().artifact.clone();
+        let Artifact::Code(artifact) = settings.spec().artifact.clone() else { return Ok(settings) };
         if artifact.bucket != artifacts::BUCKET {
             let Some(importer) = self.importer.clone() else {
                 let message =

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use crate::artifacts;
-use crate::model::{ArtifactRef, HeaderAllowlist, Lifecycle, MountPath, RuntimeSpec, ServerProtocol, limits};
+use crate::model::{
+    Artifact, ArtifactRef, HeaderAllowlist, Lifecycle, MountPath, RuntimeSpec, ServerProtocol, limits,
+};
 
 /// A member that is refused, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -235,11 +237,14 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn artifact(&mut self) -> Option<ArtifactRef> {
-        if self.get(&["agentRuntimeArtifact", "containerConfiguration"]).is_some() {
-            let instead = "container images cannot be run yet; use `codeConfiguration`";
-            self.unsupported("agentRuntimeArtifact.containerConfiguration", instead);
-            return None;
+    fn artifact(&mut self) -> Option<Artifact> {
+        if let Some(container) = self.get(&["agentRuntimeArtifact", "containerConfiguration"]) {
+            let Some(image) = container.get("containerUri").and_then(Value::as_str) else {
+                let at = "agentRuntimeArtifact.containerConfiguration";
+                self.refuse(at, format!("`{at}` must have `containerUri`"));
+                return None;
+            };
+            return Some(Artifact::Image(image.to_owned()));
         }
         let at = "agentRuntimeArtifact.codeConfiguration";
         let code = self.get(&["agentRuntimeArtifact", "codeConfiguration"]).and_then(Value::as_object);
@@ -277,7 +282,7 @@ impl<'a> Reader<'a> {
         if artifact.entry_point.iter().any(|part| part.contains('\0')) {
             self.refuse(format!("{at}.entryPoint"), "`entryPoint` must not contain NUL characters");
         }
-        Some(artifact)
+        Some(Artifact::Code(artifact))
     }
 
     fn protocol(&mut self) -> u16 {
@@ -524,10 +529,13 @@ mod tests {
         let location = json!({ "bucket": "mine", "prefix": "a/b.zip", "versionId": "abc" });
         elsewhere["agentRuntimeArtifact"]["codeConfiguration"]["code"]["s3"] = location.clone();
         let settings = RuntimeSettings::from_input(&elsewhere).unwrap();
-        assert_eq!(settings.spec().artifact.bucket, "mine");
+        let code = |settings: &RuntimeSettings| match &settings.spec().artifact {
+            Artifact::Code(code) => (code.bucket.clone(), code.prefix.clone()),
+            image => panic!("{image:?}"),
+        };
+        assert_eq!(code(&settings).0, "mine");
         let fetched = settings.with_bundle("0123").unwrap();
-        let artifact = &fetched.spec().artifact;
-        assert_eq!((artifact.bucket.as_str(), artifact.prefix.as_str()), (artifacts::BUCKET, "0123"));
+        assert_eq!(code(&fetched), (artifacts::BUCKET.to_owned(), "0123".to_owned()));
         // What callers see is what they said, also after a restart.
         let again = RuntimeSettings::from_members(fetched.members().clone()).unwrap();
         assert_eq!(again, fetched);

@@ -4,7 +4,6 @@
 //! retires when the session has no compute. Legality of each change is asked of
 //! [`crate::model::transition`], ends by time and by the agent's fate of [`super::lifecycle`].
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -27,7 +26,7 @@ use crate::emulator::store::sessions::{SessionRecord, SetAside};
 use crate::engine::EngineError;
 use crate::engine::agent_http::{AgentError, Ping};
 use crate::model::{EndReason, Lifecycle, ResetReason, SessionEvent, SessionState, Timestamp, transition};
-use crate::storage::StorageId;
+use crate::storage::{Place, StorageId};
 
 /// How long one ping may take. [ours]
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
@@ -60,10 +59,12 @@ pub(super) enum Message {
         if_expired: bool,
         reply: oneshot::Sender<Result<(), SessionError>>,
     },
-    /// Delete a storage that was set aside, unless the session uses it. Answers with the tree that is to be deleted.
+    /// Delete a storage that was set aside, unless the session uses it. Answers with what is to be deleted.
     Discard {
         id: StorageId,
-        reply: oneshot::Sender<Result<Option<PathBuf>, SessionError>>,
+        /// The engine whose it is.
+        engine: String,
+        reply: oneshot::Sender<Result<Option<Place>, SessionError>>,
     },
     /// End what a dead emulator left.
     Recover,
@@ -295,8 +296,8 @@ impl Actor {
                     Phase::Stopping(_) => {}
                 }
             }
-            Message::Discard { id, reply } => {
-                let _ = reply.send(self.discard(id).await);
+            Message::Discard { id, engine, reply } => {
+                let _ = reply.send(self.discard(id, &engine).await);
             }
             Message::Recover => {
                 if let (Phase::Down, Some(record)) = (&self.phase, &self.record) {
@@ -728,7 +729,8 @@ impl Actor {
         let due = self.state == SessionState::Stopped && storage_expired(self.entry.last_activity(), now);
         let Some(record) = &mut self.record else { return };
         let (true, Some(stamp)) = (due, record.storage.clone()) else { return };
-        let aside = SetAside { key: record.key.clone(), id: stamp.id, version: stamp.version, at: now };
+        let (key, engine) = (record.key.clone(), record.engine.clone());
+        let aside = SetAside { key, id: stamp.id, version: stamp.version, at: now, engine };
         record.storage = None;
         self.go(SessionEvent::StorageExpired);
         if self.keep(Some(aside)).await {
@@ -747,7 +749,7 @@ impl Actor {
 
     /// Deletes a storage that was set aside, and what is kept of it. The tree goes first and in one step; what a
     /// crash leaves is a line that names nothing, which goes the next time.
-    async fn discard(&mut self, id: StorageId) -> Result<Option<PathBuf>, SessionError> {
+    async fn discard(&mut self, id: StorageId, engine: &str) -> Result<Option<Place>, SessionError> {
         let failed = |e: &dyn std::fmt::Display| SessionError::Start(e.to_string());
         // A start under way may be setting storage aside or taking it into use.
         if matches!(self.phase, Phase::Starting(_)) {
@@ -759,7 +761,8 @@ impl Actor {
             tracing::warn!("session `{}` uses the storage that was set aside", self.entry.key.session);
             None
         } else {
-            shared.storage.discard(&self.entry.key, id).await.map_err(|e| failed(&e))?
+            let site = shared.sites.recorded(engine)?;
+            site.storage.discard(&self.entry.key, id).await.map_err(|e| failed(&e))?
         };
         shared.store.forget_set_aside(self.entry.key.clone(), id).await.map_err(|e| failed(&e))?;
         Ok(tree)
@@ -785,13 +788,19 @@ impl Actor {
         if let Some(record) = &mut self.record {
             end_leftover(shared, record).await?;
         }
-        let tree = shared.storage.discard_session(&self.entry.key).await.map_err(|e| failed(&e))?;
+        let mut discarded = Vec::new();
+        for site in shared.sites_of(&self.entry.key, self.record.as_ref()).await.map_err(|e| failed(&e))? {
+            let places = site.storage.discard_session(&self.entry.key).await.map_err(|e| failed(&e))?;
+            discarded.push((site, places));
+        }
         shared.store.forget_session(self.entry.key.clone()).await.map_err(|e| failed(&e))?;
         if self.record.as_ref().is_some_and(|r| r.storage.is_some()) {
             shared.happened(&self.entry.key, Happening::Reset(ResetReason::Removed));
         }
         shared.logs.forget(&self.entry.key).await;
-        shared.delete_tree(tree).await;
+        for (site, places) in discarded {
+            site.delete(places).await;
+        }
         Ok(())
     }
 }

@@ -19,6 +19,7 @@ use super::live::{Entry, Live, Measure};
 use super::{SessionError, Shared};
 use crate::artifacts::{BUCKET, Bundle, Launch, Manifest};
 use crate::egress::{self, Way};
+use crate::emulator::engines::Site;
 use crate::emulator::logs::{LogStream, Tail};
 use crate::emulator::registry::Target;
 use crate::emulator::store::events::Happening;
@@ -28,7 +29,8 @@ use crate::engine::{
     Compute, ComputeSpec, EngineError, InsideListener, Process, ProcessExit, ProcessSpec, StorageMount,
 };
 use crate::model::{
-    EndReason, ResetReason, RuntimeSpec, SessionKey, SessionState, Timestamp, limits, remarks,
+    Artifact, ArtifactRef, EndReason, ResetReason, RuntimeSpec, SessionKey, SessionState, Timestamp, limits,
+    remarks,
 };
 use crate::storage::{StorageError, Usage};
 
@@ -36,6 +38,8 @@ use crate::storage::{StorageError, Usage};
 const TERMINATE_SLACK: Duration = Duration::from_secs(15);
 /// A wrapper that AWS's starter kits put before the program; it only adds tracing.
 const TRACING_WRAPPER: &str = "opentelemetry-instrument";
+/// The interpreter of the image that code runs on.
+const IMAGE_PYTHON: &str = "python3";
 
 /// A compute that has just been made.
 pub(super) struct Started {
@@ -86,9 +90,9 @@ async fn try_launch(
     }
     let key = &entry.key;
     let target = shared.targets.current(&key.runtime, &key.endpoint).ok_or(SessionError::Unknown)?;
-    let code = shared.bundle(&target);
-    let bundle = find_bundle(shared, &target.spec, code.clone()).await?;
-    let argv = command_line(&bundle.manifest, &target.spec.artifact.entry_point, |p| p.exists());
+    let source = shared.bundle(&target);
+    let site = site_of(shared, kept.as_ref(), &target)?;
+    let program = find_program(shared, &site, &target.spec, source.clone()).await?;
 
     let (now, begun) = (shared.clock.now(), std::time::Instant::now());
     let before = kept.as_ref().and_then(|r| r.storage.as_ref()).map(|s| s.id);
@@ -102,11 +106,10 @@ async fn try_launch(
         last_end: None,
         storage: None,
         compute: None,
+        engine: site.engine.name().to_owned(),
     });
-    let (aside, reset) = fit_storage(shared, &mut record, &target, now).await?;
+    let (aside, reset) = fit_storage(shared, &site, &mut record, &target, now).await?;
     let resumed = before.filter(|id| record.storage.as_ref().is_some_and(|s| s.id == *id));
-    // Counted beside the start, which does not wait for it.
-    let found = resumed.map(|id| tokio::spawn(shared.storage.usage(key, id)));
     record.arn = target.arn.clone();
     record.version = target.version;
     record.state = SessionState::Provisioning;
@@ -114,13 +117,14 @@ async fn try_launch(
     entry.touch();
 
     let way = shared.config.egress.open(&target.spec.role_arn);
-    let spec = compute_spec(shared, &record, &target.spec, &bundle, way.as_ref());
+    let spec = compute_spec(shared, &site, &record, &target.spec, &program, way.as_ref());
     let storage_ready = spec.early_mount || spec.storage.is_none();
+    let early = spec.early_mount && spec.storage.is_some();
     let (saved, made) =
-        tokio::join!(shared.store.save_session(record.clone(), aside), shared.engine.start(spec));
+        tokio::join!(shared.store.save_session(record.clone(), aside), site.engine.start(spec));
     if let Err(e) = saved {
         end_at_once(made).await;
-        discard_new_storage(shared, kept.as_ref(), &record).await;
+        discard_new_storage(&site, kept.as_ref(), &record).await;
         return Err(failed(e));
     }
     if let Some(reason) = reset {
@@ -129,13 +133,20 @@ async fn try_launch(
     *kept = Some(record.clone());
     entry.publish(Some(record.clone()));
     let compute = made?;
+    // Counted beside the agent's start, which does not wait for it.
+    let found = resumed.map(|id| tokio::spawn(site.storage.usage(key, id)));
     let outside = way.zip(compute.take_listener()).map(|(way, listener)| way.serve(listener));
 
     record.compute = Some(compute.record());
     record.state = SessionState::Ready;
-    let process = ProcessSpec { argv, environment: Vec::new(), working_directory: None };
+    let process = match program {
+        Program::Code { argv, .. } => {
+            ProcessSpec { argv, environment: Vec::new(), working_directory: None, user: None }
+        }
+        Program::Image(name) => compute.agent().ok_or_else(|| failed(format!("`{name}` starts no agent")))?,
+    };
     let save = shared.store.save_session(record.clone(), None);
-    let (saved, spawned) = if shared.config.early_mount {
+    let (saved, spawned) = if early {
         // This agent has the storage from its first moment: if the emulator dies now, the next one must know
         // of the compute, or it would start a second one beside it. An agent without storage harms nobody.
         (save.await, compute.spawn(process).await)
@@ -154,7 +165,7 @@ async fn try_launch(
     let live = Live {
         compute,
         agent: AgentClient::new(target.spec.port),
-        bundle: code,
+        source,
         measure: Measure {
             events: shared.events.clone(),
             begun,
@@ -196,11 +207,11 @@ async fn end_at_once(made: Result<Box<dyn Compute>, EngineError>) {
 }
 
 /// Deletes the storage that `record` has got beyond what is kept of the session: nothing names it.
-async fn discard_new_storage(shared: &Shared, kept: Option<&SessionRecord>, record: &SessionRecord) {
+async fn discard_new_storage(site: &Site, kept: Option<&SessionRecord>, record: &SessionRecord) {
     let id = |record: &SessionRecord| record.storage.as_ref().map(|stamp| stamp.id);
     let Some(new) = id(record).filter(|new| kept.and_then(id) != Some(*new)) else { return };
-    match shared.storage.discard(&record.key, new).await {
-        Ok(tree) => shared.delete_tree(tree).await,
+    match site.storage.discard(&record.key, new).await {
+        Ok(place) => site.delete(place).await,
         // The next start finds it.
         Err(e) => tracing::warn!("{e}"),
     }
@@ -209,7 +220,8 @@ async fn discard_new_storage(shared: &Shared, kept: Option<&SessionRecord>, reco
 /// Ends what an earlier emulator, or a failed stop, left of the session.
 pub(super) async fn end_leftover(shared: &Shared, record: &mut SessionRecord) -> Result<(), SessionError> {
     if let Some(compute) = record.compute.clone() {
-        shared.engine.end_leftover(compute, shared.config.stop_grace).await?;
+        let site = shared.sites.recorded(&record.engine)?;
+        site.engine.end_leftover(compute, shared.config.stop_grace).await?;
         record.compute = None;
     }
     Ok(())
@@ -219,6 +231,7 @@ pub(super) async fn end_leftover(shared: &Shared, record: &mut SessionRecord) ->
 /// what is set aside for that, and why the session lost the storage it had.
 async fn fit_storage(
     shared: &Shared,
+    site: &Site,
     record: &mut SessionRecord,
     target: &Target,
     now: Timestamp,
@@ -226,8 +239,8 @@ async fn fit_storage(
     let key = record.key.clone();
     let (mut aside, mut reset) = (None, None);
     if let Some(stamp) = &record.storage {
-        let directory = shared.storage.directory(&key, stamp.id);
-        let there = tokio::fs::try_exists(&directory).await.map_err(failed)?;
+        let old = shared.sites.recorded(&record.engine)?;
+        let there = old.storage.exists(&key, stamp.id).await.map_err(failed)?;
         let expired = storage_expired(record.last_activity_at, now);
         if !there || expired || stamp.version != target.version || target.spec.session_storage.is_none() {
             let (reason, why) = match (there, expired) {
@@ -237,22 +250,68 @@ async fn fit_storage(
             };
             reset = Some(reason);
             shared.logs.remark(&key, &format!("the session's storage {why}: it is set aside")).await;
-            aside =
-                there.then(|| SetAside { key: key.clone(), id: stamp.id, version: stamp.version, at: now });
+            let engine = record.engine.clone();
+            aside = there.then(|| SetAside {
+                key: key.clone(),
+                id: stamp.id,
+                version: stamp.version,
+                at: now,
+                engine,
+            });
             record.storage = None;
         }
     }
+    site.engine.name().clone_into(&mut record.engine);
     if let (None, Some(mount_path)) = (&record.storage, &target.spec.session_storage) {
-        let id = shared.storage.create(&key, shared.engine.storage_owner()).await.map_err(failed)?;
+        let owner = site.engine.storage_owner();
+        let id = site.storage.create(&key, target.version, owner).await.map_err(failed)?;
         let stamp = StorageStamp { id, version: target.version, mount_path: mount_path.clone() };
         record.storage = Some(stamp);
     }
     Ok((aside, reset))
 }
 
-async fn find_bundle(shared: &Shared, spec: &RuntimeSpec, key: String) -> Result<Bundle, SessionError> {
-    if spec.artifact.bucket != BUCKET {
-        let bucket = &spec.artifact.bucket;
+/// What the agent is started from.
+enum Program {
+    /// A bundle, with the agent's command line, and the image around it where it runs in containers.
+    Code { bundle: Box<Bundle>, argv: Vec<String>, image: Option<String> },
+    /// An image by name, which says how its agent is started.
+    Image(String),
+}
+
+/// The engine of a start: the one that has the storage which the session will keep, else the one for its artifact.
+fn site_of(shared: &Shared, kept: Option<&SessionRecord>, target: &Target) -> Result<Site, SessionError> {
+    let usual = shared.sites.of(&target.spec.artifact);
+    let stored = kept.filter(|r| r.storage.as_ref().is_some_and(|stamp| stamp.version == target.version));
+    let site = match stored {
+        Some(record) if target.spec.session_storage.is_some() => shared.sites.recorded(&record.engine),
+        _ => usual,
+    };
+    Ok(site?.clone())
+}
+
+async fn find_program(
+    shared: &Shared,
+    site: &Site,
+    spec: &RuntimeSpec,
+    source: String,
+) -> Result<Program, SessionError> {
+    let code = match &spec.artifact {
+        Artifact::Image(_) => return Ok(Program::Image(source)),
+        Artifact::Code(code) => code,
+    };
+    let bundle = Box::new(find_bundle(shared, code, source).await?);
+    let image = shared.sites.base_image(site);
+    let argv = match &image {
+        None => command_line(&bundle.manifest, &code.entry_point, |p| p.exists()),
+        Some(_) => image_command_line(&bundle.manifest, &code.entry_point),
+    };
+    Ok(Program::Code { bundle, argv, image })
+}
+
+async fn find_bundle(shared: &Shared, code: &ArtifactRef, key: String) -> Result<Bundle, SessionError> {
+    if code.bucket != BUCKET {
+        let bucket = &code.bucket;
         return Err(failed(format!(
             "the code of this runtime is in bucket `{bucket}`, not in the emulator's own store"
         )));
@@ -286,20 +345,32 @@ fn command_line(
     argv
 }
 
+/// The same on an image, which has an interpreter of its own and no wrapper.
+fn image_command_line(manifest: &Manifest, entry_point: &[String]) -> Vec<String> {
+    match &manifest.launch {
+        Launch::Command { argv } => argv.clone(),
+        Launch::Python { .. } => {
+            let wrapped = entry_point.first().is_some_and(|first| first == TRACING_WRAPPER);
+            let words = entry_point.iter().skip(usize::from(wrapped)).cloned();
+            std::iter::once(IMAGE_PYTHON.to_owned()).chain(words).collect()
+        }
+    }
+}
+
 /// Environment of a compute, each layer over the one before: ours, the bundle's, the runtime's.
 ///
 /// A name that is given in either case replaces ours in both: programs differ in which case they read.
 fn environment(
     region: &str,
     outside: Vec<(String, String)>,
-    manifest: &Manifest,
-    spec: &RuntimeSpec,
+    bundle: &[(String, String)],
+    runtime: &[(String, String)],
 ) -> Vec<(String, String)> {
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let ours =
         [pair("AWS_REGION", region), pair("AWS_DEFAULT_REGION", region), pair("PYTHONUNBUFFERED", "1")];
     let given = |name: &str| {
-        let mut names = manifest.environment.iter().chain(&spec.environment).map(|(name, _)| name);
+        let mut names = bundle.iter().chain(runtime).map(|(name, _)| name);
         names.any(|known| known.eq_ignore_ascii_case(name))
     };
     // A key of ours would stand before a profile of the runtime's.
@@ -308,7 +379,7 @@ fn environment(
     let outside = outside.into_iter().filter(|(name, _)| !(given(name) || has_own && is_key(name)));
     let outside: Vec<_> = outside.collect();
     let mut merged: Vec<(String, String)> = Vec::new();
-    for (name, value) in ours.iter().chain(&outside).chain(&manifest.environment).chain(&spec.environment) {
+    for (name, value) in ours.iter().chain(&outside).chain(bundle).chain(runtime) {
         match merged.iter_mut().find(|(known, _)| known == name) {
             Some((_, old)) => old.clone_from(value),
             None => merged.push((name.clone(), value.clone())),
@@ -319,28 +390,45 @@ fn environment(
 
 fn compute_spec(
     shared: &Shared,
+    site: &Site,
     record: &SessionRecord,
     spec: &RuntimeSpec,
-    bundle: &Bundle,
+    program: &Program,
     way: Option<&Way>,
 ) -> ComputeSpec {
     let storage = record.storage.as_ref().map(|stamp| StorageMount {
-        source: shared.storage.directory(&record.key, stamp.id),
+        source: site.storage.place(&record.key, stamp.id),
         target: stamp.mount_path.clone(),
     });
+    let (image, code, read_only, own) = match program {
+        Program::Image(name) => (Some(name.clone()), None, Vec::new(), Vec::new()),
+        Program::Code { bundle, image: None, .. } => {
+            let manifest = &bundle.manifest;
+            (None, Some(bundle.code.clone()), manifest.read_only.clone(), manifest.environment.clone())
+        }
+        // The host's interpreter and its packages are no use on an image, nor is what leads to them.
+        Program::Code { bundle, image, .. } => {
+            (image.clone(), Some(bundle.code.clone()), Vec::new(), Vec::new())
+        }
+    };
+    let outside = way.map(Way::environment).unwrap_or_default();
+    let key = &record.key;
+    let labels = [
+        ("runtime", key.runtime.to_string()),
+        ("endpoint", key.endpoint.to_string()),
+        ("session", key.session.to_string()),
+        ("version", record.version.to_string()),
+    ];
     ComputeSpec {
-        label: label(&record.key),
-        code: bundle.code.clone(),
-        read_only: bundle.manifest.read_only.clone(),
-        environment: environment(
-            shared.config.region.as_str(),
-            way.map(Way::environment).unwrap_or_default(),
-            &bundle.manifest,
-            spec,
-        ),
+        label: label(key),
+        image,
+        code,
+        read_only,
+        environment: environment(shared.config.region.as_str(), outside, &own, &spec.environment),
         storage,
-        early_mount: shared.config.early_mount,
+        early_mount: shared.config.early_mount || !site.engine.mounts_late(),
         listener: way.map(|way| InsideListener { port: egress::PORT, files: way.files() }),
+        labels: labels.map(|(name, value)| (name.to_owned(), value)).to_vec(),
     }
 }
 
@@ -444,10 +532,12 @@ async fn settle(
     reason: EndReason,
     mut result: Result<(), SessionError>,
 ) -> Ended {
-    if let Some(stamp) = &record.storage
-        && let Err(e) = shared.storage.flush(&record.key, stamp.id).await
-    {
-        result = result.and(Err(SessionError::Stop(e.to_string())));
+    if let Some(stamp) = &record.storage {
+        let flushed = match shared.sites.recorded(&record.engine) {
+            Ok(site) => site.storage.flush(&record.key, stamp.id).await.map_err(|e| e.to_string()),
+            Err(e) => Err(e.to_string()),
+        };
+        result = result.and(flushed.map_err(SessionError::Stop));
     }
     shared.happened(&entry.key, Happening::Ended(reason));
     record.state = SessionState::Stopped;

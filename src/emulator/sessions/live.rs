@@ -33,8 +33,8 @@ const SETTLE_POLL: Duration = Duration::from_millis(2);
 pub(super) struct Live {
     pub(super) compute: Box<dyn Compute>,
     pub(super) agent: AgentClient,
-    /// The code it runs.
-    pub(super) bundle: String,
+    /// The bundle or image it runs.
+    pub(super) source: String,
     /// What is measured of it.
     pub(super) measure: Measure,
     pub(super) gate: Gate,

@@ -43,7 +43,6 @@
 //! days, it is set aside: recorded and kept on disk until [`Sessions::prune`] or the session's removal.
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -58,17 +57,19 @@ use tokio_util::sync::CancellationToken;
 
 use super::EmulatorConfig;
 use super::clock::Clock;
+use super::engines::{Engines, Site, Sites};
 use super::logs::Logs;
 use super::registry::{Registry, Target};
 use super::store::sessions::SessionRecord;
 use super::store::{Store, StoreError};
 use crate::artifacts::ArtifactStore;
-use crate::engine::{Engine, EngineError};
+use crate::engine::{ComputeRecord, Engine, EngineError};
 pub use crate::engine::{Holder, Limit};
 use crate::model::{
-    EndReason, EndpointName, RuntimeArn, RuntimeId, SessionId, SessionKey, SessionState, Timestamp, Version,
+    Artifact, EndReason, EndpointName, RuntimeArn, RuntimeId, SessionId, SessionKey, SessionState, Timestamp,
+    Version,
 };
-use crate::storage::{PlainStorage, Storage, StorageId};
+use crate::storage::{Place, StorageError, StorageId};
 
 use actor::{Message, Refused};
 use live::Entry;
@@ -88,6 +89,8 @@ pub use live::{Cut, Lease};
 pub use sources::{SourceChange, SourceError};
 pub use stats::{FirstAnswers, Stats, Totals};
 
+/// Time until an engine that could not be asked what is left on it is asked again. [ours]
+const SWEEP_AGAIN: Duration = Duration::from_secs(30);
 /// Time between two looks for storage that has expired, besides every move of the clock. [ours]
 const EXPIRY_LOOK: Duration = Duration::from_secs(3600);
 /// Time between two writes of last activities to the store. [ours]
@@ -163,6 +166,8 @@ pub struct SessionView {
     pub last_activity_at: Timestamp,
     /// Why its last compute ended.
     pub last_end: Option<EndReason>,
+    /// The engine that it runs on, or ran on last.
+    pub engine: String,
     /// Its storage.
     pub storage: Option<StorageView>,
     /// The limits in force; for a single session with a compute only.
@@ -212,8 +217,7 @@ impl Targets for Registry {
 struct Shared {
     store: Store,
     targets: Arc<dyn Targets>,
-    engine: Arc<dyn Engine>,
-    storage: Arc<dyn Storage>,
+    sites: Sites,
     artifacts: ArtifactStore,
     clock: Arc<Clock>,
     config: EmulatorConfig,
@@ -263,13 +267,25 @@ impl Shared {
         }
     }
 
-    /// Deletes a discarded tree. One that resists is tried again at the next open.
-    async fn delete_tree(&self, tree: Option<PathBuf>) {
-        if let Some(tree) = tree
-            && let Err(e) = self.engine.remove_tree(tree.clone()).await
-        {
-            tracing::warn!("`{}` could not be deleted: {e}", tree.display());
+    /// Where storage of a session can be: on the engine that it ran on last, and on those whose storage was set aside.
+    async fn sites_of(
+        &self,
+        key: &SessionKey,
+        record: Option<&SessionRecord>,
+    ) -> Result<Vec<Site>, SessionError> {
+        let failed = |e: StoreError| SessionError::Start(e.to_string());
+        let aside =
+            self.store.set_aside().await.map_err(failed)?.into_iter().filter(|aside| aside.key == *key);
+        let mut names: Vec<String> = aside.map(|aside| aside.engine).collect();
+        names.extend(record.map(|record| record.engine.clone()));
+        let mut found: Vec<Site> = Vec::new();
+        for name in names {
+            let site = self.sites.recorded(&name)?;
+            if !found.iter().any(|known| Arc::ptr_eq(&known.storage, &site.storage)) {
+                found.push(site.clone());
+            }
         }
+        Ok(found)
     }
 }
 
@@ -289,18 +305,18 @@ impl Sessions {
     pub async fn open(
         store: Store,
         registry: Arc<Registry>,
-        engine: Arc<dyn Engine>,
+        engines: Engines,
         artifacts: ArtifactStore,
         clock: Arc<Clock>,
         config: EmulatorConfig,
     ) -> Result<Arc<Self>, StoreError> {
-        Self::open_with(store, registry, engine, artifacts, clock, config).await
+        Self::open_with(store, registry, engines, artifacts, clock, config).await
     }
 
     async fn open_with(
         store: Store,
         targets: Arc<dyn Targets>,
-        engine: Arc<dyn Engine>,
+        engines: Engines,
         artifacts: ArtifactStore,
         clock: Arc<Clock>,
         config: EmulatorConfig,
@@ -311,12 +327,12 @@ impl Sessions {
         let aside = store.set_aside().await?.into_iter().map(|aside| (aside.key, aside.id));
         let known = records.iter().filter_map(|r| Some((r.key.clone(), r.storage.as_ref()?.id)));
         let known: HashSet<_> = known.chain(aside).collect();
+        let computes: Vec<_> = records.iter().filter_map(|record| record.compute.clone()).collect();
         let sources = store.changed_sources().await?.into_iter().map(|s| (s.runtime, (s.version, s.bundle)));
         let shared = Arc::new(Shared {
             store,
             targets,
-            engine,
-            storage: Arc::new(PlainStorage::below(&config.home)),
+            sites: engines.with_storage(&config.home),
             artifacts,
             clock,
             config,
@@ -345,7 +361,9 @@ impl Sessions {
         for entry in left {
             entry.send(Message::Recover, &shared);
         }
-        shared.spawn(sweep_storage(shared.clone(), known));
+        for site in shared.sites.all() {
+            shared.spawn(sweep(shared.clone(), site.clone(), computes.clone(), known.clone()));
+        }
         shared.spawn(expire_storages(shared.clone()));
         shared.spawn(write_activities(shared.clone()));
         shared.spawn(stats::keep_at_intervals(shared.clone()));
@@ -427,8 +445,10 @@ impl Sessions {
         view.limits = entry.live().map(|live| live.compute.limits()).unwrap_or_default();
         if let (Some(storage), Some(stamp)) = (&mut view.storage, stamp) {
             // Replaced or removed meanwhile: then there is nothing to count.
-            let usage = self.shared.storage.usage(key, stamp.id).await;
-            storage.usage = usage.ok().map(|u| (u.bytes, u.files));
+            if let Ok(site) = self.shared.sites.recorded(&view.engine) {
+                let usage = site.storage.usage(key, stamp.id).await;
+                storage.usage = usage.ok().map(|u| (u.bytes, u.files));
+            }
         }
         Ok(view)
     }
@@ -453,17 +473,18 @@ impl Sessions {
         let shared = &self.shared;
         let mut pruned = Pruned::default();
         for aside in shared.store.set_aside().await.map_err(|e| failed(&e))? {
-            let usage = shared.storage.usage(&aside.key, aside.id).await.unwrap_or_default();
-            let tree = match self.discard(&aside.key, aside.id).await {
+            let site = shared.sites.recorded(&aside.engine)?.clone();
+            let usage = site.storage.usage(&aside.key, aside.id).await.unwrap_or_default();
+            let place = match self.discard(&aside.key, aside.id, aside.engine).await {
                 // The session is being started or removed: the next prune finds what is left.
                 Err(SessionError::Busy) => continue,
-                tree => tree?,
+                place => place?,
             };
-            if tree.is_some() {
+            if place.is_some() {
                 pruned.storages += 1;
                 pruned.bytes += usage.bytes;
             }
-            shared.delete_tree(tree).await;
+            site.delete(place).await;
         }
         for entry in shared.all() {
             let expired = entry.record().is_some_and(|r| r.state == SessionState::Expired);
@@ -475,12 +496,22 @@ impl Sessions {
     }
 
     /// Asks the owner of a session, who alone knows which storage is in use, to give one up that was set aside.
-    async fn discard(&self, key: &SessionKey, id: StorageId) -> Result<Option<PathBuf>, SessionError> {
+    async fn discard(
+        &self,
+        key: &SessionKey,
+        id: StorageId,
+        engine: String,
+    ) -> Result<Option<Place>, SessionError> {
         let (reply, answer) = oneshot::channel();
-        if !self.shared.entry_or_new(key).send(Message::Discard { id, reply }, &self.shared) {
+        if !self.shared.entry_or_new(key).send(Message::Discard { id, engine, reply }, &self.shared) {
             return Err(SessionError::Busy);
         }
         answer.await.unwrap_or(Err(SessionError::ShuttingDown))
+    }
+
+    /// The engine that runs an artifact.
+    pub(super) fn engine_of(&self, artifact: &Artifact) -> Result<Arc<dyn Engine>, EngineError> {
+        Ok(self.shared.sites.of(artifact)?.engine.clone())
     }
 
     /// Lines of agents' logs, oldest first.
@@ -493,8 +524,14 @@ impl Sessions {
     pub async fn purge_runtime(&self, id: &RuntimeId) -> Result<(), SessionError> {
         self.purge(|key| key.runtime == *id).await?;
         // What no record tells of: left by a crash in the middle of a creation.
-        let tree = self.shared.storage.discard_runtime(id).await;
-        self.shared.delete_tree(tree.map_err(|e| SessionError::Start(e.to_string()))?).await;
+        for site in self.shared.sites.all() {
+            match site.storage.discard_runtime(id).await {
+                Ok(places) => site.delete(places).await,
+                // Every session has gone with its storage; a daemon that is away does not keep the runtime.
+                Err(e) if !site.engine.mounts_late() => tracing::warn!("{e}"),
+                Err(e) => return Err(SessionError::Start(e.to_string())),
+            }
+        }
         self.shared.forget_source(id).await;
         // Those that wait belong to it too.
         self.shared.keep_events().await;
@@ -555,26 +592,48 @@ fn view(record: SessionRecord) -> SessionView {
         created_at: record.created_at,
         last_activity_at: record.last_activity_at,
         last_end: record.last_end,
+        engine: record.engine,
         limits: Vec::new(),
     }
 }
 
-/// Deletes what earlier emulators made and did not get to record, or discarded and did not get to delete.
-async fn sweep_storage(shared: Arc<Shared>, known: HashSet<(SessionKey, StorageId)>) {
-    match shared.storage.discard_unknown(shared.targets.runtimes(), known).await {
-        Ok(trees) if trees.is_empty() => {}
-        Ok(trees) => tracing::info!("{} storages that no session knows are deleted", trees.len()),
-        Err(e) => tracing::warn!("{e}"),
-    }
-    // Those among them.
-    match shared.storage.discarded().await {
-        Ok(trees) => {
-            for tree in trees {
-                shared.delete_tree(Some(tree)).await;
-            }
+/// Clears away what earlier emulators made and did not get to record, or discarded and did not get to delete. An engine
+/// that cannot be asked now is asked again.
+async fn sweep(
+    shared: Arc<Shared>,
+    site: Site,
+    computes: Vec<ComputeRecord>,
+    known: HashSet<(SessionKey, StorageId)>,
+) {
+    let mut warned = false;
+    loop {
+        let swept = match site.engine.sweep(computes.clone()).await {
+            Ok(()) => sweep_storage(&shared, &site, known.clone()).await.map_err(|e| e.to_string()),
+            Err(e) => Err(e.to_string()),
+        };
+        match swept {
+            Ok(()) => return,
+            Err(e) if warned => tracing::debug!("{e}"),
+            Err(e) => tracing::warn!("what an earlier emulator left will be looked for again: {e}"),
         }
-        Err(e) => tracing::warn!("{e}"),
+        warned = true;
+        sleep(SWEEP_AGAIN).await;
     }
+}
+
+async fn sweep_storage(
+    shared: &Shared,
+    site: &Site,
+    known: HashSet<(SessionKey, StorageId)>,
+) -> Result<(), StorageError> {
+    let unknown = site.storage.discard_unknown(shared.targets.runtimes(), known).await?;
+    if !unknown.is_empty() {
+        tracing::info!("{} storages that no session knows are deleted", unknown.len());
+    }
+    // Directories are among what was discarded; a volume is in one list alone.
+    let discarded: HashSet<Place> = site.storage.discarded().await?.into_iter().chain(unknown).collect();
+    site.delete(discarded).await;
+    Ok(())
 }
 
 /// Asks stopped sessions whose storage has been kept for long enough to set it aside. After the clock was set back,

@@ -10,7 +10,8 @@ use super::{Need, SessionError, Sessions, Shared};
 use crate::artifacts::ArtifactError;
 use crate::emulator::registry::Target;
 use crate::emulator::store::StoreError;
-use crate::model::{EndReason, EndpointName, RuntimeId, SessionState, Version};
+use crate::engine::EngineError;
+use crate::model::{Artifact, EndReason, EndpointName, RuntimeId, SessionState, Version};
 
 /// What became of a changed source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,18 +43,21 @@ pub enum SourceError {
     /// The bundle is missing or bad.
     #[error(transparent)]
     Bundle(#[from] ArtifactError),
+    /// The image is missing or cannot be run here.
+    #[error(transparent)]
+    Image(#[from] EngineError),
     /// It could not be kept.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 impl Shared {
-    /// The bundle that computes of `target` run.
+    /// The bundle, or the image, that computes of `target` run.
     pub(super) fn bundle(&self, target: &Target) -> String {
         let changed = self.sources.read().get(&target.arn.id).cloned();
         match changed {
             Some((version, bundle)) if version == target.version => bundle,
-            _ => target.spec.artifact.prefix.clone(),
+            _ => target.spec.artifact.source().to_owned(),
         }
     }
 
@@ -67,7 +71,7 @@ impl Shared {
 }
 
 impl Sessions {
-    /// Makes computes of this version run `bundle` from now on. With `restart`, those that run other code
+    /// Makes computes of this version run `bundle`, or the image of that name, from now on. With `restart`, those that run other code
     /// are ended and started again at once.
     pub async fn change_source(
         &self,
@@ -83,11 +87,16 @@ impl Sessions {
             let (runtime, newest) = (runtime.clone(), target.version);
             return Err(SourceError::OtherVersion { runtime, asked: version, newest });
         }
-        let (artifacts, wanted) = (shared.artifacts.clone(), bundle.clone());
-        let found = tokio::task::spawn_blocking(move || artifacts.find(&wanted)).await;
-        found.map_err(|e| StoreError::Corrupt(e.to_string()))??;
+        match &target.spec.artifact {
+            Artifact::Code(_) => {
+                let (artifacts, wanted) = (shared.artifacts.clone(), bundle.clone());
+                let found = tokio::task::spawn_blocking(move || artifacts.find(&wanted)).await;
+                found.map_err(|e| StoreError::Corrupt(e.to_string()))??;
+            }
+            image => shared.sites.of(image)?.engine.check_image(&bundle).await?,
+        }
         let before = shared.bundle(&target);
-        let own = target.spec.artifact.prefix == bundle;
+        let own = target.spec.artifact.source() == bundle;
         let kept = (!own).then(|| (version, bundle.clone()));
         shared.store.change_source(runtime.clone(), kept.clone()).await?;
         match kept {
@@ -133,7 +142,7 @@ impl Sessions {
 fn is_outdated(entry: &Entry, version: Version, bundle: &str) -> bool {
     let Some(record) = entry.record().filter(|r| r.version == version) else { return false };
     match entry.live() {
-        Some(live) => live.bundle != bundle,
+        Some(live) => live.source != bundle,
         // It may have read its bundle already: a start more is better than old code.
         None => record.state == SessionState::Provisioning,
     }

@@ -28,7 +28,7 @@ use crate::engine::agent_http::AgentRequest;
 use crate::engine::{
     Compute, ComputeRecord, ComputeSpec, Process, ProcessControl, ProcessExit, ProcessSpec, SessionStream,
 };
-use crate::model::{ArtifactRef, HeaderAllowlist, Lifecycle, RuntimeSpec, ServerProtocol};
+use crate::model::{Artifact, ArtifactRef, HeaderAllowlist, Lifecycle, RuntimeSpec, ServerProtocol};
 
 // ---------------------------------------------------------------- doubles
 
@@ -87,11 +87,17 @@ impl Engines {
     }
 }
 
-struct DoubleEngine(Arc<Engines>);
+fn directory(place: &Place) -> &std::path::Path {
+    let Place::Directory(path) = place else { panic!("{place:?}") };
+    path
+}
+
+/// With its name.
+struct DoubleEngine(Arc<Engines>, &'static str);
 
 impl Engine for DoubleEngine {
     fn name(&self) -> &'static str {
-        "double"
+        self.1
     }
 
     fn storage_owner(&self) -> Option<(u32, u32)> {
@@ -107,7 +113,7 @@ impl Engine for DoubleEngine {
             let number = self.0.made.fetch_add(1, Ordering::SeqCst) + 1;
             let mut state = self.0.state.lock();
             // One session's storages stand in one directory; without storage the label will do.
-            let session = spec.storage.as_ref().and_then(|s| s.source.parent()?.parent());
+            let session = spec.storage.as_ref().and_then(|s| directory(&s.source).parent()?.parent());
             let session = session.map_or_else(|| PathBuf::from(&spec.label), PathBuf::from);
             if let Some(other) = state.running.insert(session.clone(), number) {
                 state.violations.push(format!("computes {other} and {number} of one session at once"));
@@ -137,9 +143,10 @@ impl Engine for DoubleEngine {
         })
     }
 
-    fn remove_tree(&self, path: PathBuf) -> BoxFuture<'_, Result<(), EngineError>> {
+    fn delete_storage(&self, place: Place) -> BoxFuture<'_, Result<(), EngineError>> {
         Box::pin(async move {
             let context = "removing".to_owned();
+            let Place::Directory(path) = place else { panic!("{place:?}") };
             std::fs::remove_dir_all(path).map_err(|source| EngineError::Io { context, source })
         })
     }
@@ -194,7 +201,7 @@ impl Compute for DoubleCompute {
         Box::pin(async move {
             let mut seen = self.seen.lock();
             if let (None, Some(storage)) = (&*seen, &self.spec.storage) {
-                let file = storage.source.join("computes");
+                let file = directory(&storage.source).join("computes");
                 let before = std::fs::read_to_string(&file).unwrap_or_default();
                 std::fs::write(&file, format!("{before}[{}]", self.number)).unwrap();
                 *seen = Some(before);
@@ -333,13 +340,13 @@ impl Targets for DoubleTargets {
             endpoint: endpoint.clone(),
             version,
             spec: Arc::new(RuntimeSpec {
-                artifact: ArtifactRef {
+                artifact: Artifact::Code(ArtifactRef {
                     bucket: crate::artifacts::BUCKET.into(),
                     prefix: BUNDLE.into(),
                     version_id: None,
                     runtime: "PYTHON_3_13".into(),
                     entry_point: vec!["main.py".into()],
-                },
+                }),
                 role_arn: "arn:aws:iam::123456789012:role/agent".into(),
                 protocol: ServerProtocol::Http,
                 port: 8080,
@@ -389,12 +396,19 @@ impl World {
     }
 
     async fn open(&self) -> (Arc<Sessions>, Store) {
+        self.open_on(super::Engines::only(self.engine("double"))).await
+    }
+
+    fn engine(&self, name: &'static str) -> Arc<dyn Engine> {
+        Arc::new(DoubleEngine(self.engines.clone(), name))
+    }
+
+    async fn open_on(&self, engines: super::Engines) -> (Arc<Sessions>, Store) {
         let store = Store::open(&self.home.path().join("state.db")).await.unwrap();
-        let engine = Arc::new(DoubleEngine(self.engines.clone()));
         let artifacts = ArtifactStore::below(self.home.path());
         let (clock, config) = (self.clock.clone(), self.config.clone());
         let sessions =
-            Sessions::open_with(store.clone(), self.targets.clone(), engine, artifacts, clock, config).await;
+            Sessions::open_with(store.clone(), self.targets.clone(), engines, artifacts, clock, config).await;
         (sessions.unwrap(), store)
     }
 
@@ -456,8 +470,12 @@ async fn report(lease: &Lease, need: Need) -> (usize, String, String) {
             String::from_utf8(answer.body.collect().await.unwrap().to_bytes().to_vec()).unwrap()
         }
         Need::Command => {
-            let spec =
-                ProcessSpec { argv: vec!["report".into()], environment: vec![], working_directory: None };
+            let spec = ProcessSpec {
+                argv: vec!["report".into()],
+                environment: vec![],
+                working_directory: None,
+                user: None,
+            };
             let mut text = String::new();
             lease.spawn(spec).await.unwrap().stdout.read_to_string(&mut text).await.unwrap();
             text
@@ -701,7 +719,12 @@ fn a_stop_cuts_streams_and_calls_after_it_start_anew() {
         assert_eq!(report(&fresh, Need::Agent).await, (2, "1".into(), "[1]".into()));
         assert!(
             lease
-                .spawn(ProcessSpec { argv: vec!["x".into()], environment: vec![], working_directory: None })
+                .spawn(ProcessSpec {
+                    argv: vec!["x".into()],
+                    environment: vec![],
+                    working_directory: None,
+                    user: None
+                })
                 .await
                 .is_err()
         );
@@ -866,7 +889,13 @@ fn pruning_never_deletes_storage_in_use() {
         let record = store.sessions().await.unwrap().remove(0);
         let first = record.storage.clone().unwrap().id;
         // A line that names the storage in use loses, and not the storage.
-        let line = |id| SetAside { key: key.clone(), id, version: Version::FIRST, at: world.clock.now() };
+        let line = |id| SetAside {
+            key: key.clone(),
+            id,
+            version: Version::FIRST,
+            at: world.clock.now(),
+            engine: "double".into(),
+        };
         store.save_session(record.clone(), Some(line(first))).await.unwrap();
         let pruned = sessions.prune().await.unwrap();
         assert_eq!((pruned.sessions, pruned.storages), (0, 0));
@@ -1013,11 +1042,46 @@ fn a_thousand_known_sessions_open_quickly_and_have_no_tasks() {
     });
 }
 
+#[test]
+fn a_session_goes_on_where_its_storage_is() {
+    use crate::emulator::engines::{Engines, Missing};
+    let missing = || Missing { reason: "as told".into(), hint: "none".into() };
+    let world = World::standing();
+    drive(async {
+        let engine_of = |sessions: &Sessions, number| {
+            let views = sessions.list();
+            views.iter().find(|view| view.key == world.key(number)).unwrap().engine.clone()
+        };
+        let only_docker = || Engines::new(Err(missing()), Ok(world.engine("docker")));
+        let (sessions, _store) = world.open_on(only_docker()).await;
+        drop(world.acquire(&sessions, 1, Need::Agent).await.unwrap());
+        assert_eq!(engine_of(&sessions, 1), "docker");
+        sessions.shutdown().await;
+        drop(sessions);
+        // With both, new sessions run on the host's, and the old one stays.
+        let both = Engines::new(Ok(world.engine("double")), Ok(world.engine("docker")));
+        let (sessions, _store) = world.open_on(both).await;
+        for (number, engine) in [(1, "docker"), (2, "double")] {
+            drop(world.acquire(&sessions, number, Need::Agent).await.unwrap());
+            assert_eq!(engine_of(&sessions, number), engine);
+        }
+        sessions.shutdown().await;
+        drop(sessions);
+        // An engine that is not there any more is named, and the files wait for it.
+        let (sessions, _store) =
+            world.open_on(Engines::new(Ok(world.engine("double")), Err(missing()))).await;
+        let error = world.acquire(&sessions, 1, Need::Agent).await.err().unwrap();
+        assert!(error.to_string().contains("as told"), "{error}");
+        drop(world.acquire(&sessions, 2, Need::Agent).await.unwrap());
+        sessions.shutdown().await;
+    });
+}
+
 // ---------------------------------------------------------------- callers that leave
 
 /// The whole emulator, with one runtime.
 async fn emulator(world: &World) -> (Arc<Emulator>, Arc<Target>) {
-    let engine = Arc::new(DoubleEngine(world.engines.clone()));
+    let engine = super::Engines::only(Arc::new(DoubleEngine(world.engines.clone(), "double")));
     let emulator = Emulator::open(world.config.clone(), engine, world.clock.clone()).await.unwrap();
     let input = serde_json::json!({
         "agentRuntimeArtifact": { "codeConfiguration": {
@@ -1365,7 +1429,7 @@ fn changed_code_runs_from_the_next_start_with_the_storage_kept() {
         };
         let code = |sessions: &Sessions, session| {
             let entry = sessions.shared.entry(&world.key(session)).unwrap();
-            entry.live().map(|live| live.bundle.clone())
+            entry.live().map(|live| live.source.clone())
         };
         drop(world.acquire(&sessions, 1, Need::Agent).await.unwrap());
         drop(world.acquire(&sessions, 2, Need::Agent).await.unwrap());

@@ -17,7 +17,7 @@ pub mod sessions;
 pub mod sources;
 
 /// Version of the schema this program writes (`PRAGMA user_version`).
-pub const SCHEMA_VERSION: i64 = 1;
+pub const SCHEMA_VERSION: i64 = 2;
 
 /// What the store could not do.
 #[derive(Debug, thiserror::Error)]
@@ -158,6 +158,9 @@ impl Store {
     }
 }
 
+/// What leads from each schema to the next, the first from schema 1.
+const MIGRATIONS: [&str; 1] = [sessions::FROM_1];
+
 const META_TABLES: &str = "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;";
 
 fn open(path: &Path) -> Result<Connection, StoreError> {
@@ -178,6 +181,14 @@ fn open(path: &Path) -> Result<Connection, StoreError> {
         let transaction = connection.transaction()?;
         for tables in [META_TABLES, runtimes::TABLES, sessions::TABLES, sources::TABLES, events::TABLES] {
             transaction.execute_batch(tables)?;
+        }
+        transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+        transaction.commit()?;
+    } else if found < SCHEMA_VERSION {
+        // All steps or none: a crash in between leaves the old schema.
+        let transaction = connection.transaction()?;
+        for step in MIGRATIONS.iter().skip(usize::try_from(found - 1).unwrap_or(usize::MAX)) {
+            transaction.execute_batch(step)?;
         }
         transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         transaction.commit()?;
@@ -239,6 +250,37 @@ mod tests {
             assert_eq!(matches!(error, StoreError::Newer { .. }), newer, "{version}: {error}");
             assert_eq!(matches!(error, StoreError::Foreign { .. }), !newer, "{version}: {error}");
             std::fs::remove_file(&path).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_of_the_first_schema_is_brought_up_to_date_with_what_it_holds() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("state.db");
+        let store = Store::open(&path).await.unwrap();
+        store.set_meta("kept", "yes".into()).await.unwrap();
+        let session = "INSERT INTO sessions VALUES ('coder-AbCdEf0123', 'DEFAULT', 'sssssssssssssssssssssssssssssssss',
+            'arn:aws:bedrock-agentcore:us-west-2:123456789012:runtime/coder-AbCdEf0123', 1, 'stopped', 1, 2, NULL, 3, 1, '/mnt/w', NULL)";
+        // The file as the first schema had it.
+        store
+            .write(move |t| {
+                for table in ["sessions", "storage_set_aside"] {
+                    t.execute_batch(&format!("ALTER TABLE {table} DROP COLUMN engine;"))?;
+                }
+                t.execute_batch(session)?;
+                Ok(t.pragma_update(None, "user_version", 1)?)
+            })
+            .await
+            .unwrap();
+        drop(store);
+        for _ in 0..2 {
+            let store = Store::open(&path).await.unwrap();
+            let sessions = store.sessions().await.unwrap();
+            assert_eq!(sessions.len(), 1);
+            assert_eq!(sessions[0].engine, "embedded");
+            assert_eq!(store.meta("kept").await.unwrap().as_deref(), Some("yes"));
+            let version = store.read(|c| Ok(c.query_row("PRAGMA user_version", [], |r| r.get::<_, i64>(0))?));
+            assert_eq!(version.await.unwrap(), SCHEMA_VERSION);
         }
     }
 

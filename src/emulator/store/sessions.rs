@@ -10,7 +10,7 @@ use crate::model::{
 };
 use crate::storage::StorageId;
 
-/// The tables, schema 1.
+/// The tables, schema 2.
 pub(super) const TABLES: &str = "
 CREATE TABLE sessions (
     runtime TEXT NOT NULL,
@@ -26,6 +26,7 @@ CREATE TABLE sessions (
     storage_version INTEGER,
     mount_path TEXT,
     compute TEXT,
+    engine TEXT NOT NULL DEFAULT 'embedded',
     PRIMARY KEY (runtime, endpoint, session)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE storage_set_aside (
@@ -35,8 +36,15 @@ CREATE TABLE storage_set_aside (
     storage INTEGER NOT NULL,
     version INTEGER NOT NULL,
     set_aside_at INTEGER NOT NULL,
+    engine TEXT NOT NULL DEFAULT 'embedded',
     PRIMARY KEY (runtime, endpoint, session, storage)
 ) STRICT, WITHOUT ROWID;
+";
+
+/// From schema 1, whose every session ran on the embedded engine.
+pub(super) const FROM_1: &str = "
+ALTER TABLE sessions ADD COLUMN engine TEXT NOT NULL DEFAULT 'embedded';
+ALTER TABLE storage_set_aside ADD COLUMN engine TEXT NOT NULL DEFAULT 'embedded';
 ";
 
 /// A session's storage and what it is stamped with.
@@ -71,6 +79,8 @@ pub struct SessionRecord {
     pub storage: Option<StorageStamp>,
     /// A compute that may still run.
     pub compute: Option<ComputeRecord>,
+    /// The engine whose that compute and the storage are.
+    pub engine: String,
 }
 
 /// A storage that is no longer its session's.
@@ -84,6 +94,8 @@ pub struct SetAside {
     pub version: Version,
     /// When it was set aside.
     pub at: Timestamp,
+    /// The engine whose it is.
+    pub engine: String,
 }
 
 impl Store {
@@ -193,8 +205,8 @@ fn save(transaction: &Transaction<'_>, r: &SessionRecord) -> Result<(), StoreErr
     let mut statement = transaction.prepare_cached(
         "INSERT OR REPLACE INTO sessions
          (runtime, endpoint, session, arn, version, state, created_at, last_activity_at, last_end,
-          storage, storage_version, mount_path, compute)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+          storage, storage_version, mount_path, compute, engine)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
     )?;
     statement.execute(params![
         r.key.runtime.as_str(),
@@ -210,21 +222,23 @@ fn save(transaction: &Transaction<'_>, r: &SessionRecord) -> Result<(), StoreErr
         r.storage.as_ref().map(|s| s.version.number()),
         r.storage.as_ref().map(|s| s.mount_path.as_str()),
         r.compute.as_ref().map(|c| c.0.as_str()),
+        r.engine,
     ])?;
     Ok(())
 }
 
 fn insert_aside(transaction: &Transaction<'_>, a: &SetAside) -> Result<(), StoreError> {
     transaction.execute(
-        "INSERT OR REPLACE INTO storage_set_aside (runtime, endpoint, session, storage, version, set_aside_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT OR REPLACE INTO storage_set_aside (runtime, endpoint, session, storage, version, set_aside_at, engine)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         params![
             a.key.runtime.as_str(),
             a.key.endpoint.as_str(),
             a.key.session.as_str(),
             a.id.0,
             a.version.number(),
-            a.at.0
+            a.at.0,
+            a.engine
         ],
     )?;
     Ok(())
@@ -249,6 +263,7 @@ fn record(row: &Row<'_>) -> Result<SessionRecord, StoreError> {
         last_end: row.get::<_, Option<String>>("last_end")?.as_deref().map(from_word).transpose()?,
         storage,
         compute: row.get::<_, Option<String>>("compute")?.map(ComputeRecord),
+        engine: row.get("engine")?,
     })
 }
 
@@ -258,6 +273,7 @@ fn aside(row: &Row<'_>) -> Result<SetAside, StoreError> {
         id: StorageId(row.get("storage")?),
         version: version(row, "version")?,
         at: Timestamp(row.get("set_aside_at")?),
+        engine: row.get("engine")?,
     })
 }
 
@@ -332,8 +348,15 @@ mod tests {
                 mount_path: "/mnt/w".parse().unwrap(),
             }),
             compute: Some(ComputeRecord("{\"pid\":1}".into())),
+            engine: "docker".into(),
         };
-        let old = SetAside { key: key.clone(), id: StorageId(2), version: Version::FIRST, at: Timestamp(6) };
+        let old = SetAside {
+            key: key.clone(),
+            id: StorageId(2),
+            version: Version::FIRST,
+            at: Timestamp(6),
+            engine: "embedded".into(),
+        };
         store.save_session(record.clone(), Some(old.clone())).await.unwrap();
         store.touch_sessions(vec![(key.clone(), Timestamp(9)), (key.clone(), Timestamp(8))]).await.unwrap();
         // The later one stands, which is the earlier time when the clock was set back.

@@ -12,8 +12,8 @@ use std::path::{Component, Path};
 use nix::sys::stat::futimens;
 use nix::sys::time::TimeSpec;
 
-use super::control::Control;
 use super::plan::{Build, During, EntryKind, LaunchFailure, LaunchStep};
+use crate::helper::control::Control;
 use crate::helper::link::LinkError;
 
 const STEP: LaunchStep = LaunchStep::Paths;

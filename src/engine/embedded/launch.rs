@@ -17,13 +17,13 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, setsid};
 
-use super::control::Control;
 use super::groups::{self, Joined};
 use super::idmap::{IdMap, SESSION_IDS};
 use super::plan::{Build, During, LaunchFailure, LaunchReport, LaunchRequest, LaunchStep, Plan};
 use super::sys::{self, Cloned};
 use super::{code, process, root};
 use crate::helper::confine::{self, Confinement};
+use crate::helper::control::Control;
 use crate::helper::init;
 
 const SESSION_NAMESPACES: libc::c_int = libc::CLONE_NEWUSER
@@ -209,6 +209,7 @@ fn first_process(mut emulator: Control, plan: &Plan, joined: &Joined, mut launch
                 mounter,
                 confinement: Confinement::new(matches!(plan.ids, IdMap::Single { .. })),
                 listener,
+                finisher: None,
             })
         }
         Err(Some(failure)) => fail(&mut emulator, failure),

@@ -3,7 +3,7 @@
 //! A session is made by a launcher ([`launch`], this program again with one thread), whose child becomes the
 //! first process of new user, mount, PID, network, IPC and UTS namespaces. It builds the root it will see
 //! ([`root`]) and then is the session's helper ([`crate::helper::init`]). The emulator's side of the helper's
-//! socket is [`compute`]. Which host ids a session has is decided in [`idmap`]; the system calls are in [`sys`].
+//! socket is [`super::linked`]. Which host ids a session has is decided in [`idmap`]; the system calls are in [`sys`].
 //!
 //! What it shows of the host is read-only and named: system directories, a few files of `/etc`, the paths of
 //! [`ComputeSpec::read_only`]. The code directory is an overlay whose changes go with the session (a copy where
@@ -14,8 +14,6 @@
 //! processes of the host with a few places of their own ([`process`]).
 
 mod code;
-mod compute;
-mod control;
 mod groups;
 mod idmap;
 mod launch;
@@ -24,22 +22,27 @@ mod process;
 mod root;
 mod sys;
 
+pub(super) use sys::watch as watched;
+
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::process::{ExitCode, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
 
-use super::{Compute, ComputeRecord, ComputeSpec, Engine, EngineError};
+use super::linked::{About, END_MARGIN, Line, LinkedCompute, Vessel, listener_of};
+use super::{Compute, ComputeRecord, ComputeSpec, Engine, EngineError, Limit, WORKDIR};
 use crate::helper::proto::ORPHAN_GRACE;
-use compute::{Bounds, EmbeddedCompute, Line, Places};
+use crate::storage::Place;
 use groups::{Groups, Held, Limits};
 use idmap::IdMap;
 use plan::{LaunchFailure, LaunchReport, LaunchRequest, LaunchStep, Plan, Secret};
@@ -48,8 +51,6 @@ use plan::{LaunchFailure, LaunchReport, LaunchRequest, LaunchStep, Plan, Secret}
 const LAUNCHER_VERB: &str = "__session";
 /// Longest time until a session stands. [ours: it takes milliseconds; copying a large bundle takes longer]
 const START_LIMIT: Duration = Duration::from_secs(60);
-/// What the end of a session may take beyond its grace. [ours]
-const END_MARGIN: Duration = Duration::from_secs(5);
 /// What names of directories of trial sessions begin with.
 const PROBE: &str = "probe-";
 /// What remains where namespaces are denied.
@@ -132,6 +133,82 @@ impl Drop for Launcher {
     }
 }
 
+/// A session that stands: its first process, the launcher that waits for it, and its control groups.
+struct Namespaces {
+    process: OwnedFd,
+    launcher: tokio::sync::Mutex<Child>,
+    groups: Mutex<Option<Held>>,
+    bounds: Bounds,
+}
+
+/// What holds a session to its share of the machine.
+struct Bounds {
+    limits: Limits,
+    groups: Vec<groups::Group>,
+    /// The session's first process.
+    pid: i32,
+    /// Users of the session are no others' on the machine.
+    own_users: bool,
+}
+
+impl Namespaces {
+    fn new(process: OwnedFd, launcher: Child, groups: Held, bounds: Bounds) -> Self {
+        let launcher = tokio::sync::Mutex::new(launcher);
+        Self { process, launcher, groups: Mutex::new(Some(groups)), bounds }
+    }
+}
+
+impl Vessel for Namespaces {
+    fn limits(&self) -> Vec<Limit> {
+        let Bounds { limits, groups, pid, own_users } = &self.bounds;
+        groups::in_force(limits, groups, *pid, *own_users)
+    }
+
+    fn kill(&self) -> Result<(), EngineError> {
+        // The launcher follows.
+        sys::kill_process(&self.process)
+            .map_err(|source| EngineError::Io { context: "ending a session".to_owned(), source })
+    }
+
+    /// The launcher ends after everything in the session.
+    fn ended(&self) -> BoxFuture<'_, ()> {
+        async move {
+            let _ = self.launcher.lock().await.wait().await;
+        }
+        .boxed()
+    }
+
+    fn end(&self) -> BoxFuture<'_, ()> {
+        let _ = self.kill();
+        self.ended()
+    }
+
+    fn clear(&self) -> BoxFuture<'_, ()> {
+        async move {
+            let groups = self.groups.lock().take();
+            if let Some(groups) = groups {
+                groups.release().await;
+            }
+        }
+        .boxed()
+    }
+}
+
+/// The code of a compute, which this engine does without only for images.
+fn code_of(code: Option<PathBuf>) -> Result<PathBuf, EngineError> {
+    code.ok_or_else(|| EngineError::Start("this engine runs no container images".to_owned()))
+}
+
+/// The directory of a storage.
+fn directory_of(place: Place) -> Result<PathBuf, EngineError> {
+    match place {
+        Place::Directory(path) => Ok(path),
+        Place::Volume(name) => {
+            Err(EngineError::Start(format!("its storage is the volume `{name}` of another engine")))
+        }
+    }
+}
+
 /// Serves the engine's hidden verbs; nothing when `args` (the whole command line) is not one of them.
 pub fn hidden_entry(args: &[OsString]) -> Option<ExitCode> {
     (args.get(1)? == LAUNCHER_VERB).then(launch::main)
@@ -177,31 +254,38 @@ impl EmbeddedEngine {
         let code = tempfile::Builder::new().prefix(PROBE).tempdir_in(&self.config.runtime_dir).map_err(io)?;
         let spec = ComputeSpec {
             label: "probe".to_owned(),
-            code: code.path().to_owned(),
+            image: None,
+            code: Some(code.path().to_owned()),
             read_only: Vec::new(),
             environment: Vec::new(),
             storage: None,
             early_mount: false,
             listener: None,
+            labels: Vec::new(),
         };
         self.start_session(spec).await?.terminate(Duration::ZERO).await
     }
 
-    async fn start_session(&self, spec: ComputeSpec) -> Result<EmbeddedCompute, EngineError> {
+    async fn start_session(&self, spec: ComputeSpec) -> Result<LinkedCompute, EngineError> {
         if self.config.isolation == Isolation::Process {
             return self.start_process_session(spec).await;
         }
         let (listen, files) = spec.listener.map(|l| (l.port, l.files)).unzip();
+        let code = code_of(spec.code)?;
+        let storage = spec.storage.map(|s| {
+            let source = directory_of(s.source)?;
+            Ok::<_, EngineError>((source, PathBuf::from(s.target.as_str())))
+        });
         let secrets = files.unwrap_or_default().into_iter().map(|(path, content)| Secret { path, content });
         let plan = Plan {
             ids: self.ids.clone(),
             label: spec.label,
             staging: self.config.runtime_dir.clone(),
             tool: self.config.helper_exe.clone(),
-            code: spec.code,
+            code,
             read_only: spec.read_only,
             environment: spec.environment,
-            storage: spec.storage.map(|s| (s.source, PathBuf::from(s.target.as_str()))),
+            storage: storage.transpose()?,
             early_mount: spec.early_mount,
             limits: self.limits.clone(),
             groups: self.groups.plan(),
@@ -234,13 +318,14 @@ impl EmbeddedEngine {
             if listen.is_some() != listener.is_some() {
                 return Err(unexpected());
             }
-            let listener = listener.map(compute::listener).transpose()?;
+            let listener = listener.map(listener_of).transpose()?;
             let start_time = started.ok_or_else(unexpected)?;
             let record = Record { pid, start_time, boot_id: boot_id()?, groups, process: None };
             let child = launcher.0.take().ok_or_else(unexpected)?;
-            let places = Places { pipe_owner, listener, ..Places::default() };
-            let bounds = Bounds { limits, groups: made, pid };
-            Ok(EmbeddedCompute::new(line, child, process, record.to_opaque()?, held, bounds, places))
+            let bounds = Bounds { limits, groups: made, pid, own_users: true };
+            let vessel = Namespaces::new(process, child, held, bounds);
+            let about = About { pipe_owner, ..About::new(record.to_opaque()?, WORKDIR) };
+            Ok(LinkedCompute::new(line, Arc::new(vessel), about, listener))
         };
         match tokio::time::timeout(START_LIMIT, making).await {
             Ok(made) => made,
@@ -317,8 +402,14 @@ impl Engine for EmbeddedEngine {
         end_leftover(record, grace).boxed()
     }
 
-    fn remove_tree(&self, path: PathBuf) -> BoxFuture<'_, Result<(), EngineError>> {
+    fn delete_storage(&self, place: Place) -> BoxFuture<'_, Result<(), EngineError>> {
         async move {
+            let path = match place {
+                Place::Directory(path) => path,
+                Place::Volume(name) => {
+                    return Err(EngineError::Helper(format!("the volume `{name}` is another engine's")));
+                }
+            };
             let plain = path.clone();
             let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(plain)).await;
             let removed = removed.unwrap_or_else(|e| Err(std::io::Error::other(e)));

@@ -18,11 +18,11 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid, chdir, pivot_root, setgroups, sethostname, setresgid, setresuid};
 
 use super::code;
-use super::control::Control;
 use super::idmap::IdMap;
 use super::plan::{During, LaunchFailure, LaunchStep, Plan, Secret};
 use super::sys;
 use crate::engine::{TOOL_PATH, WORKDIR};
+use crate::helper::control::Control;
 use crate::model::limits::SESSION_SCRATCH_FILES;
 
 /// Directories of the system, shown read-only as the host has them: directories as such, links as links.

@@ -246,7 +246,7 @@ pub(super) fn close_all_but_standard() {
 }
 
 /// A descriptor whose readiness tokio watches.
-pub(super) fn watch(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
+pub(in crate::engine) fn watch(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` always names the one descriptor it owns, and keeps it open until it is dropped,
     // which the returned value does after it has taken it off the watch.
     Ok(unsafe { AsyncFd::register_with_interest(fd, interest) }?)

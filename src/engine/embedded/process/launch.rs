@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use nix::sys::prctl::{set_child_subreaper, set_dumpable, set_name};
 
-use super::super::control::Control;
 use super::super::groups::{self, Controller};
 use super::super::launch::{fail, wait};
 use super::super::plan::{During, LaunchFailure, LaunchReport, LaunchStep};
@@ -22,6 +21,7 @@ use super::super::sys::{self, Cloned};
 use super::{LOCK_FILE, Plan, remove_slowly};
 use crate::engine::WORKDIR;
 use crate::helper::confine::{self, Confinement};
+use crate::helper::control::Control;
 use crate::helper::{init, tree};
 
 /// What the session's user finds in `HOME`, below the scratch directory.
@@ -101,6 +101,7 @@ fn helper(mut emulator: Control, plan: &Plan, held: &[Controller], watch: OwnedF
     // The emulator takes the end of the line for the end of the session, of which the scratch is a part.
     let line = socket.try_clone();
     let code = init::serve(init::Session {
+        finisher: None,
         scope: init::Scope::Machine { own_port: plan.port, watcher: watch },
         orphan_grace: Duration::from_millis(plan.orphan_grace_millis),
         socket,

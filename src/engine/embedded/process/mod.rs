@@ -24,10 +24,13 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use super::compute::{Bounds, EmbeddedCompute, Places};
 use super::groups::{Group, Held, Limits};
 use super::plan::{LaunchReport, LaunchRequest, Secret};
-use super::{EmbeddedEngine, Record, START_LIMIT, boot_id, classify, end_process, start_time, unexpected};
+use super::{
+    Bounds, EmbeddedEngine, Namespaces, Record, START_LIMIT, boot_id, classify, code_of, directory_of,
+    end_process, start_time, unexpected,
+};
+use crate::engine::linked::{self, About, LinkedCompute};
 use crate::engine::{ComputeSpec, EngineError, TOOL_PATH, WORKDIR};
 use crate::helper::tree;
 
@@ -104,9 +107,9 @@ pub(super) struct Elsewhere {
     _port: Port,
 }
 
-impl Elsewhere {
-    /// A word with what it names where it is here. A list of paths is taken path by path.
-    pub(super) fn find(&self, word: &str) -> String {
+impl linked::Elsewhere for Elsewhere {
+    /// A list of paths is taken path by path.
+    fn find(&self, word: &str) -> String {
         find(&self.moved, word)
     }
 }
@@ -190,7 +193,7 @@ impl EmbeddedEngine {
     pub(super) async fn start_process_session(
         &self,
         spec: ComputeSpec,
-    ) -> Result<EmbeddedCompute, EngineError> {
+    ) -> Result<LinkedCompute, EngineError> {
         let io = |source| EngineError::Io { context: "listening for a session".to_owned(), source };
         let scratch = self.config.runtime_dir.join(format!("{SCRATCH}{}", uuid::Uuid::new_v4().simple()));
         let port = self.ports.take()?;
@@ -206,7 +209,7 @@ impl EmbeddedEngine {
             let link = inside(storage.target.as_str());
             moved.push((storage.target.as_str().to_owned(), link.clone()));
             own.push((STORAGE_VARIABLE.to_owned(), link.clone()));
-            (storage.source, PathBuf::from(link))
+            directory_of(storage.source).map(|source| (source, PathBuf::from(link)))
         });
         let mut secrets = Vec::new();
         let mut listener = None;
@@ -233,9 +236,9 @@ impl EmbeddedEngine {
         let (limits, made) = (self.limits.clone(), groups.clone());
         let plan = Plan {
             scratch: scratch.clone(),
-            code: spec.code,
+            code: code_of(spec.code)?,
             environment,
-            storage,
+            storage: storage.transpose()?,
             early_mount: spec.early_mount,
             limits: self.limits.clone(),
             groups,
@@ -244,7 +247,7 @@ impl EmbeddedEngine {
             orphan_grace_millis: self.orphan_grace_millis(),
         };
         let request = LaunchRequest::Process { plan: Box::new(plan) };
-        let places = Places { pipe_owner: None, listener, elsewhere: Some(Elsewhere { moved, _port: port }) };
+        let elsewhere: Arc<dyn linked::Elsewhere> = Arc::new(Elsewhere { moved, _port: port });
         let making = async {
             let (mut line, mut launcher) = self.launch(&request).await?;
             let guard =
@@ -273,8 +276,10 @@ impl EmbeddedEngine {
                 process: Some(Traces { launcher: guard.ok_or_else(unexpected)?, scratch }),
             };
             let child = launcher.0.take().ok_or_else(unexpected)?;
-            let bounds = Bounds { limits, groups: made, pid };
-            Ok(EmbeddedCompute::new(line, child, process, record.to_opaque()?, held, bounds, places))
+            let bounds = Bounds { limits, groups: made, pid, own_users: false };
+            let vessel = Namespaces::new(process, child, held, bounds);
+            let about = About { elsewhere: Some(elsewhere), ..About::new(record.to_opaque()?, WORKDIR) };
+            Ok(LinkedCompute::new(line, Arc::new(vessel), about, listener))
         };
         match tokio::time::timeout(START_LIMIT, making).await {
             Ok(made) => made,

@@ -1,11 +1,14 @@
-//! A running session as the emulator sees it: one task that owns the helper's socket and the launcher.
+//! A running session as the emulator sees it: one task that owns the helper's socket.
 //!
 //! Everybody else holds a sender to that task. Requests are answered through one-shot channels, ends of
 //! processes through watches, so that a caller that goes away leaves nothing behind.
+//!
+//! What the helper runs in is the adapter's own, a [`Vessel`]: namespaces behind a launcher, or a container.
 
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::fchown;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,27 +17,48 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::unistd::{Gid, Uid, fchown};
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::io::unix::AsyncFd;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::unix::pipe;
-use tokio::process::Child;
+use tokio::net::{TcpListener, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::groups::{self, Group, Held, Limits};
-use super::process::Elsewhere;
-use super::{END_MARGIN, sys};
-use crate::engine::{
+use super::terminal::{Side, Typed};
+use super::{
     Compute, ComputeRecord, EngineError, Limit, Process, ProcessControl, ProcessExit, ProcessSpec,
-    SessionStream, Terminal, TerminalSize, TerminalWindow, WORKDIR,
+    SessionStream, Terminal, TerminalSize,
 };
 use crate::helper::link::{Inbox, LinkError, Outbox, Received};
 use crate::helper::proto::{Exit, Failure, Report, Request, Step};
+
+/// What the end of a session may take beyond its grace. [ours]
+pub(super) const END_MARGIN: Duration = Duration::from_secs(5);
+
+/// The error of a program that this machine cannot read. [errno: ENOEXEC]
+const NO_FORMAT: i32 = 8;
+/// What that means.
+const FOREIGN_PROGRAM: &str = "it is no program of this machine's architecture (Exec format error)";
+
+/// What a helper and its session run in.
+pub(super) trait Vessel: Send + Sync + 'static {
+    /// What holds the session to its share of the machine.
+    fn limits(&self) -> Vec<Limit>;
+
+    /// SIGKILL to everything in it. Need not wait.
+    fn kill(&self) -> Result<(), EngineError>;
+
+    /// Resolves when everything in it has ended by itself; may never do so where only the helper's line tells. May be
+    /// given up and asked again.
+    fn ended(&self) -> BoxFuture<'_, ()>;
+
+    /// Ends what is left in it and waits for that.
+    fn end(&self) -> BoxFuture<'_, ()>;
+
+    /// Clears it away, once it has ended.
+    fn clear(&self) -> BoxFuture<'_, ()>;
+}
 
 impl From<LinkError> for EngineError {
     fn from(error: LinkError) -> Self {
@@ -42,9 +66,9 @@ impl From<LinkError> for EngineError {
     }
 }
 
-/// The emulator's end of a socket to a launcher and the helper after it.
+/// The emulator's end of a socket to a helper, and to whatever makes it.
 pub(super) struct Line {
-    socket: AsyncFd<OwnedFd>,
+    socket: UnixStream,
     inbox: Inbox,
     outbox: Outbox,
 }
@@ -52,13 +76,9 @@ pub(super) struct Line {
 impl Line {
     /// Over a socket that is made non-blocking.
     pub(super) fn new(socket: OwnedFd) -> io::Result<Self> {
-        let flags = OFlag::from_bits_retain(fcntl(&socket, FcntlArg::F_GETFL)?);
-        fcntl(&socket, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
-        Ok(Self {
-            socket: sys::watch(socket, Interest::READABLE | Interest::WRITABLE)?,
-            inbox: Inbox::default(),
-            outbox: Outbox::default(),
-        })
+        let socket = std::os::unix::net::UnixStream::from(socket);
+        socket.set_nonblocking(true)?;
+        Ok(Self { socket: UnixStream::from_std(socket)?, inbox: Inbox::default(), outbox: Outbox::default() })
     }
 
     /// Queues a message.
@@ -68,13 +88,10 @@ impl Line {
 
     /// Sends all that is queued. May be given up and called again.
     pub(super) async fn flush(&mut self) -> Result<(), EngineError> {
-        loop {
-            let mut ready = self.socket.writable().await.map_err(LinkError::from)?;
-            if self.outbox.flush(ready.get_inner())? {
-                return Ok(());
-            }
-            ready.clear_ready();
+        while !self.send()? {
+            self.socket.writable().await.map_err(LinkError::from)?;
         }
+        Ok(())
     }
 
     /// The next message; nothing when the other side has gone. Sends what is queued meanwhile. May be given
@@ -90,18 +107,39 @@ impl Line {
                 true => Interest::READABLE,
                 false => Interest::READABLE | Interest::WRITABLE,
             };
-            let mut ready = self.socket.ready(interest).await.map_err(LinkError::from)?;
-            if ready.ready().is_writable() && !self.outbox.flush(ready.get_inner())? {
-                ready.clear_ready_matching(Ready::WRITABLE);
+            let ready = self.socket.ready(interest).await.map_err(LinkError::from)?;
+            if ready.is_writable() {
+                self.send()?;
             }
-            if ready.ready().is_readable() {
-                match self.inbox.receive(ready.get_inner())? {
-                    Received::Some => {}
-                    Received::Nothing => ready.clear_ready_matching(Ready::READABLE),
-                    Received::End => return Ok(None),
-                }
+            if ready.is_readable() && self.take_in()? == Received::End {
+                return Ok(None);
             }
         }
+    }
+
+    /// Sends what the socket takes now. True when nothing is left.
+    fn send(&mut self) -> Result<bool, LinkError> {
+        let mut sent = Ok(false);
+        // Its error is this closure's own: that the socket is full, which is waited for next time.
+        let _ = self.socket.try_io(Interest::WRITABLE, || {
+            sent = self.outbox.flush(&self.socket);
+            if matches!(sent, Ok(false)) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        });
+        sent
+    }
+
+    /// Takes once what has come.
+    fn take_in(&mut self) -> Result<Received, LinkError> {
+        let mut received = Ok(Received::Nothing);
+        let _ = self.socket.try_io(Interest::READABLE, || {
+            received = self.inbox.receive(&self.socket);
+            if matches!(received, Ok(Received::Nothing)) {
+                Err(io::ErrorKind::WouldBlock.into())
+            } else {
+                Ok(())
+            }
+        });
+        received
     }
 }
 
@@ -117,34 +155,49 @@ enum Order {
 }
 
 /// One running session.
-pub(super) struct EmbeddedCompute {
-    link: Link,
-    process: Arc<OwnedFd>,
+pub(super) struct LinkedCompute {
+    spawner: Spawner,
+    vessel: Arc<dyn Vessel>,
     gone: watch::Receiver<bool>,
     record: ComputeRecord,
-    pipe_owner: Option<(u32, u32)>,
+    agent: Option<ProcessSpec>,
     listener: Mutex<Option<TcpListener>>,
-    elsewhere: Option<Elsewhere>,
-    bounds: Bounds,
 }
 
-/// What holds a session to its share of the machine.
-pub(super) struct Bounds {
-    pub(super) limits: Limits,
-    pub(super) groups: Vec<Group>,
-    /// The session's first process.
-    pub(super) pid: i32,
+/// What starts processes in a session, as long as it lives.
+#[derive(Clone)]
+pub(super) struct Spawner {
+    link: Link,
+    pipe_owner: Option<(u32, u32)>,
+    directory: Arc<str>,
+    elsewhere: Option<Arc<dyn Elsewhere>>,
 }
 
-/// What a session has besides its processes.
-#[derive(Default)]
-pub(super) struct Places {
-    /// Owner of the pipes that its processes write to.
+/// What its adapter says of a session.
+pub(super) struct About {
+    /// What is kept of it.
+    pub(super) record: ComputeRecord,
+    /// Host owner that pipes must have so that programs of the session can open them by name.
     pub(super) pipe_owner: Option<(u32, u32)>,
-    /// The emulator's listener inside.
-    pub(super) listener: Option<TcpListener>,
+    /// Where a process begins that was not told where.
+    pub(super) directory: String,
+    /// How the agent is started, where the image says it.
+    pub(super) agent: Option<ProcessSpec>,
     /// Where things stand that are not at their usual place.
-    pub(super) elsewhere: Option<Elsewhere>,
+    pub(super) elsewhere: Option<Arc<dyn Elsewhere>>,
+}
+
+impl About {
+    /// With everything at its usual place.
+    pub(super) fn new(record: ComputeRecord, directory: &str) -> Self {
+        Self { record, pipe_owner: None, directory: directory.to_owned(), agent: None, elsewhere: None }
+    }
+}
+
+/// Where a session finds what other sessions have at fixed places. Kept as long as the session.
+pub(super) trait Elsewhere: Send + Sync + 'static {
+    /// A word with what it names where it is here.
+    fn find(&self, word: &str) -> String;
 }
 
 /// A sender to the task. The queue has no bound of its own: what is in it is bounded by the calls that wait for
@@ -174,57 +227,62 @@ impl Link {
     }
 }
 
-impl EmbeddedCompute {
-    /// Takes over a session that stands. `process` is its first process.
+impl LinkedCompute {
+    /// Takes over a session that stands.
     pub(super) fn new(
         line: Line,
-        launcher: Child,
-        process: OwnedFd,
-        record: ComputeRecord,
-        groups: Held,
-        bounds: Bounds,
-        places: Places,
+        vessel: Arc<dyn Vessel>,
+        about: About,
+        listener: Option<TcpListener>,
     ) -> Self {
         let (orders, queue) = mpsc::unbounded_channel();
         let (going, gone) = watch::channel(false);
-        let process = Arc::new(process);
         let task = Task { line, queue, answers: HashMap::new(), processes: HashMap::new() };
-        tokio::spawn(task.run(launcher, process.clone(), groups, going));
+        tokio::spawn(task.run(vessel.clone(), going));
         let link = Link { orders, next: Arc::new(AtomicU64::new(1)) };
-        let Places { pipe_owner, listener, elsewhere } = places;
-        Self { link, process, gone, record, pipe_owner, listener: Mutex::new(listener), elsewhere, bounds }
+        let About { record, pipe_owner, directory, agent, elsewhere } = about;
+        let spawner = Spawner { link, pipe_owner, directory: directory.into(), elsewhere };
+        Self { spawner, vessel, gone, record, agent, listener: Mutex::new(listener) }
     }
 
+    /// For processes that are not the emulator's.
+    pub(super) fn spawner(&self) -> Spawner {
+        self.spawner.clone()
+    }
+}
+
+impl Spawner {
     /// A pipe for an output: the emulator's reading end, the writing end, the helper's reading end.
     fn pipe(&self) -> io::Result<(pipe::Receiver, OwnedFd, OwnedFd)> {
         let (read, write) = io::pipe()?;
         if let Some((uid, gid)) = self.pipe_owner {
             // Else a program could not open its own /dev/stdout: a pipe belongs to whoever made it.
-            fchown(&write, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+            fchown(&write, Some(uid), Some(gid))?;
         }
         let other = read.try_clone()?;
         // Makes both reading ends non-blocking: they are one open file.
         Ok((pipe::Receiver::from_owned_fd(read.into())?, write.into(), other.into()))
     }
 
-    async fn spawn_process(&self, mut spec: ProcessSpec) -> Result<Process, EngineError> {
-        spec.working_directory.get_or_insert_with(|| WORKDIR.to_owned());
+    /// Starts a process, as the session's root unless told otherwise.
+    pub(super) async fn spawn_process(&self, mut spec: ProcessSpec) -> Result<Process, EngineError> {
+        let mut directory = spec.working_directory.take().unwrap_or_else(|| self.directory.to_string());
         if let Some(elsewhere) = &self.elsewhere {
             let values = spec.environment.iter_mut().map(|(_, value)| value);
-            let words = spec.argv.iter_mut().chain(&mut spec.working_directory).chain(values);
+            let words = spec.argv.iter_mut().chain([&mut directory]).chain(values);
             words.for_each(|word| *word = elsewhere.find(word));
         }
         let io = |source| EngineError::Io { context: "making pipes for a process".to_owned(), source };
         let (stdout, output, read_output) = self.pipe().map_err(io)?;
         let (stderr, errors, read_errors) = self.pipe().map_err(io)?;
         let program = spec.argv.first().cloned().unwrap_or_default();
-        let directory = spec.working_directory.unwrap_or_else(|| WORKDIR.to_owned());
         let id = self.link.number();
         let request = Request::Spawn {
             id,
             argv: spec.argv,
             environment: spec.environment,
             working_directory: directory.clone(),
+            user: spec.user,
         };
         let (ended, exit) = watch::channel(None);
         // Before the request: a caller that goes away while the process starts kills it by dropping this.
@@ -247,13 +305,14 @@ impl EmbeddedCompute {
         Err(unstarted(program, &directory, failure))
     }
 
-    async fn spawn_on_terminal(
+    /// Starts a process on a terminal, as the session's root.
+    pub(super) async fn spawn_on_terminal(
         &self,
         spec: ProcessSpec,
         size: TerminalSize,
     ) -> Result<Terminal, EngineError> {
         let program = spec.argv.first().cloned().unwrap_or_default();
-        let directory = spec.working_directory.unwrap_or_else(|| WORKDIR.to_owned());
+        let directory = spec.working_directory.unwrap_or_else(|| self.directory.to_string());
         let id = self.link.number();
         let request = Request::SpawnTerminal {
             id,
@@ -268,11 +327,11 @@ impl EmbeddedCompute {
         match self.link.ask(id, request, vec![], Some(ended)).await? {
             Ok(Some(master)) => {
                 let io = |source| EngineError::Io { context: "taking over a terminal".to_owned(), source };
-                let side = Arc::new(Side::new(master).map_err(io)?);
+                let side = Side::new(master).map_err(io)?;
                 Ok(Terminal {
-                    output: Box::pin(Typed(side.clone())),
-                    input: Box::pin(Typed(side.clone())),
-                    window: Box::new(Typed(side)),
+                    output: Box::pin(Typed::on(&side)),
+                    input: Box::pin(Typed::on(&side)),
+                    window: Box::new(Typed::on(&side)),
                     control: Box::new(tree),
                 })
             }
@@ -283,10 +342,12 @@ impl EmbeddedCompute {
             }
         }
     }
+}
 
+impl LinkedCompute {
     async fn open_connection(&self, port: u16) -> Result<SessionStream, EngineError> {
-        let id = self.link.number();
-        match self.link.ask(id, Request::Connect { id, port }, vec![], None).await? {
+        let id = self.spawner.link.number();
+        match self.spawner.link.ask(id, Request::Connect { id, port }, vec![], None).await? {
             Ok(Some(socket)) => {
                 let io = |source| EngineError::Io { context: "taking over a connection".to_owned(), source };
                 // The helper has made it non-blocking, and `Nagle` is off.
@@ -306,8 +367,8 @@ impl EmbeddedCompute {
     }
 
     async fn show_storage(&self) -> Result<(), EngineError> {
-        let id = self.link.number();
-        match self.link.ask(id, Request::MountStorage { id }, vec![], None).await? {
+        let id = self.spawner.link.number();
+        match self.spawner.link.ask(id, Request::MountStorage { id }, vec![], None).await? {
             Ok(_) => Ok(()),
             Err(Failure::System { errno, .. }) => Err(EngineError::Io {
                 context: "mounting the session storage".to_owned(),
@@ -320,12 +381,11 @@ impl EmbeddedCompute {
     async fn end(&self, grace: Duration) -> Result<(), EngineError> {
         let grace_millis = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
         // A task that has ended takes no orders: then the session has gone already.
-        let _ = self.link.orders.send(Order::Tell { request: Request::Terminate { grace_millis } });
+        let _ = self.spawner.link.orders.send(Order::Tell { request: Request::Terminate { grace_millis } });
         if gone_within(self.gone.clone(), grace.saturating_add(END_MARGIN)).await {
             return Ok(());
         }
-        sys::kill_process(&self.process)
-            .map_err(|source| EngineError::Io { context: "ending a session".to_owned(), source })?;
+        self.vessel.kill()?;
         if gone_within(self.gone.clone(), END_MARGIN).await {
             return Ok(());
         }
@@ -340,6 +400,7 @@ fn unstarted(program: String, directory: &str, failure: Failure) -> EngineError 
         Failure::System { step: Step::WorkingDirectory, errno } => {
             format!("the working directory `{directory}`: {}", io::Error::from_raw_os_error(errno))
         }
+        Failure::System { step: Step::Execute, errno: NO_FORMAT } => FOREIGN_PROGRAM.to_owned(),
         Failure::System { errno, .. } => io::Error::from_raw_os_error(errno).to_string(),
         Failure::Invalid { reason } => reason,
         Failure::Refused | Failure::Taken => return unexpected(&failure),
@@ -348,7 +409,7 @@ fn unstarted(program: String, directory: &str, failure: Failure) -> EngineError 
 }
 
 /// Takes over the listener that came with a session.
-pub(super) fn listener(socket: OwnedFd) -> Result<TcpListener, EngineError> {
+pub(super) fn listener_of(socket: OwnedFd) -> Result<TcpListener, EngineError> {
     let io = |source| EngineError::Io { context: "taking over the session's listener".to_owned(), source };
     // It was made non-blocking inside.
     TcpListener::from_std(socket.into()).map_err(io)
@@ -363,9 +424,13 @@ async fn gone_within(mut gone: watch::Receiver<bool>, limit: Duration) -> bool {
     tokio::time::timeout(limit, gone.wait_for(|gone| *gone)).await.is_ok()
 }
 
-impl Compute for EmbeddedCompute {
+impl Compute for LinkedCompute {
     fn record(&self) -> ComputeRecord {
         self.record.clone()
+    }
+
+    fn agent(&self) -> Option<ProcessSpec> {
+        self.agent.clone()
     }
 
     fn mount_storage(&self) -> BoxFuture<'_, Result<(), EngineError>> {
@@ -377,13 +442,12 @@ impl Compute for EmbeddedCompute {
     }
 
     fn limits(&self) -> Vec<Limit> {
-        let Bounds { limits, groups, pid } = &self.bounds;
-        groups::in_force(limits, groups, *pid, self.elsewhere.is_none())
+        self.vessel.limits()
     }
 
     fn obstacle(&self, port: u16) -> BoxFuture<'_, Option<EngineError>> {
         async move {
-            self.elsewhere.as_ref()?;
+            self.spawner.elsewhere.as_ref()?;
             self.open_connection(port).await.err().filter(|e| matches!(e, EngineError::Taken { .. }))
         }
         .boxed()
@@ -394,7 +458,7 @@ impl Compute for EmbeddedCompute {
     }
 
     fn spawn(&self, spec: ProcessSpec) -> BoxFuture<'_, Result<Process, EngineError>> {
-        self.spawn_process(spec).boxed()
+        self.spawner.spawn_process(spec).boxed()
     }
 
     fn spawn_terminal(
@@ -402,7 +466,7 @@ impl Compute for EmbeddedCompute {
         spec: ProcessSpec,
         size: TerminalSize,
     ) -> BoxFuture<'_, Result<Terminal, EngineError>> {
-        self.spawn_on_terminal(spec, size).boxed()
+        self.spawner.spawn_on_terminal(spec, size).boxed()
     }
 
     fn terminate(&self, grace: Duration) -> BoxFuture<'_, Result<(), EngineError>> {
@@ -414,10 +478,10 @@ impl Compute for EmbeddedCompute {
     }
 }
 
-impl Drop for EmbeddedCompute {
+impl Drop for LinkedCompute {
     fn drop(&mut self) {
-        // The kernel ends whatever the first process of a PID namespace leaves; the launcher follows.
-        let _ = sys::kill_process(&self.process);
+        // The kernel ends whatever the first process of a PID namespace leaves.
+        let _ = self.vessel.kill();
     }
 }
 
@@ -494,69 +558,6 @@ impl Drop for Output {
     }
 }
 
-/// Our side of a terminal.
-struct Side {
-    fd: AsyncFd<OwnedFd>,
-}
-
-impl Side {
-    fn new(master: OwnedFd) -> io::Result<Self> {
-        let flags = OFlag::from_bits_retain(fcntl(&master, FcntlArg::F_GETFL)?);
-        fcntl(&master, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
-        Ok(Self { fd: sys::watch(master, Interest::READABLE | Interest::WRITABLE)? })
-    }
-}
-
-/// Reads, writes and measures a terminal.
-struct Typed(Arc<Side>);
-
-impl AsyncRead for Typed {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        loop {
-            let mut ready = std::task::ready!(self.0.fd.poll_read_ready(cx))?;
-            let free = buf.initialize_unfilled();
-            match ready.try_io(|fd| Ok(nix::unistd::read(fd.get_ref(), free)?)) {
-                Ok(Ok(count)) => {
-                    buf.advance(count);
-                    return Poll::Ready(Ok(()));
-                }
-                // So the kernel says that no process has the terminal any more.
-                Ok(Err(e)) if e.raw_os_error() == Some(nix::libc::EIO) => return Poll::Ready(Ok(())),
-                Ok(Err(e)) if e.kind() == io::ErrorKind::Interrupted => {}
-                Ok(Err(e)) => return Poll::Ready(Err(e)),
-                Err(_) => {}
-            }
-        }
-    }
-}
-
-impl AsyncWrite for Typed {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        loop {
-            let mut ready = std::task::ready!(self.0.fd.poll_write_ready(cx))?;
-            match ready.try_io(|fd| Ok(nix::unistd::write(fd.get_ref(), bytes)?)) {
-                Ok(Err(e)) if e.kind() == io::ErrorKind::Interrupted => {}
-                Ok(written) => return Poll::Ready(written),
-                Err(_) => {}
-            }
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl TerminalWindow for Typed {
-    fn resize(&self, size: TerminalSize) -> io::Result<()> {
-        crate::helper::terminal::resize(self.0.fd.get_ref(), size.width, size.height)
-    }
-}
-
 /// Owner of the socket.
 struct Task {
     line: Line,
@@ -566,14 +567,8 @@ struct Task {
 }
 
 impl Task {
-    /// Serves until the launcher has ended, which is after everything in the session.
-    async fn run(
-        mut self,
-        mut launcher: Child,
-        process: Arc<OwnedFd>,
-        groups: Held,
-        going: watch::Sender<bool>,
-    ) {
+    /// Serves until everything in the session has ended.
+    async fn run(mut self, vessel: Arc<dyn Vessel>, going: watch::Sender<bool>) {
         let mut ordering = true;
         loop {
             let over = tokio::select! {
@@ -585,18 +580,18 @@ impl Task {
                     Ok(Some(report)) => { self.hear(report); false }
                     Ok(None) | Err(_) => true,
                 },
-                _ = launcher.wait() => break,
+                // What a helper does that is still there, it does to the end of its line.
+                () = vessel.ended() => break,
             };
             if over {
                 // The helper has ended or talks nonsense: in both cases the session is over.
-                let _ = sys::kill_process(&process);
-                let _ = launcher.wait().await;
+                vessel.end().await;
                 break;
             }
         }
         self.hear_the_rest().await;
         drop(self);
-        groups.release().await;
+        vessel.clear().await;
         going.send_replace(true);
     }
 

@@ -1,4 +1,4 @@
-//! The line between the launcher and the session's first process while the root is built. It waits.
+//! A line that is read and written in turns, and waits: between the processes that make a session.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -7,28 +7,28 @@ use std::os::unix::net::UnixStream;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::helper::link::{Inbox, LinkError, Outbox, Received};
+use super::link::{Inbox, LinkError, Outbox, Received};
 
 /// One end of a line that is read and written in turns.
-pub(super) struct Control {
+pub struct Control {
     socket: OwnedFd,
     inbox: Inbox,
 }
 
 impl Control {
     /// Over a blocking socket.
-    pub(super) fn new(socket: OwnedFd) -> Self {
+    pub fn new(socket: OwnedFd) -> Self {
         Self { socket, inbox: Inbox::default() }
     }
 
     /// Both ends.
-    pub(super) fn pair() -> io::Result<(Self, Self)> {
+    pub fn pair() -> io::Result<(Self, Self)> {
         let (one, other) = UnixStream::pair()?;
         Ok((Self::new(one.into()), Self::new(other.into())))
     }
 
     /// Sends a message.
-    pub(super) fn send(&mut self, message: &impl Serialize, fds: Vec<OwnedFd>) -> Result<(), LinkError> {
+    pub fn send(&mut self, message: &impl Serialize, fds: Vec<OwnedFd>) -> Result<(), LinkError> {
         let mut outbox = Outbox::default();
         outbox.push(message, fds)?;
         while !outbox.flush(&self.socket)? {}
@@ -36,7 +36,7 @@ impl Control {
     }
 
     /// Waits for a message; nothing when the other end has gone.
-    pub(super) fn receive<T: DeserializeOwned>(&mut self) -> Result<Option<(T, Vec<OwnedFd>)>, LinkError> {
+    pub fn receive<T: DeserializeOwned>(&mut self) -> Result<Option<(T, Vec<OwnedFd>)>, LinkError> {
         loop {
             if let Some(message) = self.inbox.take()? {
                 return Ok(Some(message));
@@ -48,7 +48,7 @@ impl Control {
     }
 
     /// True when the other end is still there.
-    pub(super) fn connected(&self) -> bool {
+    pub fn connected(&self) -> bool {
         use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
         use std::os::fd::AsFd;
         let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::empty())];
@@ -56,7 +56,7 @@ impl Control {
     }
 
     /// The socket, when no message was begun.
-    pub(super) fn into_socket(self) -> OwnedFd {
+    pub fn into_socket(self) -> OwnedFd {
         self.socket
     }
 }

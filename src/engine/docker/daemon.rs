@@ -1,0 +1,352 @@
+//! The daemon once it has answered: what it is, and the few things that are asked of it everywhere.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bollard::Docker;
+use bollard::errors::Error;
+use bollard::models::{
+    ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountType, MountVolumeOptions, SystemInfo,
+};
+use bollard::query_parameters::{
+    CreateContainerOptionsBuilder, CreateImageOptionsBuilder, KillContainerOptionsBuilder,
+    LogsOptionsBuilder, RemoveContainerOptionsBuilder, WaitContainerOptionsBuilder,
+};
+use bytes::Bytes;
+use futures_util::StreamExt;
+
+use super::connect::Address;
+use super::helper::Helper;
+use super::labels::Labels;
+use super::plan::VOLUME;
+use super::{CONTAINER_VERB, VOLUME_VERB};
+use crate::engine::EngineError;
+
+/// The image of containers that only look into a volume: nothing is in it.
+const EMPTY_IMAGE: &str = "agentcore-empty:1";
+/// A tar archive without entries: two blocks of zeros. [tar]
+const EMPTY_ARCHIVE_BYTES: usize = 1024;
+/// What a container's first process may write to its log, which is read when it fails. [ours]
+const LOG_BYTES: &str = "64k";
+/// Longest look into a volume. [ours: a flush of much data, or a count of a great many files]
+const LOOK_LIMIT: Duration = Duration::from_secs(120);
+/// How long a removal that somebody else has begun may take, and how often it is looked for. [ours]
+const REMOVAL_LIMIT: Duration = Duration::from_secs(20);
+const REMOVAL_TICK: Duration = Duration::from_millis(50);
+/// Most that is read of a container's log.
+const MAX_SAID_BYTES: usize = 16 * 1024;
+
+/// What a daemon says of itself.
+#[derive(Debug, Clone)]
+pub(super) struct Facts {
+    /// The architecture of its machine, in the words of images.
+    pub(super) architecture: String,
+    /// Memory of its machine.
+    pub(super) memory: Option<u64>,
+    /// Processors of its machine.
+    pub(super) cpus: Option<u64>,
+    /// It can hold containers to these.
+    pub(super) holds: Holds,
+    /// Its socket is on this machine.
+    pub(super) local: bool,
+    /// What it calls itself, for messages.
+    pub(super) name: String,
+}
+
+/// What a daemon can hold containers to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Holds {
+    pub(super) memory: bool,
+    pub(super) swap: bool,
+    pub(super) cpus: bool,
+    pub(super) processes: bool,
+}
+
+impl Facts {
+    fn of(info: SystemInfo, address: &Address) -> Self {
+        let architecture = match info.architecture.as_deref().unwrap_or_default() {
+            "x86_64" => "amd64",
+            "aarch64" => "arm64",
+            other => other,
+        };
+        let positive = |number: Option<i64>| number.and_then(|n| u64::try_from(n).ok()).filter(|n| *n > 0);
+        let name = info.operating_system.unwrap_or_default();
+        Self {
+            architecture: architecture.to_owned(),
+            memory: positive(info.mem_total),
+            cpus: positive(info.ncpu),
+            holds: Holds {
+                memory: info.memory_limit.unwrap_or(false),
+                swap: info.swap_limit.unwrap_or(false),
+                cpus: info.cpu_cfs_quota.unwrap_or(false),
+                processes: info.pids_limit.unwrap_or(false),
+            },
+            local: address.socket().is_some(),
+            name,
+        }
+    }
+}
+
+/// A daemon that has answered.
+#[derive(Clone)]
+pub(super) struct Daemon {
+    pub(super) client: Docker,
+    pub(super) facts: Facts,
+    pub(super) helper: Helper,
+    pub(super) labels: Labels,
+    address: Address,
+}
+
+/// How a container ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ContainerEnd {
+    /// Its first process ended with this code.
+    Exit(i64),
+    /// There is no such container any more.
+    Unknown,
+}
+
+impl Daemon {
+    /// Asks a daemon what it is.
+    pub(super) async fn meet(address: &Address, helper: Helper, labels: Labels) -> Result<Self, EngineError> {
+        let silent = |e: Error| address.unreachable(&e.to_string());
+        let client = address.client()?.negotiate_version().await.map_err(silent)?;
+        let facts = Facts::of(client.info().await.map_err(silent)?, address);
+        Ok(Self { client, facts, helper, labels, address: address.clone() })
+    }
+
+    /// The mounts that every container of ours has.
+    pub(super) fn mounts(&self) -> Vec<Mount> {
+        let bind =
+            |(from, to): &(std::path::PathBuf, String)| read_only(from.display().to_string(), to.clone());
+        self.helper.files.iter().map(bind).collect()
+    }
+
+    /// A command line that runs this program in a container.
+    pub(super) fn command_line(&self, words: &[&str]) -> Vec<String> {
+        self.helper.argv.iter().cloned().chain(words.iter().map(|word| (*word).to_owned())).collect()
+    }
+
+    /// The command line of a session's first process.
+    pub(super) fn entry_point(&self) -> Vec<String> {
+        self.command_line(&[CONTAINER_VERB])
+    }
+
+    /// Makes a container.
+    pub(super) async fn create(&self, name: &str, body: ContainerCreateBody) -> Result<String, EngineError> {
+        let options = CreateContainerOptionsBuilder::default().name(name).build();
+        let made = self.client.create_container(Some(options), body).await;
+        made.map(|made| made.id).map_err(|e| self.classify("made", &e))
+    }
+
+    /// Starts it.
+    pub(super) async fn start(&self, id: &str) -> Result<(), EngineError> {
+        self.client.start_container(id, None).await.map_err(|e| self.classify("started", &e))
+    }
+
+    /// What the daemon refused, or that it does not answer.
+    pub(super) fn failed(&self, doing: &str, error: &Error) -> EngineError {
+        match error {
+            Error::DockerResponseServerError { .. } => {
+                EngineError::Helper(format!("{doing}: {}", said(error)))
+            }
+            other => self.address.unreachable(&other.to_string()),
+        }
+    }
+
+    fn classify(&self, done: &str, error: &Error) -> EngineError {
+        let Error::DockerResponseServerError { .. } = error else {
+            return self.address.unreachable(&error.to_string());
+        };
+        let said = said(error);
+        // The same in every version that is in use, for both kinds of mounts.
+        if said.contains("bind source path does not exist")
+            || said.contains("no such file or directory") && done == "made"
+        {
+            return self.elsewhere(&said);
+        }
+        EngineError::Start(format!("the container could not be {done}: {said}"))
+    }
+
+    /// The daemon does not see this machine's files or sockets.
+    pub(super) fn elsewhere(&self, said: &str) -> EngineError {
+        EngineError::Unavailable {
+            reason: format!(
+                "the docker daemon ({}) does not share this machine's files and sockets, which sessions need: {said}",
+                self.facts.name
+            ),
+            hint: "use a daemon that runs on this very machine, or run `agentcore` where the daemon runs"
+                .to_owned(),
+        }
+    }
+
+    /// Waits for a container's end.
+    pub(super) async fn ended(&self, id: &str) -> Result<ContainerEnd, Error> {
+        let options = WaitContainerOptionsBuilder::default().condition("not-running").build();
+        let mut waiting = std::pin::pin!(self.client.wait_container(id, Some(options)));
+        match waiting.next().await {
+            Some(Ok(answer)) => Ok(ContainerEnd::Exit(answer.status_code)),
+            Some(Err(Error::DockerContainerWaitError { code, .. })) => Ok(ContainerEnd::Exit(code)),
+            Some(Err(e)) if status(&e) == Some(404) => Ok(ContainerEnd::Unknown),
+            Some(Err(e)) => Err(e),
+            None => Ok(ContainerEnd::Unknown),
+        }
+    }
+
+    /// SIGKILL. One that does not run is no error.
+    pub(super) async fn kill(&self, id: &str) -> Result<(), Error> {
+        let options = KillContainerOptionsBuilder::default().signal("SIGKILL").build();
+        match self.client.kill_container(id, Some(options)).await {
+            Err(e) if matches!(status(&e), Some(404 | 409)) => Ok(()),
+            // Podman's answer for one that does not run.
+            Err(e) if status(&e) == Some(500) && said(&e).contains("not running") => Ok(()),
+            done => done,
+        }
+    }
+
+    /// Ends a container and clears it away, with volumes that have no name. One that is not there is no error.
+    pub(super) async fn remove(&self, id: &str) -> Result<(), Error> {
+        let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+        match self.client.remove_container(id, Some(options)).await {
+            Err(e) if status(&e) == Some(404) => Ok(()),
+            // Somebody else removes it right now: it holds its volume until that is done.
+            Err(e) if status(&e) == Some(409) && said(&e).contains("already in progress") => {
+                let deadline = tokio::time::Instant::now() + REMOVAL_LIMIT;
+                while self.client.inspect_container(id, None).await.is_ok() {
+                    if tokio::time::Instant::now() > deadline {
+                        return Err(e);
+                    }
+                    tokio::time::sleep(REMOVAL_TICK).await;
+                }
+                Ok(())
+            }
+            done => done,
+        }
+    }
+
+    /// What a container's first process wrote: standard output, standard error.
+    pub(super) async fn said(&self, id: &str) -> (String, String) {
+        let options = LogsOptionsBuilder::default().stdout(true).stderr(true).build();
+        let mut logs = std::pin::pin!(self.client.logs(id, Some(options)));
+        let (mut output, mut errors) = (Vec::new(), Vec::new());
+        while let Some(Ok(part)) = logs.next().await {
+            let to = match &part {
+                bollard::container::LogOutput::StdErr { .. } => &mut errors,
+                _ => &mut output,
+            };
+            to.extend_from_slice(&part.into_bytes());
+            if output.len() + errors.len() > MAX_SAID_BYTES {
+                break;
+            }
+        }
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).trim().to_owned();
+        (text(output), text(errors))
+    }
+
+    /// Looks into a volume with a container that ends at once, and gives what it says.
+    pub(super) async fn look(&self, volume: &str, verb: &str) -> Result<String, EngineError> {
+        let body = |image: &str| ContainerCreateBody {
+            image: Some(image.to_owned()),
+            entrypoint: Some(self.command_line(&[VOLUME_VERB, verb])),
+            user: Some("0:0".to_owned()),
+            labels: Some(self.labels.of_look()),
+            host_config: Some(HostConfig {
+                mounts: Some(self.mounts().into_iter().chain([volume_at(volume, VOLUME)]).collect()),
+                network_mode: Some("none".to_owned()),
+                cap_drop: Some(vec!["ALL".to_owned()]),
+                // Reads what only its owner may.
+                cap_add: Some(vec!["DAC_OVERRIDE".to_owned()]),
+                security_opt: Some(security()),
+                log_config: Some(log()),
+                ..HostConfig::default()
+            }),
+            ..ContainerCreateBody::default()
+        };
+        let name = format!("agentcore-look-{}", uuid::Uuid::new_v4().simple());
+        self.make_empty_image().await?;
+        let id = self.create(&name, body(EMPTY_IMAGE)).await?;
+        let looked = async {
+            self.start(&id).await?;
+            let end = self.ended(&id).await.map_err(|e| EngineError::Helper(said(&e)))?;
+            let (output, errors) = self.said(&id).await;
+            match end {
+                ContainerEnd::Exit(0) => Ok(output),
+                end => Err(EngineError::Helper(format!(
+                    "looking into the volume `{volume}` failed ({end:?}): {errors}"
+                ))),
+            }
+        };
+        let late = |_| Err(EngineError::Helper(format!("looking into the volume `{volume}` took too long")));
+        let looked = tokio::time::timeout(LOOK_LIMIT, looked).await.unwrap_or_else(late);
+        if let Err(e) = self.remove(&id).await {
+            tracing::warn!("a container could not be removed, which the next start does: {e}");
+        }
+        looked
+    }
+
+    async fn make_empty_image(&self) -> Result<(), EngineError> {
+        if self.client.inspect_image(EMPTY_IMAGE).await.is_ok() {
+            return Ok(());
+        }
+        let (name, tag) = EMPTY_IMAGE.split_once(':').unwrap_or((EMPTY_IMAGE, "latest"));
+        let options = CreateImageOptionsBuilder::default().from_src("-").repo(name).tag(tag).build();
+        let archive = bollard::body_full(Bytes::from_static(&[0; EMPTY_ARCHIVE_BYTES]));
+        let mut making = std::pin::pin!(self.client.create_image(Some(options), Some(archive), None));
+        while let Some(step) = making.next().await {
+            step.map_err(|e| EngineError::Helper(format!("an empty image could not be made: {}", said(&e))))?;
+        }
+        Ok(())
+    }
+}
+
+/// What every container of ours is kept from.
+pub(super) fn security() -> Vec<String> {
+    // Files of the host are shown with their own labels, which a daemon under SELinux would refuse to containers.
+    vec!["no-new-privileges".to_owned(), "label=disable".to_owned()]
+}
+
+/// A log of the first process alone, which says only why it failed.
+pub(super) fn log() -> HostConfigLogConfig {
+    let settings = [("max-size", LOG_BYTES), ("max-file", "1")];
+    let settings: HashMap<String, String> =
+        settings.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    HostConfigLogConfig { typ: Some("json-file".to_owned()), config: Some(settings) }
+}
+
+/// A file or directory of the host.
+pub(super) fn read_only(from: String, to: String) -> Mount {
+    Mount {
+        source: Some(from),
+        target: Some(to),
+        typ: Some(MountType::BIND),
+        read_only: Some(true),
+        ..Mount::default()
+    }
+}
+
+/// A volume that is not filled from the image.
+pub(super) fn volume_at(name: &str, to: &str) -> Mount {
+    Mount {
+        source: Some(name.to_owned()),
+        target: Some(to.to_owned()),
+        typ: Some(MountType::VOLUME),
+        volume_options: Some(MountVolumeOptions { no_copy: Some(true), ..MountVolumeOptions::default() }),
+        ..Mount::default()
+    }
+}
+
+/// The HTTP status that the daemon answered with.
+pub(super) fn status(error: &Error) -> Option<u16> {
+    match error {
+        Error::DockerResponseServerError { status_code, .. } => Some(*status_code),
+        _ => None,
+    }
+}
+
+/// The daemon's own words.
+pub(super) fn said(error: &Error) -> String {
+    match error {
+        Error::DockerResponseServerError { message, .. } => message.trim().to_owned(),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,131 @@
+//! What stands on everything of ours that a daemon keeps, so that it is found again and nothing else is.
+
+use std::collections::HashMap;
+
+use crate::model::{SessionKey, Version};
+use crate::storage::StorageId;
+
+/// Which state directory of the emulator a thing belongs to.
+const HOME: &str = "agentcore.home";
+/// Which emulator made it.
+const EMULATOR: &str = "agentcore.emulator";
+/// What it is: `session`, `storage`, `look`.
+const KIND: &str = "agentcore.kind";
+const RUNTIME: &str = "agentcore.runtime";
+const ENDPOINT: &str = "agentcore.endpoint";
+const SESSION: &str = "agentcore.session";
+const VERSION: &str = "agentcore.version";
+const STORAGE: &str = "agentcore.storage";
+/// The image by the name it was asked for.
+const IMAGE: &str = "agentcore.image";
+/// Names of other labels begin with this.
+const PREFIX: &str = "agentcore.";
+/// Most of an identifier that a name has.
+const NAME_PART: usize = 40;
+
+type Written = HashMap<String, String>;
+
+/// The labels of one emulator.
+#[derive(Debug, Clone)]
+pub(super) struct Labels {
+    home: String,
+    emulator: String,
+}
+
+impl Labels {
+    pub(super) fn new(home: String) -> Self {
+        Self { home, emulator: uuid::Uuid::new_v4().simple().to_string() }
+    }
+
+    fn with(&self, kind: &str, more: impl IntoIterator<Item = (String, String)>) -> Written {
+        let own = [(HOME, &*self.home), (EMULATOR, &*self.emulator), (KIND, kind)];
+        own.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).chain(more).collect()
+    }
+
+    /// Of a session's container. `about` has no prefixes yet.
+    pub(super) fn of_session(&self, image: &str, about: &[(String, String)]) -> Written {
+        let about = about.iter().map(|(name, value)| (format!("{PREFIX}{name}"), value.clone()));
+        self.with("session", about.chain([(IMAGE.to_owned(), image.to_owned())]))
+    }
+
+    /// Of a container that looks into a volume.
+    pub(super) fn of_look(&self) -> Written {
+        self.with("look", [])
+    }
+
+    /// Of a volume.
+    pub(super) fn of_storage(&self, key: &SessionKey, version: Version, id: StorageId) -> Written {
+        let more = [
+            (RUNTIME, key.runtime.to_string()),
+            (ENDPOINT, key.endpoint.to_string()),
+            (SESSION, key.session.to_string()),
+            (VERSION, version.to_string()),
+            (STORAGE, id.0.to_string()),
+        ];
+        self.with("storage", more.map(|(name, value)| (name.to_owned(), value)))
+    }
+
+    /// What finds everything of this home.
+    pub(super) fn of_home(&self) -> HashMap<String, Vec<String>> {
+        HashMap::from([("label".to_owned(), vec![format!("{HOME}={}", self.home)])])
+    }
+
+    /// What finds the volumes of a runtime, or of one session of it.
+    pub(super) fn volumes_of(
+        &self,
+        runtime: &str,
+        session: Option<&SessionKey>,
+    ) -> HashMap<String, Vec<String>> {
+        let mut labels = vec![format!("{HOME}={}", self.home), format!("{RUNTIME}={runtime}")];
+        if let Some(key) = session {
+            labels.extend([format!("{ENDPOINT}={}", key.endpoint), format!("{SESSION}={}", key.session)]);
+        }
+        HashMap::from([("label".to_owned(), labels)])
+    }
+
+    /// True for what an earlier emulator made.
+    pub(super) fn is_old(&self, labels: &Written) -> bool {
+        labels.get(EMULATOR) != Some(&self.emulator)
+    }
+
+    /// The storage that a volume is.
+    pub(super) fn storage(labels: &Written) -> Option<(SessionKey, StorageId)> {
+        let key = SessionKey {
+            runtime: labels.get(RUNTIME)?.parse().ok()?,
+            endpoint: labels.get(ENDPOINT)?.parse().ok()?,
+            session: labels.get(SESSION)?.parse().ok()?,
+        };
+        Some((key, StorageId(labels.get(STORAGE)?.parse().ok()?)))
+    }
+
+    /// The name of a volume. The number alone would do: it is random and given once. The rest is for people.
+    pub(super) fn volume(key: &SessionKey, id: StorageId) -> String {
+        let part = |text: &str| text.chars().take(NAME_PART).collect::<String>();
+        format!("agentcore-{}-{}-{:016x}", part(key.runtime.name()), part(key.session.as_str()), id.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_volume_tells_what_it_is_and_its_name_is_legal() {
+        let labels = Labels::new("0123456789abcdef".into());
+        let key = SessionKey {
+            runtime: format!("a{}-AbCdEf0123", "b".repeat(60)).parse().unwrap(),
+            endpoint: "DEFAULT".parse().unwrap(),
+            session: format!("s{}", "_".repeat(60)).parse().unwrap(),
+        };
+        let id = StorageId(i64::MAX);
+        let written = labels.of_storage(&key, Version::FIRST, id);
+        assert_eq!(Labels::storage(&written), Some((key.clone(), id)));
+        assert!(!labels.is_old(&written) && Labels::new("0123456789abcdef".into()).is_old(&written));
+        let name = Labels::volume(&key, id);
+        assert!(name.len() < 128 && name.starts_with("agentcore-ab"), "{name}");
+        assert!(name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c)), "{name}");
+        let session = labels.of_session("coder:1", &[("runtime".into(), "r".into())]);
+        assert_eq!(session[RUNTIME], "r");
+        assert_eq!(Labels::storage(&session), None);
+    }
+}
