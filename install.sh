@@ -187,8 +187,8 @@ if [ -d "$completions" ]; then
 fi
 
 # The program writes its own manual. One that cannot (another machine's) is installed all the same.
-mkdir -p "$man_dir" && "$bin/agentcore" man-pages "$man_dir" >/dev/null 2>&1 || true
-rmdir "$man_dir" 2>/dev/null && rmdir "${man_dir%/*}" 2>/dev/null || true
+if mkdir -p "$man_dir"; then "$bin/agentcore" man-pages "$man_dir" >/dev/null 2>&1 || :; fi
+if rmdir "$man_dir" 2>/dev/null; then rmdir "${man_dir%/*}" 2>/dev/null || :; fi
 
 printf 'installed %s\n' "$bin/agentcore"
 restricted=/proc/sys/kernel/apparmor_restrict_unprivileged_userns

@@ -15,10 +15,11 @@ pub const BASE_IMAGE: &str = "agentcore-base:latest";
 const CONTENT_LABEL: &str = "agentcore.base";
 
 impl Docker {
-    /// Sees to it that the engine has [`BASE_IMAGE`] for a `runtime` such as `PYTHON_3_13`, made of what this
-    /// program has for it. `from` replaces the image that it begins with. True: it was built.
+    /// Sees to it that the engine has the base `name`, as a rule [`BASE_IMAGE`], for a `runtime` such as `PYTHON_3_13`,
+    /// made of what this program has for it. `from` replaces the image that it begins with. True: it was built.
     pub async fn ensure_base(
         &self,
+        name: &str,
         runtime: &str,
         platform: &str,
         from: Option<&str>,
@@ -31,12 +32,12 @@ impl Docker {
             .map(|byte| format!("{byte:02x}"))
             .collect();
         let format = format!("{{{{index .Config.Labels \"{CONTENT_LABEL}\"}}}}");
-        let found = self.output(&["image", "inspect", "--format", &format, BASE_IMAGE]).await?;
+        let found = self.output(&["image", "inspect", "--format", &format, name]).await?;
         if found.status.success() && String::from_utf8_lossy(&found.stdout).trim() == content {
             return Ok(false);
         }
         let scratch = tempfile::Builder::new().prefix("agentcore-base-").tempdir();
-        let scratch = scratch.map_err(super::io("making a directory for", BASE_IMAGE.as_ref()))?;
+        let scratch = scratch.map_err(super::io("making a directory for", name.as_ref()))?;
         let dockerfile = scratch.path().join("Dockerfile");
         fs::write(&dockerfile, text).map_err(super::io("writing", &dockerfile))?;
         let engine = self.engine().await?;
@@ -46,7 +47,7 @@ impl Docker {
             context: scratch.path().to_owned(),
             dockerfile,
             platform: platform.to_owned(),
-            tags: vec![BASE_IMAGE.to_owned()],
+            tags: vec![name.to_owned()],
             labels: vec![format!("{CONTENT_LABEL}={content}")],
             build_args: vec![format!("BASE_IMAGE={from}")],
             builder: chosen.choice.name().map(str::to_owned),

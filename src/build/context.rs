@@ -152,9 +152,11 @@ impl BuildContext {
             .filter_entry(move |entry| {
                 let Ok(below) = entry.path().strip_prefix(&root) else { return true };
                 let directory = entry.file_type().is_some_and(|t| t.is_dir());
+                if below.as_os_str().is_empty() {
+                    return true;
+                }
                 let others = NOT_THE_AGENT.iter().any(|name| below == Path::new(name));
-                let ignored = directory && !below.as_os_str().is_empty() && ignore.ignores_all_of(below);
-                !others && !ignored
+                !(others || directory && ignore.ignores_all_of(below))
             })
             .build();
         for entry in walker {

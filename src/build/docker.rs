@@ -14,6 +14,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
@@ -196,6 +197,17 @@ impl Docker {
         })
     }
 
+    /// What the engine itself says about something of its own, where its socket is one of this machine's. Outer
+    /// nothing: the client has to be asked.
+    pub(super) async fn asked<T: DeserializeOwned + Send + 'static>(
+        &self,
+        path: String,
+    ) -> Option<Option<T>> {
+        let (_, address) = self.env.endpoint().ok()?;
+        let socket = PathBuf::from(address.strip_prefix("unix://")?);
+        tokio::task::spawn_blocking(move || ask(&socket, &path)).await.ok()?.ok()
+    }
+
     /// Fails where the client has no buildx.
     pub async fn check_buildx(&self) -> Result<(), BuildError> {
         if buildx_plugin(&self.env).is_some() {
@@ -220,9 +232,10 @@ impl Docker {
         let socket = PathBuf::from(socket);
         let asked = {
             let socket = socket.clone();
-            tokio::task::spawn_blocking(move || ask(&socket)).await
+            tokio::task::spawn_blocking(move || ask::<VersionDto>(&socket, "/version")).await
         };
-        match asked.unwrap_or_else(|e| Err(io::Error::other(e))) {
+        let asked = asked.unwrap_or_else(|e| Err(io::Error::other(e)));
+        match asked.and_then(|said| said.ok_or_else(|| io::ErrorKind::InvalidData.into())) {
             Ok(said) => Ok(Engine {
                 version: said.version,
                 api: said.api,
@@ -472,20 +485,26 @@ impl Tail {
     }
 }
 
-/// `GET /version` over a UNIX socket, by hand: one question, one answer.
-fn ask(socket: &Path) -> io::Result<VersionDto> {
+/// One question to an engine over its UNIX socket, by hand: `GET` and the object that is the answer. Nothing: it
+/// answered that it does not have that.
+fn ask<T: DeserializeOwned>(socket: &Path, path: &str) -> io::Result<Option<T>> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
     stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
-    stream.write_all(b"GET /version HTTP/1.0\r\nHost: docker\r\n\r\n")?;
+    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: docker\r\n\r\n").as_bytes())?;
     let mut answer = Vec::new();
     stream.take(MAX_ANSWER_BYTES).read_to_end(&mut answer)?;
     let text = String::from_utf8_lossy(&answer);
-    let body = text.split_once("\r\n\r\n").map(|(_, body)| body).unwrap_or_default();
+    let strange = || io::Error::new(io::ErrorKind::InvalidData, "the answer is not an engine's");
+    let (head, body) = text.split_once("\r\n\r\n").ok_or_else(strange)?;
+    match head.split_whitespace().nth(1) {
+        Some("200") => {}
+        Some("404") => return Ok(None),
+        _ => return Err(strange()),
+    }
     // Between chunk sizes, where an engine sends chunks, stands the one object.
     let object = body.find('{').zip(body.rfind('}')).and_then(|(from, to)| body.get(from..=to));
-    serde_json::from_str(object.unwrap_or_default())
-        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "the answer is not an engine's"))
+    serde_json::from_str(object.unwrap_or_default()).map(Some).map_err(|_| strange())
 }
 
 #[cfg(test)]

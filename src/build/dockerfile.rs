@@ -220,7 +220,10 @@ mod tests {
     use super::*;
     use crate::project::Project;
 
-    fn draft(yaml: &str, files: &[(&str, &str)]) -> Result<Draft, BuildError> {
+    /// Names and texts.
+    type Files<'f> = &'f [(&'f str, &'f str)];
+
+    fn draft(yaml: &str, files: Files<'_>) -> Result<Draft, BuildError> {
         let dir = tempfile::tempdir().unwrap();
         for (name, text) in files {
             fs::write(dir.path().join(name), text).unwrap();
@@ -234,7 +237,6 @@ mod tests {
     fn the_template_follows_the_projects_files() {
         let python = "entrypoint: main.py";
         let project = ("pyproject.toml", "[project]\nname = \"a\"\n");
-        type Files<'a> = &'a [(&'a str, &'a str)];
         let cases: [(&str, Files<'_>, Kind); 6] = [
             (python, &[], Kind::Python),
             (python, &[("requirements.txt", "x")], Kind::PythonPip),
@@ -282,7 +284,7 @@ mod tests {
 
     #[test]
     fn what_no_template_fits_is_refused_by_why() {
-        let reason = |yaml: &str, files: &[(&str, &str)]| draft(yaml, files).unwrap_err().to_string();
+        let reason = |yaml: &str, files: Files<'_>| draft(yaml, files).unwrap_err().to_string();
         assert!(reason("command: [./agent]", &[]).contains("`agent`"));
         let text = reason("language: typescript\nentrypoint: src/index.ts", &[("package.json", "{}")]);
         assert!(text.contains("`start`"), "{text}");

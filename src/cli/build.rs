@@ -435,8 +435,12 @@ impl<'u> Screen<'u> {
 
     fn turn(&self, detail: &str) {
         if let (Some(spinner), Some((_, name))) = (&self.spinner, self.running.last()) {
-            let text = if detail.is_empty() { name.clone() } else { format!("{name}  {detail}") };
-            spinner.message(&self.ui.fitting(&text));
+            let text = match detail {
+                "" => name.clone(),
+                // Half of the line for each.
+                _ => format!("{}  {detail}", self.ui.fitting(name, 2)),
+            };
+            spinner.message(&self.ui.fitting(&text, 1));
         }
     }
 

@@ -27,6 +27,10 @@ enum TemplateChoice {
     Minimal,
     /// A Python agent on the `bedrock-agentcore` package
     Sdk,
+    /// A Node agent without dependencies
+    Node,
+    /// A coding agent with Strands Agents
+    Strands,
 }
 
 impl CreateArgs {
@@ -41,6 +45,8 @@ impl CreateArgs {
         let template = match self.template {
             TemplateChoice::Minimal => Template::Minimal,
             TemplateChoice::Sdk => Template::Sdk,
+            TemplateChoice::Node => Template::Node,
+            TemplateChoice::Strands => Template::Strands,
         };
         let files = template.create(&target, &name)?;
         let shown = self.name.display();

@@ -32,6 +32,8 @@ pub(crate) struct Env {
     pub(crate) bearer_token: Option<String>,
     /// `AWS_ENDPOINT_URL` or `AWS_ENDPOINT_URL_S3` moves S3 to a server that is not AWS.
     pub(crate) own_endpoints: bool,
+    /// `AWS_REGION`, or `AWS_DEFAULT_REGION`.
+    pub(crate) region: Option<String>,
     /// `AGENTCORE_LOG`: a filter for the emulator's own log.
     pub(crate) log: Option<String>,
     /// The proxies of this machine: `http_proxy`, `https_proxy`, `no_proxy`, each also in capitals.
@@ -70,6 +72,7 @@ impl Env {
             data_endpoint: text("AWS_ENDPOINT_URL_BEDROCK_AGENTCORE").or_else(|| text("AWS_ENDPOINT_URL")),
             bearer_token: text("AGENTCORE_BEARER_TOKEN"),
             own_endpoints: ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"].iter().any(|n| set(n).is_some()),
+            region: text("AWS_REGION").or_else(|| text("AWS_DEFAULT_REGION")),
             log: std::env::var("AGENTCORE_LOG").ok(),
             proxies: ["http_proxy", "https_proxy", "no_proxy"]
                 .map(|name| text(name).or_else(|| text(&name.to_ascii_uppercase()))),

@@ -163,7 +163,10 @@ impl From<ProjectError> for Failure {
         let failure = Self::new(Class::Project, error.to_string());
         match error {
             ProjectError::NotFound { .. } => {
-                failure.hint("run `agentcore create NAME`, or name the file with `--config FILE`")
+                failure.hint(
+                    "run `agentcore create NAME`, or `agentcore configure` in a project of yours, or name the file \
+                     with `--config FILE`",
+                )
             }
             ProjectError::UnknownAgent { known, .. } | ProjectError::NoDefault { known, .. } => {
                 failure.hint(format!("name one with `--agent`: {}", known.join(", ")))

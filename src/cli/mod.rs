@@ -16,6 +16,7 @@ mod build;
 mod cloud;
 mod complete;
 mod completions;
+mod configure;
 mod create;
 mod demo_agent;
 mod deploy;
@@ -62,6 +63,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let context = Context { ui, env, globals: cli.globals };
     let outcome = match cli.verb {
         Verb::Create(verb) => verb.exec(&context),
+        Verb::Configure(verb) => verb.exec(&context),
         Verb::Deploy(verb) => verb.exec(&context),
         Verb::Destroy(verb) => verb.exec(&context),
         Verb::Invoke(verb) => verb.run(&context, invoke::InvokeArgs::exec),
@@ -157,6 +159,7 @@ pub(crate) enum ColorChoice {
 #[derive(Subcommand)]
 enum Verb {
     Create(create::CreateArgs),
+    Configure(Box<configure::ConfigureArgs>),
     Deploy(deploy::DeployArgs),
     Destroy(destroy::DestroyArgs),
     Invoke(cloud::OnCloud<invoke::InvokeArgs>),

@@ -56,6 +56,16 @@ impl Ui {
         self.format == OutputFormat::Json
     }
 
+    /// True when there is somebody to ask: questions stand on standard error, answers come from standard input.
+    pub(crate) fn can_ask(&self) -> bool {
+        !self.quiet && io::stdin().is_terminal() && io::stderr().is_terminal()
+    }
+
+    /// True when standard error shows colour.
+    pub(crate) fn colors_errors(&self) -> bool {
+        self.color_err
+    }
+
     /// How often `-v` was given.
     pub(crate) fn verbose(&self) -> u8 {
         self.verbose
@@ -181,11 +191,11 @@ impl Ui {
         Spinner { bar, plain: !shown && !self.quiet }
     }
 
-    /// The text cut to what stands on one line of the terminal beside a spinner.
-    pub(crate) fn fitting(&self, text: &str) -> String {
+    /// The text cut to what stands on one line of the terminal beside a spinner, or on a part of it.
+    pub(crate) fn fitting(&self, text: &str, parts: usize) -> String {
         /// The spinner and its time.
         const BESIDE: usize = 12;
-        let width = usize::from(console::Term::stderr().size().1).saturating_sub(BESIDE);
+        let width = usize::from(console::Term::stderr().size().1).saturating_sub(BESIDE) / parts.max(1);
         console::truncate_str(text, width, "…").into_owned()
     }
 
@@ -292,6 +302,19 @@ pub(crate) fn usage(error: &clap::Error, env: &Env) -> ExitCode {
 }
 
 fn usage_failure(text: &str) -> Failure {
+    // A command that only has others: clap gives its help, which begins with what it is for.
+    if let Some((_, commands)) = text.split_once("\nCommands:\n").filter(|_| !text.starts_with("error:")) {
+        let entry =
+            |line: &str| line.strip_prefix("  ").and_then(|l| l.split_whitespace().next().map(str::to_owned));
+        let names: Vec<String> = commands
+            .lines()
+            .take_while(|l| !l.is_empty())
+            .filter(|l| !l.starts_with("   "))
+            .filter_map(entry)
+            .collect();
+        return Failure::usage("expected a command")
+            .hint(format!("one of {}; see `--help`", names.join(", ")));
+    }
     let (mut message, mut hint, mut usage) = (Vec::new(), None, None);
     for line in text.lines().map(str::trim).filter(|l| !l.is_empty()) {
         if let Some(line) = line.strip_prefix("Usage:") {
@@ -378,6 +401,10 @@ mod tests {
         let failure = usage_failure(text);
         assert_eq!(failure.message, "unexpected argument `--foo` found");
         assert_eq!(failure.hint.as_deref(), Some("a similar argument exists: `--force`"));
+        let text = "What it is for\n\nUsage: agentcore <COMMAND>\n\nCommands:\n  create     Make\n  configure  Write\n             or change\n\nOptions:\n  -q\n";
+        let failure = usage_failure(text);
+        assert_eq!(failure.message, "expected a command");
+        assert_eq!(failure.hint.as_deref(), Some("one of create, configure; see `--help`"));
         let text = "error: the following required arguments were not provided:\n  <NAME>\n\nUsage: agentcore create <NAME>\n";
         let failure = usage_failure(text);
         assert_eq!(failure.message, "the following required arguments were not provided: <NAME>");

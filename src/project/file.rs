@@ -775,7 +775,7 @@ fn without_handler(entry: &str) -> &str {
 }
 
 /// The path without `.` and `..`, read from the text alone.
-pub(super) fn clean(path: &Path) -> PathBuf {
+pub fn clean(path: &Path) -> PathBuf {
     let mut out = PathBuf::new();
     for part in path.components() {
         match part {

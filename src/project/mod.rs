@@ -9,16 +9,21 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 mod applied;
+pub mod detect;
 mod edit;
 mod file;
 mod keys;
+mod new;
+pub mod npm;
 mod schema;
 pub mod templates;
 mod yaml;
 
 pub use applied::{Applied, Erased};
 pub use edit::{Draft, update};
+pub use file::clean;
 pub use keys::OURS;
+pub use new::NewAgent;
 
 pub use schema::{
     Agent, AgentLaunch, Aws, AwsJwt, Build, CodeBuild, CredentialProvider, Deployed, Deployment, Endpoint,
@@ -128,6 +133,11 @@ impl Project {
         let text = std::fs::read_to_string(&file)
             .map_err(|source| ProjectError::Read { file: file.clone(), source })?;
         file::parse(&file, &text)
+    }
+
+    /// The nearest project file at or above `directory`.
+    pub fn find(directory: &Path) -> Result<PathBuf, ProjectError> {
+        search(directory)
     }
 
     /// The agent called `name`, or the default one, or the only one.

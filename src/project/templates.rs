@@ -13,31 +13,64 @@ pub enum Template {
     Minimal,
     /// A Python agent on the `bedrock-agentcore` package.
     Sdk,
+    /// A Node agent without dependencies.
+    Node,
+    /// A coding agent with Strands Agents.
+    Strands,
 }
 
 /// What stands for the agent's name in a template's files.
 const NAME: &str = "{{name}}";
 
-/// Files of both templates: the IAM policies.
-const COMMON: [(&str, &str); 3] = [
+type Files = &'static [(&'static str, &'static str)];
+
+/// Files of all templates.
+const COMMON: Files = &[
     (".dockerignore", include_str!("../../templates/common/dockerignore")),
+    (".gitignore", include_str!("../../templates/common/gitignore")),
     ("iam/trust-policy.json", include_str!("../../templates/common/iam/trust-policy.json")),
-    ("iam/execution-policy.json", include_str!("../../templates/common/iam/execution-policy.json")),
 ];
 
-const MINIMAL: [(&str, &str); 4] = [
+/// Policy of the agents that call no model.
+const PLAIN_POLICY: &str = include_str!("../../templates/common/iam/execution-policy.json");
+
+const MINIMAL: Files = &[
     ("main.py", include_str!("../../templates/minimal/main.py")),
+    ("test_main.py", include_str!("../../templates/minimal/test_main.py")),
     (super::FILE_NAME, include_str!("../../templates/minimal/bedrock_agentcore.yaml")),
     ("Dockerfile", include_str!("../../templates/minimal/Dockerfile")),
     ("README.md", include_str!("../../templates/minimal/README.md")),
+    ("iam/execution-policy.json", PLAIN_POLICY),
 ];
 
-const SDK: [(&str, &str); 5] = [
+const SDK: Files = &[
     ("main.py", include_str!("../../templates/sdk/main.py")),
+    ("test_main.py", include_str!("../../templates/sdk/test_main.py")),
     ("requirements.txt", include_str!("../../templates/sdk/requirements.txt")),
     (super::FILE_NAME, include_str!("../../templates/sdk/bedrock_agentcore.yaml")),
     ("Dockerfile", include_str!("../../templates/sdk/Dockerfile")),
     ("README.md", include_str!("../../templates/sdk/README.md")),
+    ("iam/execution-policy.json", PLAIN_POLICY),
+];
+
+const NODE: Files = &[
+    ("main.js", include_str!("../../templates/node/main.js")),
+    ("main.test.js", include_str!("../../templates/node/main.test.js")),
+    ("package.json", include_str!("../../templates/node/package.json")),
+    (super::FILE_NAME, include_str!("../../templates/node/bedrock_agentcore.yaml")),
+    ("Dockerfile", include_str!("../../templates/node/Dockerfile")),
+    ("README.md", include_str!("../../templates/node/README.md")),
+    ("iam/execution-policy.json", PLAIN_POLICY),
+];
+
+const STRANDS: Files = &[
+    ("main.py", include_str!("../../templates/strands/main.py")),
+    ("test_main.py", include_str!("../../templates/strands/test_main.py")),
+    ("requirements.txt", include_str!("../../templates/strands/requirements.txt")),
+    (super::FILE_NAME, include_str!("../../templates/strands/bedrock_agentcore.yaml")),
+    ("Dockerfile", include_str!("../../templates/strands/Dockerfile")),
+    ("README.md", include_str!("../../templates/strands/README.md")),
+    ("iam/execution-policy.json", include_str!("../../templates/strands/iam/execution-policy.json")),
 ];
 
 /// Why no project was made.
@@ -60,12 +93,17 @@ pub enum CreateError {
 }
 
 impl Template {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Minimal, Self::Sdk, Self::Node, Self::Strands];
+
     fn files(self) -> impl Iterator<Item = (&'static str, &'static str)> {
-        let own: &[_] = match self {
-            Self::Minimal => &MINIMAL,
-            Self::Sdk => &SDK,
+        let own = match self {
+            Self::Minimal => MINIMAL,
+            Self::Sdk => SDK,
+            Self::Node => NODE,
+            Self::Strands => STRANDS,
         };
-        own.iter().chain(&COMMON).copied()
+        own.iter().chain(COMMON).copied()
     }
 
     /// Makes the project `target` with an agent called `name`; gives the files' paths. The project is
@@ -121,23 +159,48 @@ mod tests {
 
     #[test]
     fn every_template_is_a_project_that_loads() {
-        for template in [Template::Minimal, Template::Sdk] {
+        for template in Template::ALL {
             let dir = tempfile::tempdir().unwrap();
             let target = dir.path().join("coder");
             let files = template.create(&target, &"coder".parse().unwrap()).unwrap();
             for file in &files {
                 let text = fs::read_to_string(target.join(file)).unwrap();
-                assert!(!text.contains("{{"), "{file}");
+                assert!(!text.contains("{{") || file.ends_with(".js"), "{file}");
             }
+            let has = |start: &str| files.iter().any(|f| f.starts_with(start));
+            let tests = files.iter().filter(|f| f.contains("test")).count();
+            assert!(has("Dockerfile") && has(".dockerignore") && tests == 1, "{template:?}: {files:?}");
             let project = Project::load(None, &target).unwrap();
             let agent = project.agent(None).unwrap();
             assert_eq!(agent.name.as_str(), "coder");
-            assert_eq!(agent.launch, AgentLaunch::Python { entry_point: "main.py".into() });
+            let expected = match template {
+                Template::Node => AgentLaunch::Command { argv: vec!["node".into(), "main.js".into()] },
+                _ => AgentLaunch::Python { entry_point: "main.py".into() },
+            };
+            assert_eq!(agent.launch, expected);
             assert_eq!(agent.session_storage().unwrap().as_str(), "/mnt/workspace");
-            for policy in ["iam/trust-policy.json", "iam/execution-policy.json"] {
-                let text = fs::read_to_string(target.join(policy)).unwrap();
-                serde_json::from_str::<serde_json::Value>(&text).unwrap();
+            assert!(agent.aws.execution_role_auto_create && agent.models.value().is_some());
+        }
+    }
+
+    #[test]
+    fn policies_name_no_partition_and_no_more_than_is_needed() {
+        for template in Template::ALL {
+            let dir = tempfile::tempdir().unwrap();
+            let target = dir.path().join("coder");
+            template.create(&target, &"coder".parse().unwrap()).unwrap();
+            let read = |name: &str| fs::read_to_string(target.join("iam").join(name)).unwrap();
+            let trust: serde_json::Value = serde_json::from_str(&read("trust-policy.json")).unwrap();
+            assert_eq!(trust["Statement"][0]["Condition"]["StringEquals"]["aws:SourceAccount"], "${ACCOUNT}");
+            let text = read("execution-policy.json");
+            let policy: serde_json::Value = serde_json::from_str(&text).unwrap();
+            assert!(!text.contains("arn:aws"), "{template:?}");
+            assert!(text.contains("repository/bedrock-agentcore-coder\""), "{template:?}");
+            for statement in policy["Statement"].as_array().unwrap() {
+                let actions = statement["Action"].to_string();
+                assert!(!actions.contains('*'), "{actions}");
             }
+            assert_eq!(text.contains("bedrock:InvokeModel"), template == Template::Strands, "{template:?}");
         }
     }
 

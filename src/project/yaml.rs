@@ -138,10 +138,12 @@ fn is_plain(string: &str) -> bool {
     let first = |c: char| c.is_ascii_alphabetic() || matches!(c, '/' | '_');
     let inner = |c: char| c.is_ascii_alphanumeric() || "-_./:@+=".contains(c);
     let starts = string.chars().next().is_some_and(first);
-    starts
-        && string.chars().all(inner)
-        && !string.ends_with(':')
-        && !RESERVED.iter().any(|word| word.eq_ignore_ascii_case(string))
+    // The directory itself, which many a `source_path` is.
+    string == "."
+        || starts
+            && string.chars().all(inner)
+            && !string.ends_with(':')
+            && !RESERVED.iter().any(|word| word.eq_ignore_ascii_case(string))
 }
 
 #[cfg(test)]

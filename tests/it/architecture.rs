@@ -141,7 +141,7 @@ const OWNERS: &[Owner] = &[
     },
     Owner {
         what: "the command line's libraries",
-        pattern: r"\b(clap|clap_complete|console|indicatif)::",
+        pattern: r"\b(clap|clap_complete|console|dialoguer|indicatif)::",
         places: &[("src/cli/", "arguments and terminal")],
         in_tests: true,
     },

@@ -1,6 +1,6 @@
 //! `agentcore build` on a real engine: the one that `tests/lab/lab up` brings up, with its registry of base images.
 
-#![allow(clippy::disallowed_methods, reason = "tests have no cli/env.rs")]
+#![allow(clippy::disallowed_methods, reason = "finds the lab and the real client by the environment")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -8,6 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use agentcore::build::{Docker, DockerEnv};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -390,6 +391,113 @@ fn a_plugin_without_json_is_read_by_its_plain_lines() {
         said.contains("\n  | hello-from-the-build\n") && said.contains("\ndone   [2/2] RUN echo"),
         "{said}"
     );
+}
+
+#[test]
+fn the_base_of_code_agents_is_built_once_for_each_content() {
+    let Some(registry) = lab("the_base_of_code_agents") else { return };
+    let variable = |name: &str| std::env::var(name).ok();
+    let docker = Docker::find(DockerEnv {
+        path: std::env::var_os("PATH"),
+        host: variable("DOCKER_HOST"),
+        config: variable("DOCKER_CONFIG").map(Into::into),
+        ..DockerEnv::default()
+    })
+    .unwrap();
+    let tag = Tag::new("base");
+    let ensure = |runtime: &str| {
+        let from = format!("{registry}/busybox");
+        let runtime = runtime.to_owned();
+        let work = docker.ensure_base(&tag.0, &runtime, "linux/arm64", Some(&from), |_| {});
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work).unwrap()
+    };
+    assert!(ensure("PYTHON_3_13"));
+    assert!(!ensure("PYTHON_3_13"));
+    let image = tag.inspect();
+    assert_eq!(
+        (&image["Architecture"], &image["Config"]["WorkingDir"]),
+        (&"arm64".into(), &"/var/task".into())
+    );
+}
+
+#[test]
+fn an_agent_that_is_an_image_is_built_when_what_it_is_made_of_changes() {
+    let Some(registry) = lab("an_agent_that_is_an_image_is_built") else { return };
+    let dockerfile = format!("FROM {registry}/busybox\nCOPY . /app\nEXPOSE 8080\nCMD [\"sh\"]\n");
+    let name = format!("image_{}", &uuid::Uuid::new_v4().simple().to_string()[..12]);
+    let yaml = format!("name: {name}\ndeployment_type: container\n");
+    let project = project(&[("Dockerfile", &dockerfile), (".bedrock_agentcore.yaml", &yaml)]);
+    let emulator = support::Emulator::start(&[]);
+    let filter = format!("label=agentcore.agent={name}");
+    let images = || {
+        let format = ["--format", "{{.Repository}}:{{.Tag}}"];
+        let said = docker(&[&["images", "--filter", &filter], &format[..]].concat()).stdout;
+        text(&said).lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let deploy = || {
+        let output =
+            emulator.command().current_dir(project.path()).args(["local", "deploy"]).output().unwrap();
+        text(&output.stderr)
+    };
+    let first = deploy();
+    assert!(first.contains(&format!("building the image of `{name}`")), "{first}");
+    let repository =
+        format!("000000000000.dkr.ecr.us-west-2.amazonaws.com/agentcore-local/{}:", name.replace('_', "-"));
+    let one = images();
+    assert!(one.len() == 1 && one[0].starts_with(&repository), "{one:?}");
+    // The same project is the same image; another one is another.
+    let again = deploy();
+    assert!(!again.contains("building the image"), "{again}");
+    assert_eq!(images(), one);
+    fs::write(project.path().join("main.py"), "pass\n").unwrap();
+    let changed = deploy();
+    assert!(changed.contains("building the image"), "{changed}");
+    let two = images();
+    assert!(two.len() == 2 && two.contains(&one[0]), "{two:?}");
+    // What must not be in an image is no image, and nobody is asked.
+    fs::write(project.path().join(".env"), "KEY=1").unwrap();
+    let refused = deploy();
+    assert!(refused.contains("error: `.env` would go into the image"), "{refused}");
+    fs::remove_file(project.path().join(".env")).unwrap();
+    fs::remove_file(project.path().join("Dockerfile")).unwrap();
+    let refused = deploy();
+    assert!(
+        refused.contains("there is no `") && refused.contains("hint: `agentcore build --yes`"),
+        "{refused}"
+    );
+    for image in two {
+        docker(&["image", "rm", "--force", &image]);
+    }
+}
+
+#[test]
+fn an_image_is_pushed_with_credentials_that_are_kept_nowhere() {
+    let Some(registry) = lab("an_image_is_pushed_with_credentials") else { return };
+    let Ok(ecr) = std::env::var("AGENTCORE_LAB_ECR") else {
+        return skip("an_image_is_pushed_with_credentials", "the lab has no stand-in for ECR (`--no-ecr`)");
+    };
+    let project =
+        project(&[("Dockerfile", &format!("FROM {registry}/busybox\nEXPOSE 8080\nCMD [\"sh\"]\n"))]);
+    let tag = Tag::new("login");
+    built(project.path(), &["--platform", "native", "--tag", &tag.0]);
+    let config = std::env::var("DOCKER_CONFIG").unwrap();
+    let before = fs::read(Path::new(&config).join("config.json")).ok();
+    let docker = Docker::find(DockerEnv {
+        path: std::env::var_os("PATH"),
+        config: Some(config.clone().into()),
+        ..DockerEnv::default()
+    })
+    .unwrap();
+    let pushed = Tag(format!("{ecr}/test/login:{}", uuid::Uuid::new_v4().simple()));
+    let push = |password: &str| {
+        let work = docker.push_with(&tag.0, &pushed.0, &ecr, "AWS", password);
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
+    };
+    assert!(push("wrong").is_err());
+    // What moto's GetAuthorizationToken gives out.
+    let account = ecr.split('.').next().unwrap();
+    push(&format!("{account}-auth-token")).unwrap();
+    assert_eq!(fs::read(Path::new(&config).join("config.json")).ok(), before);
 }
 
 #[test]

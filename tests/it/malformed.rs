@@ -42,7 +42,7 @@ impl Random {
     }
 }
 
-/// A valid request of every operation, for things that do not exist.
+/// A request of every operation, for things that do not exist; what would make one is refused for its lifetimes.
 fn valid() -> Vec<Vec<u8>> {
     let id = "nothing_here-0123456789";
     let arn = "arn%3Aaws%3Abedrock-agentcore%3Aus-west-2%3A000000000000%3Aruntime%2Fnothing_here-0123456789";
@@ -52,7 +52,7 @@ fn valid() -> Vec<Vec<u8>> {
         "networkConfiguration": {"networkMode": "PUBLIC"}, "agentRuntimeArtifact": {"codeConfiguration": {"code": {"s3":
         {"bucket": "elsewhere", "prefix": "x.zip"}}, "runtime": "PYTHON_3_13", "entryPoint": ["main.py"]}},
         "filesystemConfigurations": [{"sessionStorage": {"mountPath": "/mnt/workspace"}}],
-        "lifecycleConfiguration": {"idleRuntimeSessionTimeout": 900, "maxLifetime": 3600},
+        "lifecycleConfiguration": {"idleRuntimeSessionTimeout": 900, "maxLifetime": 600},
         "environmentVariables": {"A": "b"}, "tags": {"a": "b"}}"#;
     let operations = [
         ("PUT", "/runtimes/".to_owned(), create),
@@ -222,9 +222,38 @@ fn statuses(mut stream: TcpStream, bytes: &[u8]) -> Vec<u16> {
     found
 }
 
+/// An S3 that has nothing: what a request wants to run is looked for there and nowhere else.
+fn empty_s3() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            std::thread::spawn(move || {
+                let mut head = Vec::new();
+                let mut byte = [0];
+                while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|n| n == 1) {
+                    head.push(byte[0]);
+                }
+                // Whoever asks may have gone.
+                let _ = stream
+                    .write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            });
+        }
+    });
+    format!("http://{address}")
+}
+
 #[test]
 fn malformed_requests_are_refused_and_leave_nothing() {
-    let emulator = Emulator::start(&[]);
+    let emulator = Emulator::start_with(
+        &[],
+        &[
+            ("AWS_ENDPOINT_URL_S3", &empty_s3()),
+            ("AWS_ACCESS_KEY_ID", "test"),
+            ("AWS_SECRET_ACCESS_KEY", "test"),
+        ],
+    );
     let valid = valid();
     for request in &valid {
         let found = statuses(connect(&emulator), request);

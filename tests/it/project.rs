@@ -34,3 +34,16 @@ fn a_file_that_is_not_text_is_an_error_and_not_a_panic() {
         assert!(loaded.map_or(true, |p| p.agent(None).is_err()), "{nasty}");
     }
 }
+
+#[test]
+fn the_file_in_the_readme_is_one() {
+    let readme = include_str!("../../README.md");
+    let block = readme.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join(".bedrock_agentcore.yaml"), block).unwrap();
+    let project = Project::load(None, dir.path()).unwrap();
+    let agent = project.agent(None).unwrap();
+    assert_eq!(agent.session_storage().unwrap().as_str(), "/mnt/workspace");
+    assert_eq!(agent.endpoints.value().unwrap().len(), 1);
+    assert_eq!(agent.build.target.as_deref(), Some("run"));
+}

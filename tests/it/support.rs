@@ -288,7 +288,23 @@ pub fn python(test: &str) -> Option<PathBuf> {
     static MADE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let make =
         || std::env::var_os(VENV).map_or_else(|| make_python("requirements.txt"), |made| Ok(made.into()));
-    match MADE.get_or_init(make) {
+    interpreter(test, MADE.get_or_init(make))
+}
+
+/// A Python with the starter toolkit, pinned by `tests/python/toolkit.txt`; else as [`python`].
+pub fn toolkit_python(test: &str) -> Option<PathBuf> {
+    static MADE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    interpreter(test, MADE.get_or_init(|| make_python("toolkit.txt")))
+}
+
+/// A Python with what the coding agent's template needs, pinned by `tests/python/strands.txt`; else as [`python`].
+pub fn strands_python(test: &str) -> Option<PathBuf> {
+    static MADE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    interpreter(test, MADE.get_or_init(|| make_python("strands.txt")))
+}
+
+fn interpreter(test: &str, made: &Result<PathBuf, String>) -> Option<PathBuf> {
+    match made {
         Ok(directory) => Some(directory.join("bin/python")),
         Err(missing) => {
             skip(test, missing);
