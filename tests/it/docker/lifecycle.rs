@@ -291,6 +291,8 @@ struct Daemon {
     program: PathBuf,
     path: String,
     child: Option<Child>,
+    /// Its runtime, a daemon of its own as service managers start it: this one lives through the other's deaths.
+    containerd: Option<Child>,
 }
 
 impl Daemon {
@@ -305,7 +307,7 @@ impl Daemon {
             return Err("a daemon of its own needs root".to_owned());
         }
         let directory = tempfile::Builder::new().prefix("acd-").tempdir().unwrap();
-        Ok(Self { directory, program, path, child: None })
+        Ok(Self { directory, program, path, child: None, containerd: None })
     }
 
     fn host(&self) -> String {
@@ -314,7 +316,25 @@ impl Daemon {
 
     fn start(&mut self) {
         let at = |name: &str| self.directory.path().join(name);
-        let log = std::fs::File::create(at("log")).unwrap();
+        let log = std::fs::File::options().create(true).append(true).open(at("log")).unwrap();
+        let runtime = at("c");
+        if self.containerd.is_none() {
+            let child = Command::new("containerd")
+                .arg("--address")
+                .arg(&runtime)
+                .arg("--root")
+                .arg(at("croot"))
+                .arg("--state")
+                .arg(at("cstate"))
+                .env("PATH", &self.path)
+                .stdin(Stdio::null())
+                .stdout(log.try_clone().unwrap())
+                .stderr(log.try_clone().unwrap())
+                .spawn()
+                .unwrap();
+            self.containerd = Some(child);
+            eventually(SOON, "containerd listens", || std::os::unix::net::UnixStream::connect(&runtime).ok());
+        }
         // A pid file of a dead daemon keeps the next one from starting.
         let _ = std::fs::remove_file(at("pid"));
         let child = Command::new(&self.program)
@@ -324,6 +344,8 @@ impl Daemon {
             .arg(at("exec"))
             .arg("--pidfile")
             .arg(at("pid"))
+            .arg("--containerd")
+            .arg(&runtime)
             .args(["-H", &self.host(), "--bridge", "none", "--iptables=false", "--ip-forward=false"])
             .env("PATH", &self.path)
             .stdin(Stdio::null())
@@ -351,12 +373,10 @@ impl Drop for Daemon {
             self.start();
         }
         self.end(nix::sys::signal::Signal::SIGTERM);
-        // A killed daemon leaves its containerd, and that one its mounts.
-        if let Ok(pid) = std::fs::read_to_string(self.directory.path().join("exec/containerd/containerd.pid"))
-            && let Ok(pid) = pid.trim().parse()
-        {
-            let _ =
-                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM);
+        if let Some(mut containerd) = self.containerd.take() {
+            let pid = nix::unistd::Pid::from_raw(i32::try_from(containerd.id()).unwrap());
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+            let _ = containerd.wait();
         }
     }
 }
