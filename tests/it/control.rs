@@ -526,7 +526,10 @@ async fn bad_requests_are_refused_by_the_members_name() {
     let image = "123456789012.dkr.ecr.us-west-2.amazonaws.com/agent:latest";
     let container =
         json!({ "agentRuntimeArtifact": { "containerConfiguration": { "containerUri": image } } });
-    assert_eq!(refuse(container).await, failed(&["agentRuntimeArtifact.containerConfiguration"]));
+    assert_eq!(
+        refuse(container).await,
+        failed(&["agentRuntimeArtifact.containerConfiguration.containerUri"])
+    );
     let (reason, names) = refuse(json!({ "environmentVariables": [] })).await;
     assert_eq!((reason.as_str(), names), ("CannotParse", vec!["environmentVariables".to_owned()]));
 
