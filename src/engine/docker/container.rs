@@ -191,7 +191,9 @@ pub(super) async fn start(shared: &Arc<Shared>, spec: ComputeSpec) -> Result<Lin
     let daemon = shared.daemon().await?;
     let name =
         spec.image.clone().ok_or_else(|| EngineError::Start("there is no image to make it of".to_owned()))?;
-    let image = image::find(&daemon.client, &name, shared.config.platform, &daemon.facts).await?;
+    let around_code = spec.code.is_some();
+    let image =
+        image::find(&daemon.client, &name, shared.config.platform, &daemon.facts, around_code).await?;
     if image.argv.is_empty() && spec.code.is_none() {
         return Err(EngineError::Start(format!("the image `{name}` has neither `ENTRYPOINT` nor `CMD`")));
     }
