@@ -157,6 +157,8 @@ impl Emulator {
         let endpoint = loop {
             let text = fs::read_to_string(home.join("emulator.json")).unwrap_or_default();
             let found = serde_json::from_str::<serde_json::Value>(&text).ok();
+            // One that was killed has left its own, and its port may be another test's by now.
+            let found = found.filter(|v| v["pid"] == child.id());
             let endpoint = found.and_then(|v| v["endpoint"].as_str().map(str::to_owned));
             if let Some(endpoint) = endpoint.filter(|e| answers(e)) {
                 break endpoint;
