@@ -118,6 +118,27 @@ pub(crate) async fn prepare(
     Ok(Prepared { settings: settings(local, agent, artifact, talk), packed, image })
 }
 
+/// Builds what the code of the project here runs on, where that is containers: the first call need not wait for it then.
+/// What fails is told: who only wants an emulator has one.
+pub(crate) async fn prepare_images(local: &Local<'_>, status: &Status) {
+    let built = async {
+        let project = local.project()?.filter(|_| status.engine == CONTAINERS && status.base_image.is_none());
+        let Some(project) = project else { return Ok(()) };
+        for agent in project.agents.values().filter(|agent| !agent.runs_image()) {
+            let (_, runtime, _) = {
+                let spinner = local.context.ui.spinner("looking at the agent's code");
+                launch(local, &project, agent, true, &spinner, false)?
+            };
+            local.base(agent, &runtime, &Registry::of(status)?).await?;
+        }
+        Ok::<(), Failure>(())
+    };
+    if let Err(e) = built.await {
+        local.context.ui.warn(format!("no image could be made for the code here: {}", e.message));
+        e.detail_lines().iter().for_each(|line| local.context.ui.note(format!("  | {line}")));
+    }
+}
+
 /// Packs the agent's code; where it is to run in containers, with the image for it.
 async fn pack(
     local: &Local<'_>,

@@ -343,6 +343,7 @@ impl UpArgs {
                 Err(e) => return Err(e.into()),
             };
             warn_of(&context.ui, &status.not_isolated);
+            super::deploy::prepare_images(local, &status).await;
             if self.watch {
                 // One line for each event, and this is the first.
                 if context.ui.is_json() {

@@ -246,8 +246,10 @@ fn code_runs_in_containers_on_an_image_that_is_built_for_it() {
     // A package that is there already, so that nothing is fetched.
     let project = Project::new(&keys, &[("requirements.txt", "-r more.txt\n"), ("more.txt", "pip\n")]);
     let user = User::new(&NATIVE_CODE, project);
-    let (_, said) = user.invoke(&write("kept"));
+    let said = text(&user.run(&["up"]).stderr);
     assert!(said.contains("building the image that `") && said.contains("pip install"), "{said}");
+    let (_, said) = user.invoke(&write("kept"));
+    assert!(said.contains("deploying agent") && !said.contains(BUILDS), "{said}");
     let listed: Value =
         serde_json::from_slice(&user.run(&["session", "ls", "--output", "json"]).stdout).unwrap();
     assert_eq!(listed[0]["engine"], "docker", "{listed}");
