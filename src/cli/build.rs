@@ -154,6 +154,8 @@ pub(crate) struct Order {
     pub(crate) recipe: Recipe,
     pub(crate) protocol: String,
     agent: Agent,
+    /// The image is one for the service, which asks some things of it.
+    of_service: bool,
 }
 
 /// A build that was done.
@@ -174,11 +176,7 @@ impl Order {
                 project.root().join(".bedrock_agentcore").join(agent.name.as_str()).join("Dockerfile");
             if !usual.exists() && toolkits.is_file() { toolkits } else { usual }
         });
-        let platform = match platform {
-            Some(NATIVE) => native_platform()?,
-            Some(platform) => platform.to_owned(),
-            None => SERVICE_PLATFORM.to_owned(),
-        };
+        let platform = platform_of(platform)?;
         let recipe = Recipe {
             context,
             dockerfile,
@@ -191,7 +189,12 @@ impl Order {
             load: true,
             ..Recipe::default()
         };
-        Ok(Self { recipe, protocol: agent.protocol.clone(), agent: agent.clone() })
+        Ok(Self { recipe, protocol: agent.protocol.clone(), agent: agent.clone(), of_service: true })
+    }
+
+    /// A build of what code of the agent runs on, which the service never sees.
+    pub(crate) fn of_base(agent: &Agent, recipe: Recipe) -> Self {
+        Self { recipe, protocol: agent.protocol.clone(), agent: agent.clone(), of_service: false }
     }
 
     async fn dry_run(&mut self, context: &Context) -> Outcome {
@@ -274,7 +277,8 @@ impl Order {
             Some(tag) => docker.pushed_image(tag).await.unwrap_or_default(),
             None => None,
         };
-        for remark in image.iter().flat_map(|image| image.remarks(&self.protocol)) {
+        let asked = image.iter().filter(|_| self.of_service);
+        for remark in asked.flat_map(|image| image.remarks(&self.protocol)) {
             // An image for this machine alone is what was asked for.
             if self.recipe.platform == SERVICE_PLATFORM || !remark.message.contains("service runs") {
                 ui.warn(format!("{}; {}", remark.message, remark.fix));
@@ -347,6 +351,15 @@ impl Order {
         ui.note(format!("added `.env*` to `{}`", ignore_file.display()));
         let left = BuildContext::open(&self.recipe.context, &self.recipe.dockerfile)?.secrets()?;
         if left.is_empty() { Ok(()) } else { Err(BuildError::Secrets { files: left, ignore_file }.into()) }
+    }
+}
+
+/// A platform as builders call it; that of the service where nothing is said.
+pub(crate) fn platform_of(word: Option<&str>) -> Result<String, Failure> {
+    match word {
+        Some(NATIVE) => native_platform(),
+        Some(platform) => Ok(platform.to_owned()),
+        None => Ok(SERVICE_PLATFORM.to_owned()),
     }
 }
 

@@ -213,6 +213,7 @@ fn runtime_settings(home: &Home) -> Result<RuntimeSettings, Failure> {
         launch: Launch::Command { argv: vec![TOOL_PATH.to_owned(), "demo-agent".to_owned()] },
         read_only: Vec::new(),
         environment: Vec::new(),
+        image: None,
     };
     let packed = ArtifactStore::below(home.path()).pack(source.path(), &manifest)?;
     let mount = MOUNT.parse().map_err(|e| Failure::failed(format!("`{MOUNT}`: {e}")))?;

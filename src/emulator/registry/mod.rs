@@ -511,6 +511,13 @@ impl Registry {
         self.snapshot.borrow().runtimes.keys().cloned().collect()
     }
 
+    /// What any version of any runtime runs: keys of bundles, names of images.
+    pub fn all_sources(&self) -> Vec<String> {
+        let snapshot = self.snapshot.borrow();
+        let versions = snapshot.runtimes.values().flat_map(|runtime| runtime.versions.values());
+        versions.map(|version| version.settings.spec().artifact.source().to_owned()).collect()
+    }
+
     /// A runtime.
     pub fn runtime(&self, id: &RuntimeId) -> Result<Arc<Runtime>, RegistryError> {
         self.snapshot.borrow().runtimes.get(id).cloned().ok_or_else(|| plan::no_runtime(id))

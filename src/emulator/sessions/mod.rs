@@ -201,6 +201,9 @@ trait Targets: Send + Sync + 'static {
 
     /// Every runtime there is.
     fn runtimes(&self) -> Vec<RuntimeId>;
+
+    /// What any version of them runs: keys of bundles, names of images.
+    fn all_sources(&self) -> Vec<String>;
 }
 
 impl Targets for Registry {
@@ -210,6 +213,10 @@ impl Targets for Registry {
 
     fn runtimes(&self) -> Vec<RuntimeId> {
         Registry::runtime_ids(self)
+    }
+
+    fn all_sources(&self) -> Vec<String> {
+        Registry::all_sources(self)
     }
 }
 
@@ -508,6 +515,28 @@ impl Sessions {
             }
         }
         Ok(pruned)
+    }
+
+    /// Removes the images that were built for this emulator and that nothing runs any more: no version, no changed code, no
+    /// running compute. Whoever builds one sees to it that this is not called before a version or a session names it.
+    pub async fn prune_images(&self) -> Result<usize, SessionError> {
+        let shared = &self.shared;
+        let mut keep: HashSet<String> = shared.targets.all_sources().into_iter().collect();
+        keep.extend(shared.sources.read().values().map(|(_, source)| source.clone()));
+        keep.extend(shared.all().iter().filter_map(|entry| Some(entry.live()?.source.clone())));
+        let artifacts = shared.artifacts.clone();
+        let kept = tokio::task::spawn_blocking(move || {
+            let around = |key: &String| artifacts.find(key).ok()?.manifest.image;
+            let around: Vec<String> = keep.iter().filter_map(around).collect();
+            keep.extend(around);
+            keep
+        });
+        let keep = kept.await.map_err(|e| SessionError::Start(e.to_string()))?;
+        let mut removed = 0;
+        for site in shared.sites.all() {
+            removed += site.engine.prune_images(keep.clone()).await?;
+        }
+        Ok(removed)
     }
 
     /// Asks the owner of a session, who alone knows which storage is in use, to give one up that was set aside.

@@ -327,6 +327,10 @@ struct DoubleTargets {
 const BUNDLE: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 impl Targets for DoubleTargets {
+    fn all_sources(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     fn runtimes(&self) -> Vec<RuntimeId> {
         vec!["coder-AbCdEf0123".parse().unwrap()]
     }
@@ -382,6 +386,7 @@ impl World {
             launch: Launch::Command { argv: vec!["agent".into()] },
             read_only: Vec::new(),
             environment: Vec::new(),
+            image: None,
         };
         std::fs::write(bundle.join("manifest.json"), serde_json::to_vec(&manifest).unwrap()).unwrap();
         let region = "us-west-2".parse().unwrap();

@@ -436,6 +436,50 @@ fn a_daemon_that_dies_loses_nothing() {
 }
 
 #[test]
+fn a_session_that_cannot_be_ended_for_want_of_a_daemon_says_so_and_goes_on_later() {
+    runtime().block_on(async {
+        let test = "docker::lifecycle::a_session_that_cannot_be_ended_for_want_of_a_daemon";
+        if lab(test).await.is_none() {
+            return;
+        }
+        let mut daemon = match Daemon::find() {
+            Ok(daemon) => daemon,
+            Err(missing) => return support::skip(test, &missing),
+        };
+        daemon.start();
+        let lab = lab_at(&daemon.host()).await.unwrap();
+        let home = support::short_temp_dir();
+        let host = daemon.host();
+        let environment = [("DOCKER_HOST", host.as_str())];
+        let flags = ["--platform", "native", "--grace", "2s"];
+        let mut emulator = Emulator::start_in_as(home.path(), &flags, &environment);
+        let image = agent_image(&lab, "coder").await;
+        let (arn, session) = (deploy(&clients(emulator.endpoint()), "coder", &image).await, session("left"));
+        invoke(&clients(emulator.endpoint()), &arn, &session, write("kept")).await;
+        daemon.end(nix::sys::signal::Signal::SIGKILL);
+        emulator.crash();
+        drop(emulator);
+        let emulator = Emulator::start_in_as(home.path(), &flags, &environment);
+        let clients = clients(emulator.endpoint());
+        let call = || {
+            let call = clients.data.invoke_agent_runtime().agent_runtime_arn(&arn);
+            call.runtime_session_id(&session).payload(Blob::new(read().to_string())).send()
+        };
+        let begun = std::time::Instant::now();
+        let error = call().await.unwrap_err().into_service_error();
+        let said = error.to_string();
+        let said = error.message().unwrap_or(&said);
+        assert!(said.contains("cannot be ended") && said.contains("docker daemon"), "{error:?}");
+        assert!(begun.elapsed() < SOON / 2, "{:?}", begun.elapsed());
+        daemon.start();
+        let answer = call().await.unwrap().response.collect().await.unwrap().to_vec();
+        let found: Value = serde_json::from_slice(&answer).unwrap();
+        assert_eq!(found["text"], "kept", "{found}");
+        succeed(emulator.command().env("DOCKER_HOST", &host).args(["local", "down", "--volumes"]));
+    });
+}
+
+#[test]
 fn without_a_daemon_code_runs_and_an_image_says_what_is_missing() {
     runtime().block_on(async {
         let home = support::short_temp_dir();

@@ -8,3 +8,4 @@
 mod engine;
 mod lab;
 mod lifecycle;
+mod projects;
