@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail")]
 
+mod daemon;
 mod engine;
 mod lab;
 mod lifecycle;
+mod suite;
