@@ -12,7 +12,7 @@ use crate::support::eventually;
 const SOON: Duration = Duration::from_secs(60);
 
 /// A daemon of a test's own, which the test may kill.
-pub(super) struct Daemon {
+pub(crate) struct Daemon {
     directory: tempfile::TempDir,
     program: PathBuf,
     path: String,
@@ -23,7 +23,7 @@ pub(super) struct Daemon {
 
 impl Daemon {
     #[allow(clippy::disallowed_methods, reason = "looks where programs are")]
-    pub(super) fn find() -> Result<Self, String> {
+    pub(crate) fn find() -> Result<Self, String> {
         let lab = std::env::var("AGENTCORE_LAB").unwrap_or_default();
         let mut path = format!("{lab}/engine-20/usr/sbin:{lab}/engine-20/usr/bin:{lab}/bin:");
         path += &std::env::var("PATH").unwrap_or_default();
@@ -36,11 +36,11 @@ impl Daemon {
         Ok(Self { directory, program, path, child: None, containerd: None })
     }
 
-    pub(super) fn host(&self) -> String {
+    pub(crate) fn host(&self) -> String {
         format!("unix://{}", self.directory.path().join("s").display())
     }
 
-    pub(super) fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         let at = |name: &str| self.directory.path().join(name);
         let log = std::fs::File::options().create(true).append(true).open(at("log")).unwrap();
         let runtime = at("c");
@@ -84,12 +84,31 @@ impl Daemon {
         eventually(SOON, "the daemon listens", || std::os::unix::net::UnixStream::connect(&socket).ok());
     }
 
-    pub(super) fn end(&mut self, signal: Signal) {
+    pub(crate) fn end(&mut self, signal: Signal) {
         if let Some(mut child) = self.child.take() {
             let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
             let _ = kill(pid, signal);
             let _ = child.wait();
         }
+    }
+}
+
+impl Daemon {
+    /// Where a volume's files are.
+    pub(crate) fn volume(&self, name: &str) -> PathBuf {
+        self.directory.path().join("data/volumes").join(name).join("_data")
+    }
+
+    /// The processes that stand between its runtime and containers, one for each.
+    pub(crate) fn shims(&self) -> Vec<i32> {
+        let socket = self.directory.path().join("c").display().to_string();
+        let of = |pid: i32| {
+            let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let command = String::from_utf8_lossy(&command).into_owned();
+            (command.contains("containerd-shim") && command.contains(&socket)).then_some(pid)
+        };
+        let names = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.file_name());
+        names.filter_map(|name| of(name.to_str()?.parse().ok()?)).collect()
     }
 }
 
@@ -99,6 +118,10 @@ impl Drop for Daemon {
             self.start();
         }
         self.end(Signal::SIGTERM);
+        // Of a test that failed: nothing else ends them.
+        for shim in self.shims() {
+            let _ = kill(Pid::from_raw(shim), Signal::SIGKILL);
+        }
         if let Some(mut containerd) = self.containerd.take() {
             let pid = Pid::from_raw(i32::try_from(containerd.id()).unwrap());
             let _ = kill(pid, Signal::SIGTERM);

@@ -5,8 +5,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail")]
 
-mod daemon;
+pub(crate) mod daemon;
 mod engine;
-mod lab;
+pub(crate) mod lab;
 mod lifecycle;
 mod suite;
