@@ -1,15 +1,15 @@
-//! What an emulator that runs for long keeps within bounds: its log and its descriptors.
+//! What an emulator that runs for long keeps within bounds: its log, its descriptors, its code bundles.
 
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
-use crate::support::{self, Project};
+use crate::support::{self, Emulator, Project};
 
 const SOON: Duration = Duration::from_secs(60);
 /// More than the emulator's log may have.
@@ -119,4 +119,50 @@ fn the_emulator_has_all_descriptors_it_may_and_sessions_have_the_usual_number() 
         let (agent, helper) = found.split_at(found.rfind("Limit ").unwrap());
         assert_eq!((limits(agent).0.as_str(), limits(helper).0.as_str()), (USUAL, USUAL));
     }
+}
+
+#[test]
+fn bundles_that_nothing_names_are_deleted_and_those_in_use_are_not() {
+    let mut emulator = Emulator::start(&[]);
+    let project = project();
+    let bundles = |home: &Path| {
+        let names = fs::read_dir(home.join("artifacts")).unwrap();
+        let mut names: Vec<_> = names.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    let home = emulator.home().to_owned();
+    let mut made = Vec::new();
+    for edit in 0..4 {
+        fs::write(project.path().join("edit.txt"), format!("{edit}")).unwrap();
+        // The third one is a version of its own.
+        if edit == 2 {
+            emulator.run(project.path(), &["local", "deploy"]);
+        }
+        emulator.run(project.path(), &["local", "invoke", "--session", "one", "hello"]);
+        emulator.run(project.path(), &["local", "stop", "--session", "one"]);
+        made.extend(bundles(&home).into_iter().find(|bundle| !made.contains(bundle)));
+    }
+    let [first, second, third, fourth] = &made[..] else { panic!("{made:?}") };
+    let age = |bundle: &String| {
+        let directory = File::open(home.join("artifacts").join(bundle)).unwrap();
+        directory.set_modified(SystemTime::now() - Duration::from_secs(2 * 3600)).unwrap();
+    };
+    made.iter().for_each(age);
+    // What a sweep left that was killed.
+    fs::create_dir_all(home.join("artifacts").join(format!(".swept-{second}/code"))).unwrap();
+    emulator.crash();
+    let mut emulator = Emulator::start_in(&home);
+    let mut kept = vec![first.clone(), third.clone(), fourth.clone()];
+    kept.sort();
+    support::eventually(SOON, "the second edit is deleted, and nothing else", || {
+        (bundles(&home) == kept).then_some(())
+    });
+    // The changed source still runs, and the edit that was deleted is packed anew.
+    emulator.run(project.path(), &["local", "invoke", "--session", "one", "hello"]);
+    fs::write(project.path().join("edit.txt"), "1").unwrap();
+    emulator.run(project.path(), &["local", "stop", "--session", "one"]);
+    emulator.run(project.path(), &["local", "invoke", "--session", "one", "hello"]);
+    assert!(bundles(&home).contains(second));
+    emulator.crash();
 }

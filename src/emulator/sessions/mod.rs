@@ -37,6 +37,9 @@
 //! Calls that were waiting for the session when the stop came fail with `Busy`; calls that come after
 //! it wait for its end and start anew (or fail with `Busy` under [`super::ConflictMode::Aws`]).
 //!
+//! A stop that could not be made durable (the disk was full) fails, although nothing runs any more. It is owed from then on:
+//! the next stop makes it durable, or fails again, and is not told that there was nothing to stop.
+//!
 //! # Storage
 //!
 //! Stamped with the version whose computes may see it. Replaced by a version update or unused for 14
@@ -75,6 +78,7 @@ use actor::{Message, Refused};
 use live::Entry;
 
 mod actor;
+mod bundles;
 mod gate;
 mod launch;
 mod lifecycle;
@@ -201,6 +205,9 @@ trait Targets: Send + Sync + 'static {
 
     /// Every runtime there is.
     fn runtimes(&self) -> Vec<RuntimeId>;
+
+    /// The bundle of every version there is.
+    fn bundles(&self) -> HashSet<String>;
 }
 
 impl Targets for Registry {
@@ -210,6 +217,10 @@ impl Targets for Registry {
 
     fn runtimes(&self) -> Vec<RuntimeId> {
         Registry::runtime_ids(self)
+    }
+
+    fn bundles(&self) -> HashSet<String> {
+        Registry::bundles(self)
     }
 }
 
@@ -367,6 +378,7 @@ impl Sessions {
         shared.spawn(expire_storages(shared.clone()));
         shared.spawn(write_activities(shared.clone()));
         shared.spawn(stats::keep_at_intervals(shared.clone()));
+        shared.spawn(bundles::sweep_at_intervals(shared.clone()));
         Ok(Arc::new(Self { shared }))
     }
 
@@ -431,7 +443,7 @@ impl Sessions {
 
     /// Every known session, newest activity first. Starts nothing and touches no idle clock.
     pub fn list(&self) -> Vec<SessionView> {
-        let mut views: Vec<_> = self.shared.all().iter().filter_map(|e| e.record().map(view)).collect();
+        let mut views: Vec<_> = self.shared.all().iter().filter_map(|e| e.shown().map(view)).collect();
         views.sort_by(|a, b| b.last_activity_at.cmp(&a.last_activity_at).then_with(|| a.key.cmp(&b.key)));
         views
     }
@@ -439,7 +451,7 @@ impl Sessions {
     /// One session, with the use of its storage.
     pub async fn show(&self, key: &SessionKey) -> Result<SessionView, SessionError> {
         let entry = self.shared.entry(key).ok_or(SessionError::Unknown)?;
-        let record = entry.record().ok_or(SessionError::Unknown)?;
+        let record = entry.shown().ok_or(SessionError::Unknown)?;
         let stamp = record.storage.clone();
         let mut view = view(record);
         view.limits = entry.live().map(|live| live.compute.limits()).unwrap_or_default();
@@ -568,7 +580,8 @@ impl Sessions {
     pub async fn shutdown(&self) {
         self.shared.shutting_down.store(true, Ordering::SeqCst);
         // An entry without a task has no compute; one that gets a task from now on starts nothing.
-        let running: Vec<_> = self.shared.all().into_iter().filter(|e| e.has_task()).collect();
+        let open = |e: &Arc<Entry>| e.has_task() || e.is_owed();
+        let running: Vec<_> = self.shared.all().into_iter().filter(open).collect();
         let stops = running.iter().map(|entry| async move {
             match self.stop_entry(entry, EndReason::Shutdown).await {
                 Ok(()) | Err(SessionError::Unknown) => {}
