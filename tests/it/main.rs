@@ -25,6 +25,7 @@ mod escape;
 mod guard;
 mod install;
 mod isolation;
+mod keep;
 mod malformed;
 mod network;
 mod offline;

@@ -87,7 +87,7 @@ impl DemoArgs {
             let _lock = home.lock()?;
             let mut story = Story { context, steps: Vec::new(), begun: Instant::now() };
             let settings = Settings::isolated(self.isolation);
-            let emulator = daemon::open(&home, &settings, &context.env).await?;
+            let emulator = daemon::open(&home, &settings, &context.env, None).await?;
             warn_of(&context.ui, &emulator.not_isolated);
             let refused = home.unusable();
             let aws = TcpListener::bind(("127.0.0.1", 0)).await.map_err(&refused)?;
