@@ -6,7 +6,7 @@
 
 use super::Local;
 use crate::build::{BuildContext, Docker, Recipe};
-use crate::cli::build::{Consent, Order};
+use crate::cli::build::{Consent, Order, repository};
 use crate::cli::exit::Failure;
 use crate::model::{AccountId, Region};
 use crate::project::{Agent, Project};
@@ -43,14 +43,6 @@ impl Registry {
         let Self { region, account, .. } = self;
         format!("{account}.dkr.ecr.{region}.amazonaws.com/{REPOSITORY}/{}:{tag}", repository(agent))
     }
-}
-
-/// An agent's name as part of a repository's: lower case, and one `-` between words.
-fn repository(agent: &str) -> String {
-    let lower = agent.to_ascii_lowercase();
-    let words: Vec<&str> =
-        lower.split(|c: char| !c.is_ascii_alphanumeric()).filter(|w| !w.is_empty()).collect();
-    words.join("-")
 }
 
 /// What decides over the image beside the files.
