@@ -209,6 +209,22 @@ impl Order {
         Ok(Self { recipe, protocol: agent.protocol.clone(), agent: agent.clone() })
     }
 
+    /// What decides over the image beside the files.
+    pub(crate) fn words(&self) -> Vec<String> {
+        let plain = Recipe { context: "".into(), dockerfile: "".into(), ..self.recipe.clone() };
+        let mut words = vec![self.agent.name.to_string()];
+        words.extend(plain.arguments("").iter().map(|word| word.to_string_lossy().into_owned()));
+        words
+    }
+
+    /// The hash over everything in the project that decides over the image: the same on every machine, and whatever
+    /// its builder remembers.
+    pub(crate) fn hash(&self) -> Result<String, Failure> {
+        let words = self.words();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        Ok(BuildContext::open(&self.recipe.context, &self.recipe.dockerfile)?.hash(&words)?)
+    }
+
     async fn dry_run(&mut self, context: &Context) -> Outcome {
         let ui = &context.ui;
         let mut lines = Vec::new();
@@ -333,7 +349,7 @@ impl Order {
 
     /// Refuses to build where a developer's settings and keys would go into the image, or writes what keeps
     /// them out.
-    fn keep_secrets_out(&self, ui: &Ui, consent: Consent) -> Result<(), Failure> {
+    pub(crate) fn keep_secrets_out(&self, ui: &Ui, consent: Consent) -> Result<(), Failure> {
         let context = BuildContext::open(&self.recipe.context, &self.recipe.dockerfile)?;
         let files = context.secrets()?;
         if files.is_empty() {

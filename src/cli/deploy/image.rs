@@ -1,4 +1,4 @@
-//! The image of a deployment: built as `agentcore build` does it, and brought to its registry.
+//! The image of a deployment: known by what it is made of, built as `agentcore build` does it, brought to its registry.
 
 use crate::build::Docker;
 use crate::cli::Context;
@@ -7,55 +7,75 @@ use crate::cli::exit::Failure;
 use crate::ops::ports::{BuildError, Builder, LocalImage, RegistryLogin};
 use crate::project::{Agent, Project};
 
-/// Builds the agent's image for the service on this machine. What the build does is talk.
-pub(super) async fn build(
-    context: &Context,
-    project: &Project,
-    agent: &Agent,
-) -> Result<LocalImage, Failure> {
-    let mut order = Order::of(project, agent, None)?;
-    if !order.recipe.dockerfile.is_file() {
-        let message =
-            format!("there is no `{}` to build the agent's image from", order.recipe.dockerfile.display());
-        return Err(Failure::failed(message).hint(
-            "`agentcore build --yes` writes one; `--image URI` deploys a ready one; `deployment_type: \
-             direct_code_deploy` deploys the code without an image",
-        ));
-    }
-    let name = format!("agentcore/{}", repository(agent.name.as_str()));
-    order.recipe.tags = vec![name.clone()];
-    context.ui.note(format!("building the image of `{}`", agent.name));
-    let built = order.run(context, Consent::Refused, false).await?;
-    let Some(image) = built.image else {
-        let message = format!("the image `{name}` was built and Docker's engine does not have it");
-        return Err(
-            Failure::failed(message).hint("`docker buildx use default` chooses the engine's own builder")
-        );
-    };
-    Ok(LocalImage { reference: name, id: image.id })
+/// An image that is to be made where the registry does not have it.
+pub(super) struct Planned {
+    pub(super) image: LocalImage,
+    order: Box<Order>,
 }
 
-/// Docker, as the one who pushes.
+impl Planned {
+    /// What the project's image is made of, as it is now. Nothing of Docker is needed yet.
+    pub(super) fn of(
+        context: &Context,
+        project: &Project,
+        agent: &Agent,
+        force: bool,
+    ) -> Result<Self, Failure> {
+        let mut order = Order::of(project, agent, None)?;
+        if !order.recipe.dockerfile.is_file() {
+            let file = order.recipe.dockerfile.display();
+            let message = format!("there is no `{file}` to build the agent's image from");
+            return Err(Failure::failed(message).hint(
+                "`agentcore build --yes` writes one; `--image URI` deploys a ready one; `deployment_type: \
+                 direct_code_deploy` deploys the code without an image",
+            ));
+        }
+        order.keep_secrets_out(&context.ui, Consent::Refused)?;
+        let name = format!("agentcore/{}", repository(agent.name.as_str()));
+        let hash = order.hash()?;
+        order.recipe.tags = vec![name.clone()];
+        // Whoever wants it made anew wants what it stands on anew.
+        order.recipe.pull = force;
+        Ok(Self { image: LocalImage { reference: name, hash }, order: Box::new(order) })
+    }
+
+    /// Builds it on this machine; gives its id. What the build does is talk.
+    pub(super) async fn build(&mut self, context: &Context) -> Result<String, Failure> {
+        let name = &self.image.reference;
+        context.ui.note(format!("building the image `{name}`"));
+        match self.order.run(context, Consent::Refused, false).await?.image {
+            Some(image) => Ok(image.id),
+            None => {
+                let message = format!("the image `{name}` was built and Docker's engine does not have it");
+                Err(Failure::failed(message)
+                    .hint("`docker buildx use default` chooses the engine's own builder"))
+            }
+        }
+    }
+}
+
+/// Docker, as the one who pushes what was built.
 pub(super) struct Pusher<'a> {
     pub(super) context: &'a Context,
+    /// The image's id: its name may have been given to another one since.
+    pub(super) built: Option<String>,
 }
 
 impl Builder for Pusher<'_> {
     async fn push(&self, image: &LocalImage, name: &str, login: &RegistryLogin) -> Result<(), BuildError> {
         let docker = Docker::find(self.context.env.docker()).map_err(told)?;
-        // By its id: its name may have been given to another one since.
-        let pushed = docker.push_with(&image.id, name, &login.registry, &login.user, &login.password);
+        let built = self.built.as_ref().unwrap_or(&image.reference);
+        let pushed = docker.push_with(built, name, &login.registry, &login.user, &login.password);
         pushed.await.map_err(told)
     }
 }
 
 fn told(error: crate::build::BuildError) -> BuildError {
     let failure = Failure::from(error);
+    let again = || "what was done until then is kept; run the command again to go on".to_owned();
     BuildError {
         details: failure.detail_lines().to_vec(),
-        hint: failure
-            .hint
-            .or_else(|| Some("what was done until then is kept; run the command again to go on".into())),
+        hint: failure.hint.or_else(|| Some(again())),
         message: failure.message,
     }
 }

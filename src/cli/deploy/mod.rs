@@ -87,7 +87,7 @@ impl DeployArgs {
             }
             let (services, targets) = work.targets(&desired, &self.aws).await?;
             // After it is known to be the right account, before anything is there to be looked at.
-            let made = self.artifact(&work).await?;
+            let mut made = self.artifact(&work)?;
             let spinner = context.ui.spinner("looking at what is in AWS");
             let observed = deploy::observe(&services, &desired, made.artifact(), &targets).await?;
             drop(spinner);
@@ -97,8 +97,13 @@ impl DeployArgs {
             if !shown_and_wanted(context, &plan, self.dry_run, self.yes, "Deploy this?")? {
                 return Ok(OK);
             }
+            // Before anything is made in AWS: a build that fails leaves nothing behind there.
+            let built = match &mut made {
+                Made::Image(_, planned) if plan.pushes() => Some(planned.build(context).await?),
+                _ => None,
+            };
             let mut recorder = Recorder::new(context, &work);
-            let pusher = image::Pusher { context };
+            let pusher = image::Pusher { context, built };
             let applied =
                 deploy::apply(&services, &pusher, &plan, &targets, &observed, !self.no_wait, &mut recorder);
             let outcome = applied.await?;
@@ -131,14 +136,14 @@ impl DeployArgs {
         })
     }
 
-    /// Makes what the agent is made of, on this machine.
-    async fn artifact(&self, work: &Work<'_>) -> Result<Made, Failure> {
+    /// What the agent is made of: its code packed, its image looked at.
+    fn artifact(&self, work: &Work<'_>) -> Result<Made, Failure> {
         if let Some(uri) = &self.image {
-            return Ok(Made::Image(Artifact::Image { uri: uri.clone() }));
+            return Ok(Made::Given(Artifact::Image { uri: uri.clone() }));
         }
         if work.agent.runs_image() {
-            let built = image::build(work.context, &work.project, &work.agent).await?;
-            return Ok(Made::Image(Artifact::Built(built)));
+            let planned = image::Planned::of(work.context, &work.project, &work.agent, self.force)?;
+            return Ok(Made::Image(Artifact::Built(planned.image.clone()), planned));
         }
         self.package(work)
     }
@@ -185,16 +190,18 @@ impl DeployArgs {
     }
 }
 
-/// What was made, with the file that it is in.
+/// What the agent is made of, with what it comes from.
 enum Made {
-    Image(Artifact),
+    Given(Artifact),
+    /// Built when the registry turns out not to have it.
+    Image(Artifact, image::Planned),
     Package(Artifact, Packaged),
 }
 
 impl Made {
     fn artifact(&self) -> &Artifact {
         match self {
-            Self::Image(artifact) => artifact,
+            Self::Given(artifact) | Self::Image(artifact, _) => artifact,
             Self::Package(artifact, packaged) => {
                 debug_assert!(packaged.file.path().exists(), "the archive lives as long as the deployment");
                 artifact

@@ -5,7 +5,7 @@
 //! is asked of Docker alone: nothing of it is kept elsewhere.
 
 use super::Local;
-use crate::build::{BuildContext, Docker, Recipe};
+use crate::build::{BuildContext, Docker};
 use crate::cli::build::{Consent, Order, repository};
 use crate::cli::exit::Failure;
 use crate::model::{AccountId, Region};
@@ -45,18 +45,10 @@ impl Registry {
     }
 }
 
-/// What decides over the image beside the files.
-fn words(agent: &Agent, recipe: &Recipe) -> Vec<String> {
-    let plain = Recipe { context: "".into(), dockerfile: "".into(), ..recipe.clone() };
-    let mut words = vec![agent.name.to_string()];
-    words.extend(plain.arguments("").iter().map(|word| word.to_string_lossy().into_owned()));
-    words
-}
-
 /// How the context of the agent's image looks, and whether that is a proof for later.
 pub(crate) fn stamp(project: &Project, agent: &Agent) -> Result<(String, bool), Failure> {
     let order = Order::of(project, agent, None)?;
-    let words = words(agent, &order.recipe);
+    let words = order.words();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let context = BuildContext::open(&order.recipe.context, &order.recipe.dockerfile)?;
     let state = context.state(&words, &[&project.file])?;
@@ -81,10 +73,7 @@ impl Local<'_> {
                  code without an image",
             ));
         }
-        let words = words(agent, &order.recipe);
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let hash = BuildContext::open(&order.recipe.context, &order.recipe.dockerfile)?.hash(&words)?;
-        let name = registry.image(agent.name.as_str(), &hash);
+        let name = registry.image(agent.name.as_str(), &order.hash()?);
         let docker = Docker::find(self.context.env.docker())?;
         docker.engine().await?;
         if docker.image(&name).await?.is_some() {
