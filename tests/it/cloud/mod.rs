@@ -4,6 +4,7 @@
 mod faults;
 mod image;
 mod proxy;
+mod toolkit;
 mod world;
 
 use serde_json::{Value, json};

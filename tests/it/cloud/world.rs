@@ -48,6 +48,17 @@ pub struct Done {
     pub stderr: String,
 }
 
+impl Done {
+    pub fn of(command: &mut Command) -> Self {
+        let output = command.output().unwrap();
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
 /// A project.
 pub struct Project {
     directory: TempDir,
@@ -150,18 +161,8 @@ impl World {
     /// The program in a project of this cloud.
     pub fn command(&self, project: &Project, args: &[&str]) -> Command {
         let mut command = support::clean(support::BIN);
-        command
-            .current_dir(project.path())
-            .env("AGENTCORE_HOME", self.home.path())
-            .env("AWS_ENDPOINT_URL", self.services.endpoint())
-            .env("AWS_ENDPOINT_URL_BEDROCK_AGENTCORE", self.planes.endpoint())
-            .env("AWS_ENDPOINT_URL_BEDROCK_AGENTCORE_CONTROL", self.planes.endpoint())
-            .env("AWS_ACCESS_KEY_ID", "test")
-            .env("AWS_SECRET_ACCESS_KEY", "test")
-            .env("AWS_REGION", "us-west-2")
-            .env("AWS_CONFIG_FILE", "/dev/null")
-            .env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
-            .args(args);
+        self.point(&mut command);
+        command.current_dir(project.path()).env("AGENTCORE_HOME", self.home.path()).args(args);
         command
     }
 
@@ -177,12 +178,23 @@ impl World {
                 value => command.env(name, value),
             };
         }
-        let output = command.output().unwrap();
-        Done {
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
+        Done::of(&mut command)
+    }
+
+    /// Points another program at this cloud, by the variables that the SDKs and the starter toolkit know.
+    pub fn point(&self, command: &mut Command) {
+        command
+            .env("AWS_ENDPOINT_URL", self.services.endpoint())
+            .env("AWS_ENDPOINT_URL_BEDROCK_AGENTCORE", self.planes.endpoint())
+            .env("AWS_ENDPOINT_URL_BEDROCK_AGENTCORE_CONTROL", self.planes.endpoint())
+            .env("BEDROCK_AGENTCORE_DP_ENDPOINT", self.planes.endpoint())
+            .env("BEDROCK_AGENTCORE_CP_ENDPOINT", self.planes.endpoint())
+            .env("AWS_ACCESS_KEY_ID", "test")
+            .env("AWS_SECRET_ACCESS_KEY", "test")
+            .env("AWS_REGION", "us-west-2")
+            .env("AWS_DEFAULT_REGION", "us-west-2")
+            .env("AWS_CONFIG_FILE", "/dev/null")
+            .env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null");
     }
 
     /// The JSON that a command which must succeed prints.
