@@ -22,6 +22,10 @@ const NATIVE: &str = "native";
 
 /// Build the agent's image for the service: linux/arm64, through `docker buildx build`
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  agentcore build
+  agentcore build --push --tag 123456789012.dkr.ecr.us-west-2.amazonaws.com/coder:1
+  agentcore build --dry-run                       # the `docker buildx build …` that it is")]
 pub(crate) struct BuildArgs {
     /// Name of the image; may be repeated [default: the project's ECR repository, else `bedrock_agentcore-AGENT`, as `latest`]
     #[arg(short, long = "tag", value_name = "NAME")]

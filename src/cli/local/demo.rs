@@ -36,6 +36,8 @@ const MAX_ANSWER: usize = 1024 * 1024;
 
 /// Show the whole story: an agent writes a file, stops, resumes, and the file is there
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  agentcore local demo")]
 pub(crate) struct DemoArgs {
     /// What keeps sessions apart [default: namespaces]; `process` is a last resort where the system denies them
     #[arg(long, value_enum, value_name = "KIND")]

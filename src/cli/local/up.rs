@@ -30,6 +30,11 @@ const DEFAULT_ACCOUNT: &str = "000000000000";
 
 /// Start the emulator, in the background unless told otherwise
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  agentcore local up
+  agentcore local up --watch                      # restarts sessions when the code changes
+  agentcore local up --aws-identity profile dev
+  agentcore local up --network off --network-allow localhost:11434")]
 pub(crate) struct UpArgs {
     #[command(flatten)]
     settings: Settings,
