@@ -680,7 +680,8 @@ fn io<'a>(context: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Py
     move |source| PythonError::Io { context, path: path.to_owned(), source }
 }
 
-fn tail(output: &Output) -> Vec<String> {
+/// The last lines of what a program said.
+pub(super) fn tail(output: &Output) -> Vec<String> {
     let text = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
     let text = String::from_utf8_lossy(&text).into_owned();
     let lines: Vec<&str> = text.lines().filter(|l| !l.trim().is_empty()).collect();

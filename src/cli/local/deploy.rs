@@ -34,6 +34,9 @@ const RACES: usize = 8;
 
 /// Deploy the project's agent to the emulator: a new version where anything changed
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  agentcore local deploy
+  agentcore local deploy --force                  # a new version though nothing changed")]
 pub(crate) struct DeployArgs {
     /// Make a new version although nothing changed
     #[arg(long)]

@@ -15,6 +15,8 @@ const END_POLL: Duration = Duration::from_millis(10);
 
 /// Stop every session with grace and end the emulator
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  agentcore local down")]
 pub(crate) struct DownArgs {
     /// Delete every session with its storage too, and all that the docker daemon keeps of this state directory
     #[arg(long)]

@@ -10,6 +10,8 @@ use crate::wire::admin::Status;
 
 /// Print the variables that point SDKs at the emulator: eval "$(agentcore local env)"
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  eval \"$(agentcore local env)\"")]
 pub(crate) struct EnvArgs {
     /// Whose syntax to use
     #[arg(long, value_enum, default_value_t)]

@@ -11,8 +11,8 @@ use nix::fcntl::{Flock, FlockArg};
 
 use super::Local;
 use crate::artifacts::python::requirement_files;
-use crate::build::{Base, BuildContext, Docker, Recipe};
-use crate::cli::build::{Consent, Order, platform_of};
+use crate::build::{Base, BuildContext, Docker};
+use crate::cli::build::{Consent, Order, platform_of, repository};
 use crate::cli::exit::Failure;
 use crate::engine::docker::{home_id, of_image};
 use crate::model::{AccountId, Region};
@@ -57,27 +57,11 @@ impl Registry {
     }
 }
 
-/// An agent's name as part of a repository's: lower case, and one `-` between words.
-fn repository(agent: &str) -> String {
-    let lower = agent.to_ascii_lowercase();
-    let words: Vec<&str> =
-        lower.split(|c: char| !c.is_ascii_alphanumeric()).filter(|w| !w.is_empty()).collect();
-    words.join("-")
-}
-
-/// What decides over the image beside the files.
-fn words(agent: &Agent, recipe: &Recipe) -> Vec<String> {
-    let plain = Recipe { context: "".into(), dockerfile: "".into(), ..recipe.clone() };
-    let mut words = vec![agent.name.to_string()];
-    words.extend(plain.arguments("").iter().map(|word| word.to_string_lossy().into_owned()));
-    words
-}
-
 /// How the context of the agent's image looks, and whether that is a proof for later.
 pub(crate) fn stamp(project: &Project, agent: &Agent) -> Result<(String, bool), Failure> {
     let order = Order::of(project, agent, None)?;
     // The platform is the emulator's, and kept beside the stamp.
-    let words = words(agent, &order.recipe);
+    let words = order.words();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let context = BuildContext::open(&order.recipe.context, &order.recipe.dockerfile)?;
     let state = context.state(&words, &[&project.file])?;
@@ -108,11 +92,7 @@ impl Local<'_> {
                  code without an image",
             ));
         }
-        let mut words = words(agent, &order.recipe);
-        words.push(registry.home.clone());
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let hash = BuildContext::open(&order.recipe.context, &order.recipe.dockerfile)?.hash(&words)?;
-        let name = registry.image(agent.name.as_str(), &hash);
+        let name = registry.image(agent.name.as_str(), &order.hash(&[&registry.home])?);
         order.recipe.labels = of_image(&registry.home, agent.name.as_str());
         let note = format!("building the image of `{}`", agent.name);
         self.built(order, name, &note).await

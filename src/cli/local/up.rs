@@ -2,12 +2,14 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ValueEnum;
 
 use super::admin::AdminError;
 use super::daemon::Started;
+use super::journal::Journal;
 use super::{Local, identity};
 use crate::artifacts::import::Importer;
 use crate::cli::env::Env;
@@ -28,6 +30,11 @@ const DEFAULT_ACCOUNT: &str = "000000000000";
 
 /// Start the emulator, in the background unless told otherwise
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  agentcore local up
+  agentcore local up --watch                      # restarts sessions when the code changes
+  agentcore local up --aws-identity profile dev
+  agentcore local up --network off --network-allow localhost:11434")]
 pub(crate) struct UpArgs {
     #[command(flatten)]
     settings: Settings,
@@ -198,8 +205,13 @@ impl Settings {
     }
 
     /// The engine's configuration, with its scratch below `directory`.
-    pub(crate) fn embedded(&self, directory: PathBuf) -> Result<EmbeddedConfig, EngineError> {
+    pub(crate) fn embedded(
+        &self,
+        directory: PathBuf,
+        descriptors: Option<u64>,
+    ) -> Result<EmbeddedConfig, EngineError> {
         let mut config = EmbeddedConfig::new(directory)?;
+        config.descriptors = descriptors;
         config.isolation = self.isolation();
         config.orphan_grace = self.grace.unwrap_or(config.orphan_grace);
         Ok(config)
@@ -285,7 +297,7 @@ impl Settings {
     pub(crate) fn importer(&self, home: &super::Home, env: &Env) -> Result<Importer, Failure> {
         let buckets = super::code::Buckets { region: self.region()?, path_style: env.own_endpoints };
         let (path, user_home) = (env.path.clone(), env.user_home.clone());
-        Ok(Importer::new(std::sync::Arc::new(buckets), home.path().to_owned(), path, user_home))
+        Ok(Importer::new(Arc::new(buckets), home.path().to_owned(), path, user_home))
     }
 
     /// The configuration with these settings in place of its defaults.
@@ -324,8 +336,11 @@ impl UpArgs {
                 nix::unistd::setsid()
                     .map_err(|e| Failure::failed(format!("the terminal's session cannot be left: {e}")))?;
             }
-            start_log(context);
-            return context.block_on_threads(local.serve(&self.settings));
+            let journal = Arc::new(Journal::new());
+            start_log(context, journal.clone());
+            // Elsewhere the output is whoever's that started it.
+            let journal = self.detached.then_some(&*journal);
+            return context.block_on_threads(local.serve(&self.settings, journal));
         }
         context.block_on(async {
             let status = match local.admin().status().await {
@@ -368,8 +383,8 @@ pub(crate) fn warn_of(ui: &Ui, not_isolated: &[String]) {
     not_isolated.iter().for_each(|what| ui.warn(format!("  {what}")));
 }
 
-/// The emulator's own log goes to standard error, which is `emulator.log` in the background.
-fn start_log(context: &crate::cli::Context) {
+/// The emulator's own log goes to standard error; in the background to `emulator.log`.
+fn start_log(context: &crate::cli::Context, journal: Arc<Journal>) {
     let level = match context.ui.verbose() {
         0 => "agentcore=info",
         1 => "agentcore=debug",
@@ -379,7 +394,7 @@ fn start_log(context: &crate::cli::Context) {
     let filter = tracing_subscriber::EnvFilter::try_new(&filter)
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
     // A second subscriber is refused; there is only this one.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(journal).try_init();
 }
 
 #[cfg(test)]

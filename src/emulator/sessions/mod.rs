@@ -37,6 +37,9 @@
 //! Calls that were waiting for the session when the stop came fail with `Busy`; calls that come after
 //! it wait for its end and start anew (or fail with `Busy` under [`super::ConflictMode::Aws`]).
 //!
+//! A stop that could not be made durable (the disk was full) fails, although nothing runs any more. It is owed from then on:
+//! the next stop makes it durable, or fails again, and is not told that there was nothing to stop.
+//!
 //! # Storage
 //!
 //! Stamped with the version whose computes may see it. Replaced by a version update or unused for 14
@@ -75,6 +78,7 @@ use actor::{Message, Refused};
 use live::Entry;
 
 mod actor;
+mod bundles;
 mod gate;
 mod launch;
 mod lifecycle;
@@ -203,7 +207,7 @@ trait Targets: Send + Sync + 'static {
     fn runtimes(&self) -> Vec<RuntimeId>;
 
     /// What any version of them runs: keys of bundles, names of images.
-    fn all_sources(&self) -> Vec<String>;
+    fn all_sources(&self) -> HashSet<String>;
 }
 
 impl Targets for Registry {
@@ -215,7 +219,7 @@ impl Targets for Registry {
         Registry::runtime_ids(self)
     }
 
-    fn all_sources(&self) -> Vec<String> {
+    fn all_sources(&self) -> HashSet<String> {
         Registry::all_sources(self)
     }
 }
@@ -374,6 +378,7 @@ impl Sessions {
         shared.spawn(expire_storages(shared.clone()));
         shared.spawn(write_activities(shared.clone()));
         shared.spawn(stats::keep_at_intervals(shared.clone()));
+        shared.spawn(bundles::sweep_at_intervals(shared.clone()));
         Ok(Arc::new(Self { shared }))
     }
 
@@ -453,7 +458,7 @@ impl Sessions {
 
     /// Every known session, newest activity first. Starts nothing and touches no idle clock.
     pub fn list(&self) -> Vec<SessionView> {
-        let mut views: Vec<_> = self.shared.all().iter().filter_map(|e| e.record().map(view)).collect();
+        let mut views: Vec<_> = self.shared.all().iter().filter_map(|e| e.shown().map(view)).collect();
         views.sort_by(|a, b| b.last_activity_at.cmp(&a.last_activity_at).then_with(|| a.key.cmp(&b.key)));
         views
     }
@@ -461,7 +466,7 @@ impl Sessions {
     /// One session, with the use of its storage.
     pub async fn show(&self, key: &SessionKey) -> Result<SessionView, SessionError> {
         let entry = self.shared.entry(key).ok_or(SessionError::Unknown)?;
-        let record = entry.record().ok_or(SessionError::Unknown)?;
+        let record = entry.shown().ok_or(SessionError::Unknown)?;
         let stamp = record.storage.clone();
         let mut view = view(record);
         view.limits = entry.live().map(|live| live.compute.limits()).unwrap_or_default();
@@ -521,9 +526,8 @@ impl Sessions {
     /// running compute. Whoever builds one sees to it that this is not called before a version or a session names it.
     pub async fn prune_images(&self) -> Result<usize, SessionError> {
         let shared = &self.shared;
-        let mut keep: HashSet<String> = shared.targets.all_sources().into_iter().collect();
-        keep.extend(shared.sources.read().values().map(|(_, source)| source.clone()));
-        keep.extend(shared.all().iter().filter_map(|entry| Some(entry.live()?.source.clone())));
+        // While it is not known what runs, nothing is removed.
+        let Some(mut keep) = shared.sources_in_use() else { return Ok(0) };
         let artifacts = shared.artifacts.clone();
         let kept = tokio::task::spawn_blocking(move || {
             let around = |key: &String| artifacts.find(key).ok()?.manifest.image;
@@ -612,7 +616,8 @@ impl Sessions {
     pub async fn shutdown(&self) {
         self.shared.shutting_down.store(true, Ordering::SeqCst);
         // An entry without a task has no compute; one that gets a task from now on starts nothing.
-        let running: Vec<_> = self.shared.all().into_iter().filter(|e| e.has_task()).collect();
+        let open = |e: &Arc<Entry>| e.has_task() || e.is_owed();
+        let running: Vec<_> = self.shared.all().into_iter().filter(open).collect();
         let stops = running.iter().map(|entry| async move {
             match self.stop_entry(entry, EndReason::Shutdown).await {
                 Ok(()) | Err(SessionError::Unknown) => {}
