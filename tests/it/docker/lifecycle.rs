@@ -344,7 +344,7 @@ fn a_session_that_cannot_be_ended_for_want_of_a_daemon_says_so_and_goes_on_later
         let environment = [("DOCKER_HOST", host.as_str())];
         let flags = ["--platform", "native", "--grace", "2s"];
         let mut emulator = Emulator::start_in_as(home.path(), &flags, &environment);
-        let image = agent_image(&lab, "coder", "1000").await;
+        let image = lab_agent(&lab, "coder").await;
         let (arn, session) = (deploy(&clients(emulator.endpoint()), "coder", &image).await, session("left"));
         invoke(&clients(emulator.endpoint()), &arn, &session, write("kept")).await;
         daemon.end(nix::sys::signal::Signal::SIGKILL);
