@@ -150,6 +150,7 @@ pub fn package(request: &PackageRequest<'_>, progress: &dyn Fn(&str)) -> Result<
         launch: Launch::Command { argv },
         read_only: Vec::new(),
         environment: Vec::new(),
+        image: None,
     };
     let store = ArtifactStore::below(scratch.path());
     let packed = store.pack(request.python.source, &manifest)?;

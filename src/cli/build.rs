@@ -22,6 +22,10 @@ const NATIVE: &str = "native";
 
 /// Build the agent's image for the service: linux/arm64, through `docker buildx build`
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  agentcore build
+  agentcore build --push --tag 123456789012.dkr.ecr.us-west-2.amazonaws.com/coder:1
+  agentcore build --dry-run                       # the `docker buildx build …` that it is")]
 pub(crate) struct BuildArgs {
     /// Name of the image; may be repeated [default: the project's ECR repository, else `bedrock_agentcore-AGENT`, as `latest`]
     #[arg(short, long = "tag", value_name = "NAME")]
@@ -154,6 +158,8 @@ pub(crate) struct Order {
     pub(crate) recipe: Recipe,
     pub(crate) protocol: String,
     agent: Agent,
+    /// The image is one for the service, which asks some things of it.
+    of_service: bool,
 }
 
 /// A build that was done.
@@ -189,11 +195,7 @@ impl Order {
                 project.root().join(".bedrock_agentcore").join(agent.name.as_str()).join("Dockerfile");
             if !usual.exists() && toolkits.is_file() { toolkits } else { usual }
         });
-        let platform = match platform {
-            Some(NATIVE) => native_platform()?,
-            Some(platform) => platform.to_owned(),
-            None => SERVICE_PLATFORM.to_owned(),
-        };
+        let platform = platform_of(platform)?;
         let recipe = Recipe {
             context,
             dockerfile,
@@ -206,7 +208,12 @@ impl Order {
             load: true,
             ..Recipe::default()
         };
-        Ok(Self { recipe, protocol: agent.protocol.clone(), agent: agent.clone() })
+        Ok(Self { recipe, protocol: agent.protocol.clone(), agent: agent.clone(), of_service: true })
+    }
+
+    /// A build of what code of the agent runs on, which the service never sees.
+    pub(crate) fn of_base(agent: &Agent, recipe: Recipe) -> Self {
+        Self { recipe, protocol: agent.protocol.clone(), agent: agent.clone(), of_service: false }
     }
 
     /// What decides over the image beside the files.
@@ -217,11 +224,11 @@ impl Order {
         words
     }
 
-    /// The hash over everything in the project that decides over the image: the same on every machine, and whatever
-    /// its builder remembers.
-    pub(crate) fn hash(&self) -> Result<String, Failure> {
+    /// The hash over everything in the project that decides over the image, and `more`: the same on every machine, and
+    /// whatever its builder remembers.
+    pub(crate) fn hash(&self, more: &[&str]) -> Result<String, Failure> {
         let words = self.words();
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).chain(more.iter().copied()).collect();
         Ok(BuildContext::open(&self.recipe.context, &self.recipe.dockerfile)?.hash(&words)?)
     }
 
@@ -307,7 +314,8 @@ impl Order {
             Some(tag) => docker.pushed_image(tag).await.unwrap_or_default(),
             None => None,
         };
-        for remark in image.iter().flat_map(|image| image.remarks(&self.protocol)) {
+        let asked = image.iter().filter(|_| self.of_service);
+        for remark in asked.flat_map(|image| image.remarks(&self.protocol)) {
             // An image for this machine alone is what was asked for.
             if self.recipe.platform == SERVICE_PLATFORM || !remark.message.contains("service runs") {
                 ui.warn(format!("{}; {}", remark.message, remark.fix));
@@ -380,6 +388,15 @@ impl Order {
         ui.note(format!("added `.env*` to `{}`", ignore_file.display()));
         let left = BuildContext::open(&self.recipe.context, &self.recipe.dockerfile)?.secrets()?;
         if left.is_empty() { Ok(()) } else { Err(BuildError::Secrets { files: left, ignore_file }.into()) }
+    }
+}
+
+/// A platform as builders call it; that of the service where nothing is said.
+pub(crate) fn platform_of(word: Option<&str>) -> Result<String, Failure> {
+    match word {
+        Some(NATIVE) => native_platform(),
+        Some(platform) => Ok(platform.to_owned()),
+        None => Ok(SERVICE_PLATFORM.to_owned()),
     }
 }
 

@@ -32,7 +32,7 @@ impl Planned {
         }
         order.keep_secrets_out(&context.ui, Consent::Refused)?;
         let name = format!("agentcore/{}", repository(agent.name.as_str()));
-        let hash = order.hash()?;
+        let hash = order.hash(&[])?;
         order.recipe.tags = vec![name.clone()];
         // Whoever wants it made anew wants what it stands on anew.
         order.recipe.pull = force;
