@@ -38,16 +38,16 @@ pub struct RuntimeSettings {
     pub artifact: Artifact,
     /// `roleArn`.
     pub role_arn: String,
-    /// `environmentVariables`.
-    pub environment: BTreeMap<String, String>,
+    /// `environmentVariables`; nothing: those that the runtime has.
+    pub environment: Option<BTreeMap<String, String>>,
     /// `idleRuntimeSessionTimeout` in seconds.
     pub idle: Option<u32>,
     /// `maxLifetime` in seconds.
     pub max_lifetime: Option<u32>,
     /// `requestHeaderAllowlist`.
     pub header_allowlist: Vec<String>,
-    /// Mount path of the session storage.
-    pub session_storage: Option<MountPath>,
+    /// Mount paths of session storage; nothing: the file systems that the runtime has.
+    pub session_storage: Option<Vec<MountPath>>,
 }
 
 /// How a runtime's newest version differs from what a deployment would make of it.
@@ -163,11 +163,12 @@ impl ControlClient {
         };
         let same = same_start
             && now.role_arn == settings.role_arn
-            && environment == settings.environment
+            && settings.environment.as_ref().is_none_or(|wanted| environment == *wanted)
             && as_told(settings.idle, defaults.map(|d| d.idle_timeout), idle)
             && as_told(settings.max_lifetime, defaults.map(|d| d.max_lifetime), max)
             && allowlist == settings.header_allowlist
-            && now.filesystem_configurations.unwrap_or_default() == file_systems(settings, GET)?;
+            && file_systems(settings, GET)?
+                .is_none_or(|wanted| now.filesystem_configurations.unwrap_or_default() == wanted);
         Ok(Difference { kind, code: found.as_deref() != Some(settings.artifact.source()), settings: !same })
     }
 
@@ -181,9 +182,9 @@ impl ControlClient {
             .role_arn(&settings.role_arn)
             .network_configuration(network(CREATE)?)
             .set_lifecycle_configuration(lifecycle(settings))
-            .set_environment_variables(environment(settings))
+            .set_environment_variables(environment(settings).filter(|all| !all.is_empty()))
             .set_request_header_configuration(headers(settings))
-            .set_filesystem_configurations(some_file_systems(settings, CREATE)?)
+            .set_filesystem_configurations(given(file_systems(settings, CREATE)?))
             .send()
             .await
             .map_err(|e| error::from_sdk(CREATE, e))?;
@@ -196,6 +197,14 @@ impl ControlClient {
 
     /// UpdateAgentRuntime: a new version.
     pub async fn update(&self, id: &str, settings: &RuntimeSettings) -> Result<Written, AwsError> {
+        let (mut environment, mut file_systems) = (environment(settings), file_systems(settings, UPDATE)?);
+        // An update says everything anew, so what is to stay is said as it is.
+        if environment.is_none() || file_systems.is_none() {
+            let now = self.client.get_agent_runtime().agent_runtime_id(id).send().await;
+            let now = now.map_err(|e| error::from_sdk(GET, e))?;
+            environment = environment.or(now.environment_variables);
+            file_systems = file_systems.or(now.filesystem_configurations);
+        }
         let output = self
             .client
             .update_agent_runtime()
@@ -204,9 +213,9 @@ impl ControlClient {
             .role_arn(&settings.role_arn)
             .network_configuration(network(UPDATE)?)
             .set_lifecycle_configuration(lifecycle(settings))
-            .set_environment_variables(environment(settings))
+            .set_environment_variables(environment.filter(|all| !all.is_empty()))
             .set_request_header_configuration(headers(settings))
-            .set_filesystem_configurations(some_file_systems(settings, UPDATE)?)
+            .set_filesystem_configurations(given(file_systems))
             .send()
             .await
             .map_err(|e| error::from_sdk(UPDATE, e))?;
@@ -314,8 +323,7 @@ fn lifecycle(settings: &RuntimeSettings) -> Option<LifecycleConfiguration> {
 }
 
 fn environment(settings: &RuntimeSettings) -> Option<HashMap<String, String>> {
-    let all: HashMap<_, _> = settings.environment.clone().into_iter().collect();
-    (!all.is_empty()).then_some(all)
+    Some(settings.environment.clone()?.into_iter().collect())
 }
 
 fn headers(settings: &RuntimeSettings) -> Option<RequestHeaderConfiguration> {
@@ -326,19 +334,16 @@ fn headers(settings: &RuntimeSettings) -> Option<RequestHeaderConfiguration> {
 fn file_systems(
     settings: &RuntimeSettings,
     operation: &'static str,
-) -> Result<Vec<FilesystemConfiguration>, AwsError> {
-    let Some(path) = &settings.session_storage else { return Ok(Vec::new()) };
-    let storage = SessionStorageConfiguration::builder()
-        .mount_path(path.as_str())
-        .build()
-        .map_err(unbuilt(operation))?;
-    Ok(vec![FilesystemConfiguration::SessionStorage(storage)])
+) -> Result<Option<Vec<FilesystemConfiguration>>, AwsError> {
+    let Some(paths) = &settings.session_storage else { return Ok(None) };
+    let storage = paths.iter().map(|path| {
+        let storage = SessionStorageConfiguration::builder().mount_path(path.as_str()).build();
+        Ok(FilesystemConfiguration::SessionStorage(storage.map_err(unbuilt(operation))?))
+    });
+    storage.collect::<Result<_, _>>().map(Some)
 }
 
-fn some_file_systems(
-    settings: &RuntimeSettings,
-    operation: &'static str,
-) -> Result<Option<Vec<FilesystemConfiguration>>, AwsError> {
-    let list = file_systems(settings, operation)?;
-    Ok((!list.is_empty()).then_some(list))
+/// An empty list is not sent.
+fn given<T>(list: Option<Vec<T>>) -> Option<Vec<T>> {
+    list.filter(|list| !list.is_empty())
 }

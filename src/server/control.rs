@@ -141,8 +141,10 @@ async fn create_agent_runtime(emulator: Arc<Emulator>, input: Members) -> Answer
 async fn get_agent_runtime(emulator: Arc<Emulator>, input: Members) -> Answer {
     let runtime = emulator.registry.runtime(&required(&input, "agentRuntimeId")?)?;
     let version = runtime.version(optional(&input, "agentRuntimeVersion")?)?;
-    let mut output = version.settings.members().clone();
-    output.remove(crate::emulator::registry::BUNDLE);
+    let mut output = version.settings.shown();
+    if let Some(reason) = version.settings.failure() {
+        output.insert("failureReason".to_owned(), json!(reason));
+    }
     let made = json!({
         "agentRuntimeArn": runtime.arn.to_string(),
         "agentRuntimeName": runtime.name,
@@ -228,7 +230,12 @@ async fn create_agent_runtime_endpoint(emulator: Arc<Emulator>, input: Members) 
 async fn get_agent_runtime_endpoint(emulator: Arc<Emulator>, input: Members) -> Answer {
     let id = required(&input, "agentRuntimeId")?;
     let endpoint = emulator.registry.endpoint(&id, &required(&input, "endpointName")?)?;
-    Ok(endpoint_view(&emulator.registry.arn(&id), &endpoint))
+    let mut view = endpoint_view(&emulator.registry.arn(&id), &endpoint);
+    let runtime = emulator.registry.runtime(&id)?;
+    if let (Some(reason), Some(view)) = (runtime.failure(endpoint.target), view.as_object_mut()) {
+        view.insert("failureReason".to_owned(), json!(reason));
+    }
+    Ok(view)
 }
 
 async fn update_agent_runtime_endpoint(emulator: Arc<Emulator>, input: Members) -> Answer {

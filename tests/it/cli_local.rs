@@ -235,6 +235,29 @@ fn deploy_makes_a_version_only_where_something_changed() {
     assert_eq!((third["agentRuntimeVersion"].as_str(), third["changed"].as_bool()), (Some("3"), Some(true)));
 }
 
+#[test]
+fn a_key_that_is_missing_keeps_what_the_runtime_has() {
+    let Some(world) = World::new() else { return };
+    let file = world.place.path().join("coder/.bedrock_agentcore.yaml");
+    let plain = std::fs::read_to_string(&file).unwrap();
+    let with = |line: &str| std::fs::write(&file, format!("{plain}{line}")).unwrap();
+    with("    environment_variables: {A: b}\n");
+    assert_eq!(world.json(&["deploy"])["agentRuntimeVersion"], "1");
+    // The toolkit writes the file without it: nothing changed, and a version made for another reason keeps it.
+    with("");
+    assert_eq!(world.json(&["deploy"])["changed"], false);
+    edit(&world, "noted: ", "written: ");
+    assert_eq!(world.json(&["deploy"])["agentRuntimeVersion"], "2");
+    assert_eq!(world.ok(&["exec", "--session", "s", "--", "sh", "-c", "echo $A"]), "b\n");
+    with("    environment_variables: {}\n");
+    assert_eq!(world.json(&["deploy"])["agentRuntimeVersion"], "3");
+    world.ok(&["stop", "--session", "s"]);
+    assert_eq!(
+        world.ok(&["exec", "--session", "s", "--", "sh", "-c", "echo $A; ls -d /mnt/*"]),
+        "\n/mnt/workspace\n"
+    );
+}
+
 /// Replaces text in the project's `main.py`.
 fn edit(world: &World, from: &str, to: &str) {
     let main = world.place.path().join("coder/main.py");

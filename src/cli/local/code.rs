@@ -1,6 +1,7 @@
 //! Where the emulator gets code packages that are not in its own store: any S3 that the user's AWS set-up leads to.
 
 use std::path::Path;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -8,6 +9,10 @@ use futures_util::future::BoxFuture;
 use crate::artifacts::import::Bucket;
 use crate::aws::{AwsError, CloudSettings, Connection};
 use crate::model::{ArtifactRef, Region};
+
+/// Longest search for credentials and a region. [ours: the metadata service of a machine that is none of EC2's, in a
+/// network that swallows what is sent to it, is asked eight times]
+const SEARCH_LIMIT: Duration = Duration::from_secs(10);
 
 /// S3, with the credentials that the user has when a package is fetched.
 pub(crate) struct Buckets {
@@ -24,12 +29,21 @@ impl Bucket for Buckets {
     ) -> BoxFuture<'a, Result<(), String>> {
         async move {
             let settings = CloudSettings { path_style: self.path_style, ..CloudSettings::default() };
-            let connection = match Connection::cloud(settings.clone()).await {
-                Err(AwsError::NoRegion) => {
-                    let region = Some(self.region.to_string());
-                    Connection::cloud(CloudSettings { region, ..settings }).await
+            let search = async {
+                match Connection::cloud(settings.clone()).await {
+                    Err(AwsError::NoRegion) => {
+                        let region = Some(self.region.to_string());
+                        Connection::cloud(CloudSettings { region, ..settings }).await
+                    }
+                    result => result,
                 }
-                result => result,
+            };
+            let Ok(connection) = tokio::time::timeout(SEARCH_LIMIT, search).await else {
+                return Err(format!(
+                    "no AWS credentials were found within {} seconds; give the emulator some, such as AWS_PROFILE, and \
+                     where there is no network AWS_EC2_METADATA_DISABLED=true",
+                    SEARCH_LIMIT.as_secs()
+                ));
             };
             let fetched = async {
                 let version = object.version_id.as_deref();

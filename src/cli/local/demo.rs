@@ -1,5 +1,6 @@
 //! `local demo`: the whole story in one command. Each step is checked; the exit code says whether all held.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -228,11 +229,11 @@ fn runtime_settings(home: &Home) -> Result<RuntimeSettings, Failure> {
             entry_point: vec!["demo-agent".to_owned()],
         }),
         role_arn: "arn:aws:iam::000000000000:role/agentcore-local".to_owned(),
-        environment: Default::default(),
+        environment: Some(BTreeMap::new()),
         idle: None,
         max_lifetime: None,
         header_allowlist: Vec::new(),
-        session_storage: Some(mount),
+        session_storage: Some(vec![mount]),
     })
 }
 

@@ -208,11 +208,15 @@ fn settings(local: &Local<'_>, agent: &Agent, artifact: Artifact, talk: bool) ->
     RuntimeSettings {
         artifact,
         role_arn: agent.aws.execution_role.clone().unwrap_or_else(|| ROLE.to_owned()),
-        environment: agent.environment.value().cloned().unwrap_or_default(),
+        // A key of ours that is missing keeps what the runtime has.
+        environment: agent.environment.value().cloned(),
         idle: agent.lifecycle.idle,
         max_lifetime: agent.lifecycle.max,
         header_allowlist,
-        session_storage: agent.session_storage().cloned(),
+        session_storage: agent
+            .file_systems
+            .value()
+            .map(|_| agent.session_storage().cloned().into_iter().collect()),
     }
 }
 

@@ -33,7 +33,7 @@ use crate::model::{
 };
 
 pub use page::{Page, PageRequest};
-pub use settings::{BUNDLE, Refusal, RuntimeSettings};
+pub use settings::{Refusal, RuntimeSettings};
 
 use owner::{Answer, Order, Owner};
 use plan::Mutation;
@@ -100,7 +100,7 @@ pub enum RegistryError {
     Store(#[from] StoreError),
 }
 
-/// Where a runtime or an endpoint stands. The emulator's own never fail, so the service's `*_FAILED` are missing.
+/// Where a runtime or an endpoint stands. A deletion never fails here, so the service's `DELETE_FAILED` is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Status {
@@ -112,9 +112,28 @@ pub enum Status {
     Ready,
     /// Its sessions are being ended and their storage deleted.
     Deleting,
+    /// Its first version can never run here; the version's settings say why.
+    CreateFailed,
+    /// Its newest version can never run here; the one before serves.
+    UpdateFailed,
 }
 
 impl Status {
+    /// True where nothing is under way.
+    pub fn is_settled(self) -> bool {
+        matches!(self, Self::Ready | Self::CreateFailed | Self::UpdateFailed)
+    }
+
+    /// What one that is under way comes to.
+    fn settled(self, failed: bool) -> Self {
+        match self {
+            Self::Creating if failed => Self::CreateFailed,
+            Self::Updating if failed => Self::UpdateFailed,
+            Self::Creating | Self::Updating => Self::Ready,
+            other => other,
+        }
+    }
+
     /// The service's word.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -122,11 +141,14 @@ impl Status {
             Self::Updating => "UPDATING",
             Self::Ready => "READY",
             Self::Deleting => "DELETING",
+            Self::CreateFailed => "CREATE_FAILED",
+            Self::UpdateFailed => "UPDATE_FAILED",
         }
     }
 
     fn parse(text: &str) -> Result<Self, StoreError> {
-        [Self::Creating, Self::Updating, Self::Ready, Self::Deleting]
+        use Status::{CreateFailed, Creating, Deleting, Ready, UpdateFailed, Updating};
+        [Creating, Updating, Ready, Deleting, CreateFailed, UpdateFailed]
             .into_iter()
             .find(|status| status.as_str() == text)
             .ok_or_else(|| StoreError::Corrupt(format!("status `{text}` of a runtime or an endpoint")))
@@ -164,10 +186,15 @@ impl Runtime {
     /// A version as a list shows it: the newest shares the runtime's state, older ones are done.
     pub fn version_status(&self, version: Version) -> Status {
         if version == self.newest.version || self.status == Status::Deleting {
-            self.status
-        } else {
-            Status::Ready
+            return self.status;
         }
+        let begun = if version == Version::FIRST { Status::Creating } else { Status::Updating };
+        begun.settled(self.failure(version).is_some())
+    }
+
+    /// Why a version can never run.
+    pub fn failure(&self, version: Version) -> Option<&str> {
+        self.versions.get(&version)?.settings.failure()
     }
 
     /// A version of it, or the newest.
@@ -707,8 +734,14 @@ impl Registry {
                     format!("the emulator has no access to buckets but its own, `{}`", artifacts::BUCKET);
                 return Err(refused(format!("{MEMBER}.bucket"), message));
             };
-            let imported = import(importer, artifact).await;
-            let imported = imported.map_err(|e| refused(MEMBER.to_owned(), e.to_string()))?;
+            let imported = match import(importer, artifact).await {
+                Ok(imported) => imported,
+                // What there is cannot run here, which is no fault of the request.
+                Err(e @ ImportError::Foreign { .. }) => {
+                    return settings.with_failure(&e.to_string()).map_err(RegistryError::Refused);
+                }
+                Err(e) => return Err(refused(MEMBER.to_owned(), e.to_string())),
+            };
             for remark in &imported.remarks {
                 tracing::warn!("a code package of another machine: {remark}");
             }

@@ -250,7 +250,7 @@ fn update_runtime(
     now: Timestamp,
     settings: RuntimeSettings,
 ) -> Result<Plan, RegistryError> {
-    require_ready(&runtime)?;
+    require_settled(&runtime)?;
     let number = runtime.newest.version.next();
     let Some(number) = number.filter(|_| runtime.versions.len() < limits::MAX_VERSIONS) else {
         let limit = limits::MAX_VERSIONS;
@@ -279,7 +279,7 @@ fn update_runtime(
 }
 
 fn delete_version(mut runtime: Runtime, now: Timestamp, version: Version) -> Result<Plan, RegistryError> {
-    require_ready(&runtime)?;
+    require_settled(&runtime)?;
     runtime.version(Some(version))?;
     let serves = |endpoint: &&Arc<Endpoint>| endpoint.live == Some(version) || endpoint.target == version;
     if let Some(endpoint) = runtime.endpoints.values().find(serves) {
@@ -304,7 +304,7 @@ fn delete_version(mut runtime: Runtime, now: Timestamp, version: Version) -> Res
 
 fn create_endpoint(mut runtime: Runtime, now: Timestamp, new: NewEndpoint) -> Result<Plan, RegistryError> {
     let NewEndpoint { name, version, description, tags } = new;
-    require_ready(&runtime)?;
+    require_settled(&runtime)?;
     if runtime.endpoints.contains_key(&name) {
         let id = &runtime.arn.id;
         return Err(RegistryError::Conflict(format!(
@@ -331,7 +331,7 @@ fn update_endpoint(
     version: Option<Version>,
     description: Option<String>,
 ) -> Result<Plan, RegistryError> {
-    require_ready(&runtime)?;
+    require_settled(&runtime)?;
     let endpoint = changeable_endpoint(&runtime, name)?;
     let target = match version {
         Some(version) => runtime.version(Some(version))?.version,
@@ -349,8 +349,8 @@ fn update_endpoint(
 }
 
 fn begin_delete_runtime(mut runtime: Runtime, now: Timestamp) -> Result<Plan, RegistryError> {
-    require_ready(&runtime)?;
-    if let Some(endpoint) = runtime.endpoints.values().find(|endpoint| endpoint.status != Status::Ready) {
+    require_settled(&runtime)?;
+    if let Some(endpoint) = runtime.endpoints.values().find(|endpoint| !endpoint.status.is_settled()) {
         return Err(RegistryError::Conflict(format!(
             "Endpoint '{}' of agent runtime '{}' is {}",
             endpoint.name,
@@ -375,7 +375,7 @@ fn begin_delete_endpoint(
     now: Timestamp,
     name: &EndpointName,
 ) -> Result<Plan, RegistryError> {
-    require_ready(&runtime)?;
+    require_settled(&runtime)?;
     let endpoint = changeable_endpoint(&runtime, name)?;
     let endpoint = Endpoint { status: Status::Deleting, updated_at: now, ..Endpoint::clone(endpoint) };
     let changes = vec![Change::PutEndpoint(endpoint_row(&runtime, &endpoint))];
@@ -430,7 +430,7 @@ fn settle_runtime(runtime: &mut Runtime, now: Timestamp, changes: &mut Vec<Chang
     if !matches!(runtime.status, Status::Creating | Status::Updating) {
         return;
     }
-    runtime.status = Status::Ready;
+    runtime.status = runtime.status.settled(runtime.newest.settings.failure().is_some());
     changes.push(Change::PutRuntime(runtime_row(runtime)));
     if let Some(default) = runtime.endpoints.get(&EndpointName::default_endpoint()) {
         let default = Endpoint::clone(default);
@@ -442,8 +442,10 @@ fn settle_endpoint(runtime: &mut Runtime, endpoint: Endpoint, now: Timestamp, ch
     if !matches!(endpoint.status, Status::Creating | Status::Updating) {
         return;
     }
-    let endpoint =
-        Endpoint { status: Status::Ready, live: Some(endpoint.target), updated_at: now, ..endpoint };
+    let failed = runtime.failure(endpoint.target).is_some();
+    // One that cannot move on goes on serving what it serves.
+    let live = if failed { endpoint.live } else { Some(endpoint.target) };
+    let endpoint = Endpoint { status: endpoint.status.settled(failed), live, updated_at: now, ..endpoint };
     changes.push(Change::PutEndpoint(endpoint_row(runtime, &endpoint)));
     put_endpoint(runtime, endpoint);
 }
@@ -458,16 +460,12 @@ pub(super) fn settle_everything(runtime: &Runtime) -> Option<(Runtime, Vec<Chang
     (!changes.is_empty()).then_some((settled, changes))
 }
 
-fn require_ready(runtime: &Runtime) -> Result<(), RegistryError> {
-    match runtime.status {
-        Status::Ready => Ok(()),
-        status => {
-            let (id, status) = (&runtime.arn.id, status.as_str());
-            Err(RegistryError::Conflict(format!(
-                "Agent runtime '{id}' is {status}; try again when it is READY"
-            )))
-        }
+fn require_settled(runtime: &Runtime) -> Result<(), RegistryError> {
+    if runtime.status.is_settled() {
+        return Ok(());
     }
+    let (id, status) = (&runtime.arn.id, runtime.status.as_str());
+    Err(RegistryError::Conflict(format!("Agent runtime '{id}' is {status}; try again when it is READY")))
 }
 
 /// An endpoint that callers may change or delete now.
@@ -482,7 +480,7 @@ fn changeable_endpoint<'a>(
             "Endpoint 'DEFAULT' of agent runtime '{id}' follows its newest version by itself and cannot be changed or deleted"
         )));
     }
-    if endpoint.status != Status::Ready {
+    if !endpoint.status.is_settled() {
         let status = endpoint.status.as_str();
         return Err(RegistryError::Conflict(format!(
             "Endpoint '{name}' of agent runtime '{id}' is {status}; try again when it is READY"

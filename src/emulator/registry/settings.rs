@@ -51,7 +51,9 @@ const MEMBERS: [&str; 16] = [
 
 /// A member of ours beside those of the service: the bundle in the emulator's own store that a package from another
 /// bucket became. A version runs the code that was there when it was made, whatever happens to the object.
-pub const BUNDLE: &str = "agentcore:bundle";
+const BUNDLE: &str = "agentcore:bundle";
+/// Another: why the version can never run.
+const FAILURE: &str = "agentcore:failure";
 
 /// The only platform there is here, and the service's default. [guide]
 const PLATFORM: &str = "V1";
@@ -141,8 +143,27 @@ impl RuntimeSettings {
         Self::from_members(members)
     }
 
-    /// The members, as GetAgentRuntime shows them, and [`BUNDLE`].
-    pub fn members(&self) -> &Map<String, Value> {
+    /// These settings as those of a version that can never run.
+    pub fn with_failure(&self, reason: &str) -> Result<Self, Vec<Refusal>> {
+        let mut members = self.members.clone();
+        members.insert(FAILURE.to_owned(), json!(reason));
+        Self::from_members(members)
+    }
+
+    /// Why the version can never run.
+    pub fn failure(&self) -> Option<&str> {
+        self.members.get(FAILURE).and_then(Value::as_str)
+    }
+
+    /// The members as GetAgentRuntime shows them.
+    pub fn shown(&self) -> Map<String, Value> {
+        let mut shown = self.members.clone();
+        shown.retain(|name, _| ![BUNDLE, FAILURE].contains(&name.as_str()));
+        shown
+    }
+
+    /// The members as they are kept, those of ours among them.
+    pub(super) fn members(&self) -> &Map<String, Value> {
         &self.members
     }
 

@@ -132,6 +132,44 @@ fn is_conflict<T>(result: Result<T, RegistryError>) -> bool {
 }
 
 #[tokio::test]
+async fn a_version_that_can_never_run_fails_and_says_why() {
+    let bench = Bench::new().await;
+    let failing = |bench: &Bench| bench.settings("bad").with_failure("`x.so` is for arm64").unwrap();
+    let new = NewRuntime { settings: failing(&bench), ..bench.new_runtime("coder") };
+    let outcome = bench.registry.create_runtime(new, None).await.unwrap();
+    assert_eq!(outcome.status, Status::Creating);
+    let id = outcome.id;
+    let default = EndpointName::default_endpoint();
+    let failed = async |bench: &Bench, status: Status| {
+        let mut snapshot = bench.registry.snapshot.clone();
+        let done = |s: &Arc<Snapshot>| s.runtimes.get(&id).is_some_and(|r| r.status == status);
+        let wait = tokio::time::timeout(Duration::from_secs(10), snapshot.wait_for(done));
+        wait.await.unwrap().unwrap();
+    };
+    failed(&bench, Status::CreateFailed).await;
+    let bench = bench.reopen().await;
+    let runtime = bench.registry.runtime(&id).unwrap();
+    assert_eq!(runtime.status, Status::CreateFailed);
+    assert_eq!(runtime.failure(Version::FIRST), Some("`x.so` is for arm64"));
+    assert!(!runtime.newest.settings.shown().keys().any(|name| name.contains(':')));
+    let endpoint = bench.registry.endpoint(&id, &default).unwrap();
+    assert_eq!((endpoint.status, endpoint.live), (Status::CreateFailed, None));
+    assert!(bench.registry.current(&id, &default).is_none());
+
+    // A good version is served; after a bad one it still is, and all of it can be deleted.
+    bench.update(&id).await;
+    bench.settled(&id).await;
+    bench.registry.update_runtime(&id, failing(&bench), None).await.unwrap();
+    failed(&bench, Status::UpdateFailed).await;
+    assert_eq!(bench.registry.current(&id, &default).unwrap().version, version(2));
+    let runtime = bench.registry.runtime(&id).unwrap();
+    let statuses: Vec<Status> = runtime.versions.keys().map(|v| runtime.version_status(*v)).collect();
+    assert_eq!(statuses, [Status::CreateFailed, Status::Ready, Status::UpdateFailed]);
+    let (outcome, _) = bench.registry.begin_delete_runtime(&id, None).await.unwrap();
+    assert_eq!(outcome.status, Status::Deleting);
+}
+
+#[tokio::test]
 async fn a_runtime_is_creating_then_ready_and_default_serves_it() {
     let bench = Bench::new().await;
     let outcome = bench.registry.create_runtime(bench.new_runtime("coder"), None).await.unwrap();

@@ -1,6 +1,7 @@
 //! Deploying on real parts: IAM, STS, S3, ECR and Logs by moto, both AgentCore planes by the emulator, and between
 //! them and the program a proxy that makes one call fail.
 
+mod defects;
 mod faults;
 mod image;
 mod proxy;
