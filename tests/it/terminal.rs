@@ -25,12 +25,16 @@ struct Terminal {
 
 impl Terminal {
     fn new(emulator: &Emulator, project: &Project, args: &[&str]) -> Self {
+        Self::at(emulator.home(), project, args)
+    }
+
+    fn at(home: &std::path::Path, project: &Project, args: &[&str]) -> Self {
         let pair =
             native_pty_system().openpty(PtySize { rows: 24, cols: 100, ..PtySize::default() }).unwrap();
         let mut command = CommandBuilder::new(support::BIN);
         command.args(args);
         command.cwd(project.path());
-        command.env("AGENTCORE_HOME", emulator.home());
+        command.env("AGENTCORE_HOME", home);
         command.env("TERM", "xterm");
         command.env("NO_COLOR", "1");
         let child = pair.slave.spawn_command(command).unwrap();
@@ -146,4 +150,77 @@ fn ctrl_c_clears_the_spinner_and_the_last_line_is_true() {
     let (code, text) = terminal.end();
     assert_eq!(code, 130, "{text:?}");
     assert_eq!(after_spinner(&text), "interrupted\r\n", "{text:?}");
+}
+
+#[test]
+fn ctrl_c_at_every_other_wait_ends_it_with_a_true_line() {
+    let (emulator, project) = deployed(&[], json!({ "LAB_SLOW_START": "8" }));
+    // While the session of a shell starts: the terminal is what it was.
+    let mut terminal = Terminal::new(&emulator, &project, &["local", "shell", "--session", "s"]);
+    terminal.until("waiting for the session");
+    terminal.press(CTRL_C);
+    let (code, text) = terminal.end();
+    assert_eq!(code, 130, "{text:?}");
+    assert_eq!(after_spinner(&text), "stopped waiting for the shell\r\n", "{text:?}");
+    // A copy that has begun: nothing of it is left in the session.
+    let outside = tempfile::tempdir().unwrap();
+    let file = outside.path().join("large");
+    std::fs::write(&file, vec![b'x'; 20_000_000]).unwrap();
+    let file = file.display().to_string();
+    let exec = |text: &str| {
+        let output = emulator.run(project.path(), &["local", "exec", "--session", "t", "sh", "-c", text]);
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(exec("ls -A /tmp"), "");
+    let mut terminal = Terminal::new(&emulator, &project, &["local", "cp", &file, "t:/tmp/copy"]);
+    terminal.until("sending to the session: 3 of ");
+    terminal.press(CTRL_C);
+    let (code, text) = terminal.end();
+    assert_eq!(code, 130, "{text:?}");
+    let expected = "the copy was given up; no file is at its destination in part\r\n";
+    assert_eq!(after_spinner(&text), expected, "{text:?}");
+    assert_eq!(exec("ls -A /tmp"), "");
+    // Following a log has no end of its own, so Ctrl-C is none that failed.
+    let mut terminal = Terminal::new(&emulator, &project, &["local", "logs", "--follow"]);
+    terminal.until("lab agent");
+    terminal.press(CTRL_C);
+    let (code, text) = terminal.end();
+    assert_eq!(code, 0, "{text:?}");
+    assert!(text.ends_with("listens\r\n") || text.ends_with("listens\r\n^C"), "{text:?}");
+    // A command is ended with its caller.
+    let mut terminal = Terminal::new(
+        &emulator,
+        &project,
+        &["local", "exec", "--session", "t", "sh", "-c", "echo begun; sleep 300"],
+    );
+    terminal.until("begun");
+    terminal.press(CTRL_C);
+    let (code, text) = terminal.end();
+    assert_eq!(code, 130, "{text:?}");
+    assert!(text.ends_with("the command was ended\r\n"), "{text:?}");
+    support::eventually(LIMIT, "the command has ended", || {
+        (exec("pgrep -x sleep | wc -l").trim() == "0").then_some(())
+    });
+}
+
+#[test]
+fn ctrl_c_while_the_emulator_starts_leaves_none_half_started() {
+    let home = support::short_temp_dir();
+    let project = Project::new("lab", "lab", json!({}));
+    let mut terminal = Terminal::at(home.path(), &project, &["local", "session", "ls"]);
+    terminal.until("starting the emulator");
+    terminal.press(CTRL_C);
+    let (code, text) = terminal.end();
+    // It may have been there already when the key arrived.
+    assert!(code == 130 || code == 0, "{code}: {text:?}");
+    if code == 130 {
+        assert!(after_spinner(&text).starts_with("interrupted"), "{text:?}");
+    }
+    // Either way the next command finds one or starts one, and it can be ended.
+    let run = |args: &[&str]| {
+        let mut command = support::clean(support::BIN);
+        support::succeed(command.env("AGENTCORE_HOME", home.path()).current_dir(project.path()).args(args))
+    };
+    assert_eq!(run(&["local", "session", "ls", "--output", "json"]).stdout, b"[]\n");
+    run(&["local", "down"]);
 }
