@@ -2,6 +2,7 @@
 //! them and the program a proxy that makes one call fail.
 
 mod faults;
+mod logs;
 mod proxy;
 mod world;
 
