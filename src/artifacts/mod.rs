@@ -2,7 +2,8 @@
 //!
 //! A bundle is `<home>/artifacts/<hash>/` with `code/` (the agent's files) and `manifest.json`. The
 //! hash is SHA-256 over both, so the same project is stored once and a changed one is a new bundle. In
-//! `codeConfiguration` it stands as bucket [`BUCKET`] and prefix `<hash>`.
+//! `codeConfiguration` it stands as bucket [`BUCKET`] and prefix `<hash>`. Bundles that nothing names any more are deleted
+//! ([`ArtifactStore::sweep`]).
 
 use std::path::{Path, PathBuf};
 
@@ -10,8 +11,10 @@ pub mod import;
 mod pack;
 pub mod package;
 pub mod python;
+mod sweep;
 
 pub use pack::{DockerIgnore, PackError, Packed, Stamp};
+pub use sweep::{GRACE as SWEEP_GRACE, Swept};
 
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +35,9 @@ pub struct Manifest {
     /// Added to the agent's environment before the runtime's own variables (`PATH`, `VIRTUAL_ENV`).
     #[serde(default)]
     pub environment: Vec<(String, String)>,
+    /// The container image with the interpreter and packages that the agent runs on, where it was packed for containers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
 }
 
 impl Manifest {
@@ -101,12 +107,19 @@ impl ArtifactStore {
         Self { root: home.join("artifacts") }
     }
 
-    /// Finds a bundle by the key that stands in `codeConfiguration`. Keys that are not a bundle's hash are unknown.
+    /// Finds a bundle by the key that stands in `codeConfiguration`, and keeps it from sweeps for [`SWEEP_GRACE`]. Keys that
+    /// are not a bundle's hash are unknown.
     pub fn find(&self, key: &str) -> Result<Bundle, ArtifactError> {
         let unknown = || ArtifactError::NotFound(key.to_owned());
-        let hash = key.len() == 64 && key.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        if !hash {
+        if !is_hash(key) {
             return Err(unknown());
+        }
+        match self.hold(key) {
+            Ok(true) => {}
+            Ok(false) => return Err(unknown()),
+            Err(source) => {
+                return Err(ArtifactError::Io { context: format!("keeping bundle `{key}`"), source });
+            }
         }
         let directory = self.root.join(key);
         let text = match std::fs::read(directory.join("manifest.json")) {
@@ -128,6 +141,11 @@ impl ArtifactStore {
     pub fn root(&self) -> &Path {
         &self.root
     }
+}
+
+/// True for what may be the name of a bundle.
+fn is_hash(key: &str) -> bool {
+    key.len() == 64 && key.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 #[cfg(test)]

@@ -232,16 +232,17 @@ impl ArtifactStore {
         }
         // Reading is cheap and flushing is not: what is there already is neither copied nor made durable again.
         let known = fill(None, source, &items, manifest)?;
-        if self.root.join(&known).join("manifest.json").is_file() {
+        if self.hold(&known).map_err(io("keeping a bundle in", &self.root))? {
             return Ok(Packed { hash: known, files, bytes, skipped });
         }
         let scratch = tempfile::Builder::new()
-            .prefix(".packing-")
+            .prefix(super::sweep::PACKING)
             .tempdir_in(&self.root)
             .map_err(io("making a directory in", &self.root))?;
         let hash = fill(Some(scratch.path()), source, &items, manifest)?;
         sync(scratch.path())?;
         let target = self.root.join(&hash);
+        let _lock = self.shared().map_err(io("locking", &self.root))?;
         match fs::rename(scratch.path(), &target) {
             Ok(()) => {
                 // What was renamed is no longer the guard's to delete.
@@ -249,7 +250,9 @@ impl ArtifactStore {
                 File::open(&self.root).and_then(|d| d.sync_all()).map_err(io("flushing", &self.root))?;
             }
             // The same content is there already, packed earlier or just now by somebody else.
-            Err(_) if target.join("manifest.json").is_file() => {}
+            Err(_) if target.join("manifest.json").is_file() => {
+                self.hold_locked(&hash).map_err(io("keeping", &target))?;
+            }
             Err(e) => return Err(io("naming", &target)(e)),
         }
         Ok(Packed { hash, files, bytes, skipped })
@@ -606,6 +609,7 @@ mod tests {
             launch: Launch::Command { argv: vec![program.into()] },
             read_only: Vec::new(),
             environment: Vec::new(),
+            image: None,
         }
     }
 

@@ -391,6 +391,31 @@ pub(super) mod on {
         }
     }
 
+    pub(in super::super) async fn a_daemon_that_has_cut_every_tie_ends_with_its_session<K: Kind>(
+        room: Room<K>,
+    ) {
+        let compute = room.compute().await;
+        // A time that nobody else sleeps.
+        let sleeper = format!("sleep 306.{}", std::process::id());
+        let script =
+            format!("(env -i setsid {sleeper} > /dev/null 2>&1 &); sleep 0.2; echo started; sleep 300");
+        let mut process = compute.spawn(sh(&script)).await.unwrap();
+        assert_eq!(line(&mut process).await, "started");
+        let running = || {
+            let processes = std::fs::read_dir("/proc").unwrap().flatten();
+            let lines = processes.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
+            let lines = lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " "));
+            lines.filter(|line| line.trim_end() == sleeper).count()
+        };
+        until("the daemon runs", async || running() == 1).await;
+        // No parent, no session and no variable says whose it is.
+        process.control.kill().await.unwrap();
+        assert_eq!(running(), 1);
+        compute.terminate(Duration::ZERO).await.unwrap();
+        assert_eq!(running(), 0);
+        room.assert_nothing_left().await;
+    }
+
     pub(in super::super) async fn kill_ends_the_whole_tree<K: Kind>(room: Room<K>) {
         let compute = room.compute().await;
         let bystander = compute.spawn(sh("echo up; sleep 300")).await;
@@ -490,6 +515,14 @@ pub(super) mod on {
 #[test]
 fn output_is_split_and_the_exit_code_told() {
     both("output_is_split_and_the_exit_code_told", on::output_is_split_and_the_exit_code_told);
+}
+
+#[test]
+fn a_daemon_that_has_cut_every_tie_ends_with_its_session() {
+    both(
+        "a_daemon_that_has_cut_every_tie_ends_with_its_session",
+        on::a_daemon_that_has_cut_every_tie_ends_with_its_session,
+    );
 }
 
 #[test]

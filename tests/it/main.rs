@@ -26,6 +26,7 @@ mod escape;
 mod guard;
 mod install;
 mod isolation;
+mod keep;
 mod malformed;
 mod network;
 mod offline;

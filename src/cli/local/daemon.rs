@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -16,6 +16,7 @@ use super::Local;
 use super::admin::{Admin, AdminError};
 use super::down::Deleted;
 use super::home::{Home, Running};
+use super::journal::Journal;
 use super::up::{EngineChoice, Settings, warn_of};
 use crate::cli::env::Env;
 use crate::cli::exit::{Class, Failure, OK, Outcome};
@@ -144,7 +145,9 @@ impl Local<'_> {
     /// The last lines that the log got since it had `begun` bytes.
     fn log_tail(&self, begun: u64) -> Vec<String> {
         let text = std::fs::read(self.home.log_file()).unwrap_or_default();
-        let start = usize::try_from(begun).unwrap_or(usize::MAX).max(text.len().saturating_sub(TAIL_BYTES));
+        // A log that is shorter than it was has been replaced meanwhile.
+        let begun = usize::try_from(begun).ok().filter(|begun| *begun <= text.len()).unwrap_or(0);
+        let start = begun.max(text.len().saturating_sub(TAIL_BYTES));
         let text = String::from_utf8_lossy(text.get(start..).unwrap_or_default()).into_owned();
         let lines: Vec<&str> = text.lines().collect();
         lines.iter().skip(lines.len().saturating_sub(TAIL_LINES)).map(|l| (*l).to_owned()).collect()
@@ -160,17 +163,32 @@ impl Local<'_> {
         }
     }
 
-    /// Is the emulator, until a signal or the admin plane ends it.
-    pub(crate) async fn serve(&self, settings: &Settings) -> Outcome {
+    /// Lets this process have as many descriptors as it may: each live session takes several, each connection one.
+    /// Gives the limit that it had, for sessions: programs in them may be made for a small one, as those that use
+    /// `select` or close every descriptor there could be.
+    fn raise_descriptors(&self) -> Option<u64> {
+        let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
+            setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+            Ok(soft)
+        });
+        raised.inspect_err(|e| self.context.ui.warn(format!("descriptors stay few: {e}"))).ok()
+    }
+
+    /// Is the emulator, until a signal or the admin plane ends it. With a `journal`, that one writes the home's log.
+    pub(crate) async fn serve(&self, settings: &Settings, journal: Option<&Journal>) -> Outcome {
         let ui = &self.context.ui;
         self.forbid_core_dumps();
+        let descriptors = self.raise_descriptors();
         self.home.make()?;
         let Some(_lock) = self.home.lock()? else {
             ui.note("an emulator runs already in this state directory");
             return Ok(OK);
         };
+        if let Some(journal) = journal {
+            journal.take(self.home.log_file()).map_err(self.home.unusable())?;
+        }
         let key = self.home.access_key()?;
-        let emulator = open(&self.home, settings, &self.context.env).await?;
+        let emulator = open(&self.home, settings, &self.context.env, descriptors).await?;
         warn_of(ui, &emulator.not_isolated);
         let aws = listen(settings.port, ui).await?;
         let address = aws.local_addr().map_err(self.home.unusable())?;
@@ -185,6 +203,9 @@ impl Local<'_> {
         let mut interrupt = signal(SignalKind::interrupt()).map_err(deaf)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(deaf)?;
         ui.result(&running, &endpoint)?;
+        if journal.is_some() {
+            tracing::info!("agentcore {} serves {endpoint}", running.version);
+        }
         let shutdown = async move {
             tokio::select! {
                 _ = interrupt.recv() => {}
@@ -193,7 +214,11 @@ impl Local<'_> {
         };
         let served = crate::server::serve(emulator, aws, admin, key, shutdown).await;
         served.map_err(|e| Failure::failed(format!("the emulator could not go on serving: {e}")))?;
-        ui.note("the emulator has ended");
+        if journal.is_some() {
+            tracing::info!("the emulator has ended");
+        } else {
+            ui.note("the emulator has ended");
+        }
         Ok(OK)
     }
 
@@ -211,7 +236,7 @@ impl Local<'_> {
         let mut sessions = 0;
         // A state directory that never had an emulator has no sessions.
         if self.home.has_state() {
-            let emulator = open(&self.home, &settings, env).await?;
+            let emulator = open(&self.home, &settings, env, None).await?;
             for view in emulator.sessions.list() {
                 emulator.sessions.remove(&view.key).await.map_err(|e| failed(&e))?;
                 sessions += 1;
@@ -221,7 +246,7 @@ impl Local<'_> {
         }
         let config = settings.docker(self.home.path(), env.daemon())?;
         let left = DockerEngine::new(config).delete_everything().await?;
-        Ok(Deleted { sessions, containers: left.containers, volumes: left.volumes })
+        Ok(Deleted { sessions, containers: left.containers, volumes: left.volumes, images: left.images })
     }
 
     fn listen_admin(&self) -> Result<UnixListener, Failure> {
@@ -238,9 +263,15 @@ impl Local<'_> {
     }
 }
 
-/// Opens the emulator of `home` on an engine that works here.
-pub(crate) async fn open(home: &Home, settings: &Settings, env: &Env) -> Result<Arc<Emulator>, Failure> {
-    let engines = engines(home, settings, env).await?;
+/// Opens the emulator of `home` on an engine that works here. `descriptors`: the limit of them that its sessions get,
+/// where that is not this process's own.
+pub(crate) async fn open(
+    home: &Home,
+    settings: &Settings,
+    env: &Env,
+    descriptors: Option<u64>,
+) -> Result<Arc<Emulator>, Failure> {
+    let engines = engines(home, settings, env, descriptors).await?;
     let mut config =
         settings.apply(EmulatorConfig::new(home.path().to_owned(), settings.region()?, settings.account()?));
     config.egress = Arc::new(settings.egress(env).await?);
@@ -250,7 +281,12 @@ pub(crate) async fn open(home: &Home, settings: &Settings, env: &Env) -> Result<
 
 /// The engines that were asked for; where nothing was, both, and code in containers where this host allows no
 /// namespaces and a daemon answers.
-async fn engines(home: &Home, settings: &Settings, env: &Env) -> Result<Engines, Failure> {
+async fn engines(
+    home: &Home,
+    settings: &Settings,
+    env: &Env,
+    descriptors: Option<u64>,
+) -> Result<Engines, Failure> {
     let made = settings.docker(home.path(), env.daemon()).map(DockerEngine::new);
     let docker = Arc::new(made?);
     let image = settings.base_image();
@@ -267,7 +303,7 @@ async fn engines(home: &Home, settings: &Settings, env: &Env) -> Result<Engines,
         docker.probe().await?;
         return Ok(with_image(Engines::new(Err(only("docker")), Ok(docker))));
     }
-    let embedded = match settings.embedded(home.run_directory()).and_then(EmbeddedEngine::new) {
+    let embedded = match settings.embedded(home.run_directory(), descriptors).and_then(EmbeddedEngine::new) {
         Ok(engine) => engine.probe().await.map(|()| engine),
         Err(e) => Err(e),
     };

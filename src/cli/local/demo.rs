@@ -89,7 +89,7 @@ impl DemoArgs {
             let _lock = home.lock()?;
             let mut story = Story { context, steps: Vec::new(), begun: Instant::now() };
             let settings = Settings::isolated(self.isolation);
-            let emulator = daemon::open(&home, &settings, &context.env).await?;
+            let emulator = daemon::open(&home, &settings, &context.env, None).await?;
             warn_of(&context.ui, &emulator.not_isolated);
             let refused = home.unusable();
             let aws = TcpListener::bind(("127.0.0.1", 0)).await.map_err(&refused)?;
@@ -215,6 +215,7 @@ fn runtime_settings(home: &Home) -> Result<RuntimeSettings, Failure> {
         launch: Launch::Command { argv: vec![TOOL_PATH.to_owned(), "demo-agent".to_owned()] },
         read_only: Vec::new(),
         environment: Vec::new(),
+        image: None,
     };
     let packed = ArtifactStore::below(home.path()).pack(source.path(), &manifest)?;
     let mount = MOUNT.parse().map_err(|e| Failure::failed(format!("`{MOUNT}`: {e}")))?;

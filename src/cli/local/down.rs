@@ -29,6 +29,7 @@ pub(super) struct Deleted {
     pub(super) sessions: usize,
     pub(super) containers: usize,
     pub(super) volumes: usize,
+    pub(super) images: usize,
 }
 
 impl DownArgs {
@@ -42,9 +43,10 @@ impl DownArgs {
                 return Ok(OK);
             }
             let deleted = local.delete_sessions().await?;
-            let Deleted { sessions, containers, volumes } = deleted;
-            let text =
-                format!("{said}; deleted {sessions} sessions, {volumes} volumes and {containers} containers");
+            let Deleted { sessions, containers, volumes, images } = deleted;
+            let text = format!(
+                "{said}; deleted {sessions} sessions, {volumes} volumes, {containers} containers and {images} images"
+            );
             ui.result(&json!({ "wasRunning": was_running, "deleted": deleted }), &text)?;
             Ok(OK)
         })

@@ -87,6 +87,7 @@ mod tests {
             region: "us-west-2".into(),
             account: "000000000000".into(),
             platform: "linux/arm64".into(),
+            base_image: None,
             network: "on".to_owned(),
             network_allow: Vec::new(),
             agent_calls: false,

@@ -18,6 +18,7 @@ mod env_exports;
 pub(super) mod home;
 mod identity;
 mod image;
+mod journal;
 pub(super) mod logs;
 pub(super) mod session;
 mod source;

@@ -90,12 +90,16 @@ impl SessionArgs {
                     ui.result(&json!({ "removed": ids }), text)?;
                 }
                 SessionVerb::Prune => {
-                    let pruned = admin.prune().await?;
+                    let mut pruned = admin.prune().await?;
+                    pruned.images = local.prune_images().await?;
                     let size = indicatif::HumanBytes(pruned.bytes);
-                    let text = format!(
+                    let mut text = format!(
                         "forgot {} expired sessions, deleted {} replaced storages ({size})",
                         pruned.sessions, pruned.storages
                     );
+                    if pruned.images > 0 {
+                        text.push_str(&format!(" and {} images", pruned.images));
+                    }
                     ui.result(&pruned, text)?;
                 }
             }

@@ -2,12 +2,14 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ValueEnum;
 
 use super::admin::AdminError;
 use super::daemon::Started;
+use super::journal::Journal;
 use super::{Local, identity};
 use crate::artifacts::import::Importer;
 use crate::cli::env::Env;
@@ -117,6 +119,13 @@ enum PlatformChoice {
     Native,
 }
 
+impl PlatformChoice {
+    /// The word of the command line.
+    fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum IsolationChoice {
     /// Namespaces of this Linux host, a filter of calls, and limits
@@ -196,8 +205,13 @@ impl Settings {
     }
 
     /// The engine's configuration, with its scratch below `directory`.
-    pub(crate) fn embedded(&self, directory: PathBuf) -> Result<EmbeddedConfig, EngineError> {
+    pub(crate) fn embedded(
+        &self,
+        directory: PathBuf,
+        descriptors: Option<u64>,
+    ) -> Result<EmbeddedConfig, EngineError> {
         let mut config = EmbeddedConfig::new(directory)?;
+        config.descriptors = descriptors;
         config.isolation = self.isolation();
         config.orphan_grace = self.grace.unwrap_or(config.orphan_grace);
         Ok(config)
@@ -283,12 +297,14 @@ impl Settings {
     pub(crate) fn importer(&self, home: &super::Home, env: &Env) -> Result<Importer, Failure> {
         let buckets = super::code::Buckets { region: self.region()?, path_style: env.own_endpoints };
         let (path, user_home) = (env.path.clone(), env.user_home.clone());
-        Ok(Importer::new(std::sync::Arc::new(buckets), home.path().to_owned(), path, user_home))
+        Ok(Importer::new(Arc::new(buckets), home.path().to_owned(), path, user_home))
     }
 
     /// The configuration with these settings in place of its defaults.
     pub(crate) fn apply(&self, mut config: EmulatorConfig) -> EmulatorConfig {
         config.early_mount = self.early_mount;
+        // Whoever builds an image for this emulator asks it.
+        config.platform = self.platform.unwrap_or(PlatformChoice::Arm64).name();
         config.stop_grace = self.grace.unwrap_or(config.stop_grace);
         config.ready_delay = self.ready_delay.unwrap_or(config.ready_delay);
         config.init_timeout = self.init_timeout.unwrap_or(config.init_timeout);
@@ -320,8 +336,11 @@ impl UpArgs {
                 nix::unistd::setsid()
                     .map_err(|e| Failure::failed(format!("the terminal's session cannot be left: {e}")))?;
             }
-            start_log(context);
-            return context.block_on_threads(local.serve(&self.settings));
+            let journal = Arc::new(Journal::new());
+            start_log(context, journal.clone());
+            // Elsewhere the output is whoever's that started it.
+            let journal = self.detached.then_some(&*journal);
+            return context.block_on_threads(local.serve(&self.settings, journal));
         }
         context.block_on(async {
             let status = match local.admin().status().await {
@@ -363,8 +382,8 @@ pub(crate) fn warn_of(ui: &Ui, not_isolated: &[String]) {
     not_isolated.iter().for_each(|what| ui.warn(format!("  {what}")));
 }
 
-/// The emulator's own log goes to standard error, which is `emulator.log` in the background.
-fn start_log(context: &crate::cli::Context) {
+/// The emulator's own log goes to standard error; in the background to `emulator.log`.
+fn start_log(context: &crate::cli::Context, journal: Arc<Journal>) {
     let level = match context.ui.verbose() {
         0 => "agentcore=info",
         1 => "agentcore=debug",
@@ -374,7 +393,7 @@ fn start_log(context: &crate::cli::Context) {
     let filter = tracing_subscriber::EnvFilter::try_new(&filter)
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
     // A second subscriber is refused; there is only this one.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(journal).try_init();
 }
 
 #[cfg(test)]
@@ -398,5 +417,17 @@ mod tests {
         assert_eq!(Line::parse_from(again).settings, first);
         assert_eq!(first.grace, Some(Duration::from_millis(250)));
         assert!(Settings::default().to_arguments().is_empty());
+    }
+
+    #[test]
+    fn builders_are_told_the_platform_that_the_engine_runs() {
+        let told = |line: &[&str]| {
+            let settings = Line::parse_from([&["x"], line].concat()).settings;
+            let (region, account) = (settings.region().unwrap(), settings.account().unwrap());
+            settings.apply(EmulatorConfig::new("/".into(), region, account)).platform
+        };
+        assert_eq!(told(&["--platform", "native"]), "native");
+        assert_eq!(told(&["--platform", "linux/arm64"]), "linux/arm64");
+        assert_eq!(told(&[]), "linux/arm64");
     }
 }

@@ -13,7 +13,7 @@ mod page;
 mod plan;
 mod settings;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -509,6 +509,13 @@ impl Registry {
     /// Every runtime's id, those that are being deleted among them.
     pub fn runtime_ids(&self) -> Vec<RuntimeId> {
         self.snapshot.borrow().runtimes.keys().cloned().collect()
+    }
+
+    /// What any version of any runtime runs: keys of bundles, names of images.
+    pub fn all_sources(&self) -> HashSet<String> {
+        let snapshot = self.snapshot.borrow();
+        let versions = snapshot.runtimes.values().flat_map(|runtime| runtime.versions.values());
+        versions.map(|version| version.settings.spec().artifact.source().to_owned()).collect()
     }
 
     /// A runtime.

@@ -13,7 +13,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::gate::Who;
-use super::launch::{Ended, Launched, RunningAgent, Started, end, end_leftover, launch, recover};
+use super::launch::{
+    Ended, Launched, RunningAgent, Started, end, end_leftover, launch, recover, settle_again,
+};
 use super::lifecycle::{
     AgentStage, Consequence, FIRST_PAUSE, Facts, PingMemory, Verdict, Wanted, agent_failed, agent_wanted,
     judge, next_pause, storage_expired,
@@ -356,9 +358,15 @@ impl Actor {
         let told =
             if reason == EndReason::Shutdown { SessionError::ShuttingDown } else { SessionError::Busy };
         match &self.phase {
-            Phase::Down => {
-                let _ = reply.send(Err(SessionError::Unknown));
-            }
+            Phase::Down => match &self.record {
+                // Nothing runs, and whoever asked for that was not told that it is so.
+                Some(record) if self.entry.is_owed() => {
+                    self.stops.push(reply);
+                    let work = settle_again(self.shared.clone(), self.entry.clone(), record.clone());
+                    self.phase = Phase::Stopping(Box::pin(work));
+                }
+                _ => drop(reply.send(Err(SessionError::Unknown))),
+            },
             Phase::Stopping(_) => {
                 self.fail_waiters(&told);
                 self.stops.push(reply);
@@ -413,6 +421,10 @@ impl Actor {
 
     async fn on_launched(&mut self, launched: Launched) {
         self.record = launched.record;
+        // The start has ended what was left, and has kept that.
+        if launched.result.is_ok() {
+            self.entry.owe(false);
+        }
         let started = match launched.result {
             Ok(started) => started,
             Err(error) => return self.on_launch_failed(error).await,
@@ -483,6 +495,7 @@ impl Actor {
             self.begin_stop(SessionEvent::StopRequested(EndReason::StartFailed));
             return;
         }
+        up.live.usable.store(true, Ordering::Release);
         for waiter in self.waiters.extract_if(.., |w| ready(w)) {
             // Only this task closes the gate, so it is open.
             let answer = self.entry.lease(up.live.clone(), waiter.need).ok_or(Refused::Retry);
@@ -514,7 +527,11 @@ impl Actor {
     async fn on_ended(&mut self, ended: Ended) {
         self.record = Some(ended.record);
         self.phase = Phase::Down;
-        self.go(SessionEvent::StopFinished);
+        // An end that was owed is a stop already.
+        match self.state {
+            SessionState::Stopping => self.go(SessionEvent::StopFinished),
+            _ => self.show(),
+        }
         self.after_end(ended.result).await;
     }
 
@@ -653,6 +670,7 @@ impl Actor {
             return;
         }
         up.live.agent_ready.store(true, Ordering::Release);
+        up.live.usable.store(true, Ordering::Release);
         self.let_in().await;
     }
 

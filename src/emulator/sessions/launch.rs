@@ -175,6 +175,7 @@ async fn try_launch(
         gate: Gate::default(),
         agent_ready: AtomicBool::new(false),
         storage_ready: AtomicBool::new(storage_ready),
+        usable: AtomicBool::new(false),
         cut: CancellationToken::new(),
         _outside: outside,
     };
@@ -301,7 +302,7 @@ async fn find_program(
         Artifact::Code(code) => code,
     };
     let bundle = Box::new(find_bundle(shared, code, source).await?);
-    let image = shared.sites.base_image(site);
+    let image = shared.sites.image_around(site, bundle.manifest.image.as_deref());
     let argv = match &image {
         None => command_line(&bundle.manifest, &code.entry_point, |p| p.exists()),
         Some(_) => image_command_line(&bundle.manifest, &code.entry_point),
@@ -525,11 +526,31 @@ pub(super) struct Ended {
     pub(super) result: Result<(), SessionError>,
 }
 
+/// Makes an end durable that could not be made durable before.
+pub(super) async fn settle_again(shared: Arc<Shared>, entry: Arc<Entry>, record: SessionRecord) -> Ended {
+    let mut record = record;
+    let ended = end_leftover(&shared, &mut record).await;
+    make_durable(&shared, &entry, record, ended).await
+}
+
 async fn settle(
     shared: &Shared,
     entry: &Entry,
     mut record: SessionRecord,
     reason: EndReason,
+    result: Result<(), SessionError>,
+) -> Ended {
+    shared.happened(&entry.key, Happening::Ended(reason));
+    record.state = SessionState::Stopped;
+    record.last_end = Some(reason);
+    make_durable(shared, entry, record, result).await
+}
+
+/// Makes what the session wrote and its record durable.
+async fn make_durable(
+    shared: &Shared,
+    entry: &Entry,
+    mut record: SessionRecord,
     mut result: Result<(), SessionError>,
 ) -> Ended {
     if let Some(stamp) = &record.storage {
@@ -539,13 +560,11 @@ async fn settle(
         };
         result = result.and(flushed.map_err(SessionError::Stop));
     }
-    shared.happened(&entry.key, Happening::Ended(reason));
-    record.state = SessionState::Stopped;
-    record.last_end = Some(reason);
     record.last_activity_at = entry.last_activity();
     if let Err(e) = shared.store.save_session(record.clone(), None).await {
         result = result.and(Err(SessionError::Stop(e.to_string())));
     }
+    entry.owe(result.is_err());
     match &result {
         Ok(()) => shared.logs.remark(&entry.key, remarks::STOPPED).await,
         Err(e) => shared.logs.remark(&entry.key, &format!("{}{e}", remarks::STOPPED_BADLY)).await,
@@ -580,6 +599,7 @@ mod tests {
             launch: Launch::Python { interpreter: PathBuf::from("/p/.venv/bin/python3") },
             read_only: Vec::new(),
             environment: vec![("PATH".into(), "/p/.venv/bin".into()), ("A".into(), "bundle".into())],
+            image: None,
         }
     }
 

@@ -18,6 +18,7 @@ use super::stats::Events;
 use super::{Need, Shared};
 use crate::egress::Serving;
 use crate::emulator::clock::Clock;
+use crate::emulator::registry::Target;
 use crate::emulator::store::events::Happening;
 use crate::emulator::store::sessions::SessionRecord;
 use crate::engine::agent_http::{AgentClient, AgentRequest, AgentResponse, CallError};
@@ -42,6 +43,8 @@ pub(super) struct Live {
     pub(super) agent_ready: AtomicBool,
     /// The storage is mounted, or there is none.
     pub(super) storage_ready: AtomicBool,
+    /// Its agent has been healthy, or a command was let in: until then the session is shown as provisioning.
+    pub(super) usable: AtomicBool,
     /// Cancelled when the compute is being ended.
     pub(super) cut: CancellationToken,
     /// The compute's way out, served as long as this lives.
@@ -67,6 +70,10 @@ pub(super) struct Entry {
     /// What is shown; nothing until the session's first compute was asked for.
     record: RwLock<Option<SessionRecord>>,
     last_activity: AtomicI64,
+    /// The bundle or image of the compute that was live last.
+    source: RwLock<Option<String>>,
+    /// The last end is not durable.
+    owed: AtomicBool,
     mailbox: Mutex<Mailbox>,
 }
 
@@ -89,6 +96,8 @@ impl Entry {
             live: RwLock::new(None),
             record: RwLock::new(record),
             last_activity: AtomicI64::new(last.0),
+            source: RwLock::new(None),
+            owed: AtomicBool::new(false),
             mailbox: Mutex::new(Mailbox::Idle),
         }
     }
@@ -119,6 +128,9 @@ impl Entry {
 
     /// Shows a compute to calls, or withdraws it.
     pub(super) fn publish_live(&self, live: Option<Arc<Live>>) {
+        if let Some(live) = &live {
+            *self.source.write() = Some(live.source.clone());
+        }
         *self.live.write() = live;
     }
 
@@ -132,6 +144,34 @@ impl Entry {
         let mut record = self.record.read().clone()?;
         record.last_activity_at = self.last_activity();
         Some(record)
+    }
+
+    /// The record as people see it: a session is ready once it could be used.
+    pub(super) fn shown(&self) -> Option<SessionRecord> {
+        // The record first: a compute that is withdrawn in between is seen as one that is not there yet.
+        let mut record = self.record()?;
+        let usable = || self.live().is_some_and(|live| live.usable.load(Ordering::Acquire));
+        if record.state == SessionState::Ready && !usable() {
+            record.state = SessionState::Provisioning;
+        }
+        Some(record)
+    }
+
+    /// What the session's compute runs, as long as anything of a compute may run; an error where that is not known.
+    pub(super) fn code_in_use(&self) -> Result<Option<String>, ()> {
+        if self.record.read().as_ref().is_none_or(|record| record.compute.is_none()) {
+            return Ok(None);
+        }
+        self.source.read().clone().map(Some).ok_or(())
+    }
+
+    /// Remembers whether the session's last end has still to be made durable.
+    pub(super) fn owe(&self, owed: bool) {
+        self.owed.store(owed, Ordering::Release);
+    }
+
+    pub(super) fn is_owed(&self) -> bool {
+        self.owed.load(Ordering::Acquire)
     }
 
     pub(super) fn last_activity(&self) -> Timestamp {
@@ -267,6 +307,31 @@ impl Drop for Lease {
         // The time first: who sees nobody inside must also see when the last one left.
         self.entry.touch();
         self.live.gate.leave(self.need);
+    }
+}
+
+/// A session id, and where it led last time.
+pub struct Familiar {
+    pub(super) id: SessionId,
+    last: Mutex<Option<Arc<Entry>>>,
+}
+
+impl Familiar {
+    /// One that has led nowhere yet.
+    pub fn new(id: SessionId) -> Self {
+        Self { id, last: Mutex::new(None) }
+    }
+
+    /// Enters where it led last time, if the target's session still is there: one that was forgotten has no compute.
+    pub(super) fn enter(&self, target: &Target, need: Need) -> Option<Lease> {
+        let last = self.last.lock();
+        let entry = last.as_ref()?;
+        let same = entry.key.runtime == target.arn.id && entry.key.endpoint == target.endpoint;
+        if same { entry.enter(need) } else { None }
+    }
+
+    pub(super) fn remember(&self, lease: &Lease) {
+        *self.last.lock() = Some(lease.entry.clone());
     }
 }
 

@@ -37,6 +37,9 @@
 //! Calls that were waiting for the session when the stop came fail with `Busy`; calls that come after
 //! it wait for its end and start anew (or fail with `Busy` under [`super::ConflictMode::Aws`]).
 //!
+//! A stop that could not be made durable (the disk was full) fails, although nothing runs any more. It is owed from then on:
+//! the next stop makes it durable, or fails again, and is not told that there was nothing to stop.
+//!
 //! # Storage
 //!
 //! Stamped with the version whose computes may see it. Replaced by a version update or unused for 14
@@ -75,6 +78,7 @@ use actor::{Message, Refused};
 use live::Entry;
 
 mod actor;
+mod bundles;
 mod gate;
 mod launch;
 mod lifecycle;
@@ -85,7 +89,7 @@ mod stats;
 mod tests;
 
 pub use super::logs::{LogEntry, LogFilter};
-pub use live::{Cut, Lease};
+pub use live::{Cut, Familiar, Lease};
 pub use sources::{SourceChange, SourceError};
 pub use stats::{FirstAnswers, Stats, Totals};
 
@@ -201,6 +205,9 @@ trait Targets: Send + Sync + 'static {
 
     /// Every runtime there is.
     fn runtimes(&self) -> Vec<RuntimeId>;
+
+    /// What any version of them runs: keys of bundles, names of images.
+    fn all_sources(&self) -> HashSet<String>;
 }
 
 impl Targets for Registry {
@@ -210,6 +217,10 @@ impl Targets for Registry {
 
     fn runtimes(&self) -> Vec<RuntimeId> {
         Registry::runtime_ids(self)
+    }
+
+    fn all_sources(&self) -> HashSet<String> {
+        Registry::all_sources(self)
     }
 }
 
@@ -367,6 +378,7 @@ impl Sessions {
         shared.spawn(expire_storages(shared.clone()));
         shared.spawn(write_activities(shared.clone()));
         shared.spawn(stats::keep_at_intervals(shared.clone()));
+        shared.spawn(bundles::sweep_at_intervals(shared.clone()));
         Ok(Arc::new(Self { shared }))
     }
 
@@ -389,6 +401,21 @@ impl Sessions {
         // Boxed, so that the usual path does not carry the size of this one.
         let slow = Box::pin(self.enter_slowly(&key, need));
         timeout(self.shared.config.wait_limit, slow).await.unwrap_or(Err(SessionError::Busy))
+    }
+
+    /// The same for a session that is named again and again: found where it was last time, it is not looked for.
+    pub async fn acquire_familiar(
+        &self,
+        target: &Arc<Target>,
+        session: &Familiar,
+        need: Need,
+    ) -> Result<Lease, SessionError> {
+        if let Some(lease) = session.enter(target, need) {
+            return Ok(lease);
+        }
+        let lease = self.acquire(target, &session.id, need).await?;
+        session.remember(&lease);
+        Ok(lease)
     }
 
     async fn enter_slowly(&self, key: &SessionKey, need: Need) -> Result<Lease, SessionError> {
@@ -431,7 +458,7 @@ impl Sessions {
 
     /// Every known session, newest activity first. Starts nothing and touches no idle clock.
     pub fn list(&self) -> Vec<SessionView> {
-        let mut views: Vec<_> = self.shared.all().iter().filter_map(|e| e.record().map(view)).collect();
+        let mut views: Vec<_> = self.shared.all().iter().filter_map(|e| e.shown().map(view)).collect();
         views.sort_by(|a, b| b.last_activity_at.cmp(&a.last_activity_at).then_with(|| a.key.cmp(&b.key)));
         views
     }
@@ -439,7 +466,7 @@ impl Sessions {
     /// One session, with the use of its storage.
     pub async fn show(&self, key: &SessionKey) -> Result<SessionView, SessionError> {
         let entry = self.shared.entry(key).ok_or(SessionError::Unknown)?;
-        let record = entry.record().ok_or(SessionError::Unknown)?;
+        let record = entry.shown().ok_or(SessionError::Unknown)?;
         let stamp = record.storage.clone();
         let mut view = view(record);
         view.limits = entry.live().map(|live| live.compute.limits()).unwrap_or_default();
@@ -493,6 +520,27 @@ impl Sessions {
             }
         }
         Ok(pruned)
+    }
+
+    /// Removes the images that were built for this emulator and that nothing runs any more: no version, no changed code, no
+    /// running compute. Whoever builds one sees to it that this is not called before a version or a session names it.
+    pub async fn prune_images(&self) -> Result<usize, SessionError> {
+        let shared = &self.shared;
+        // While it is not known what runs, nothing is removed.
+        let Some(mut keep) = shared.sources_in_use() else { return Ok(0) };
+        let artifacts = shared.artifacts.clone();
+        let kept = tokio::task::spawn_blocking(move || {
+            let around = |key: &String| artifacts.find(key).ok()?.manifest.image;
+            let around: Vec<String> = keep.iter().filter_map(around).collect();
+            keep.extend(around);
+            keep
+        });
+        let keep = kept.await.map_err(|e| SessionError::Start(e.to_string()))?;
+        let mut removed = 0;
+        for site in shared.sites.all() {
+            removed += site.engine.prune_images(keep.clone()).await?;
+        }
+        Ok(removed)
     }
 
     /// Asks the owner of a session, who alone knows which storage is in use, to give one up that was set aside.
@@ -568,7 +616,8 @@ impl Sessions {
     pub async fn shutdown(&self) {
         self.shared.shutting_down.store(true, Ordering::SeqCst);
         // An entry without a task has no compute; one that gets a task from now on starts nothing.
-        let running: Vec<_> = self.shared.all().into_iter().filter(|e| e.has_task()).collect();
+        let open = |e: &Arc<Entry>| e.has_task() || e.is_owed();
+        let running: Vec<_> = self.shared.all().into_iter().filter(open).collect();
         let stops = running.iter().map(|entry| async move {
             match self.stop_entry(entry, EndReason::Shutdown).await {
                 Ok(()) | Err(SessionError::Unknown) => {}

@@ -331,6 +331,10 @@ impl Targets for DoubleTargets {
         vec!["coder-AbCdEf0123".parse().unwrap()]
     }
 
+    fn all_sources(&self) -> HashSet<String> {
+        HashSet::from([BUNDLE.to_owned()])
+    }
+
     fn current(&self, runtime: &RuntimeId, endpoint: &EndpointName) -> Option<Arc<Target>> {
         let version = (*self.version.lock())?;
         Some(Arc::new(Target {
@@ -382,6 +386,7 @@ impl World {
             launch: Launch::Command { argv: vec!["agent".into()] },
             read_only: Vec::new(),
             environment: Vec::new(),
+            image: None,
         };
         std::fs::write(bundle.join("manifest.json"), serde_json::to_vec(&manifest).unwrap()).unwrap();
         let region = "us-west-2".parse().unwrap();
@@ -437,6 +442,10 @@ impl World {
     fn state(&self, sessions: &Sessions, session: u8) -> Option<(SessionState, Option<EndReason>)> {
         let key = self.key(session);
         sessions.list().into_iter().find(|v| v.key == key).map(|v| (v.state, v.last_end))
+    }
+
+    fn key_is_up(&self, sessions: &Sessions, session: u8) -> bool {
+        sessions.shared.entry(&self.key(session)).is_some_and(|entry| entry.live().is_some())
     }
 
     /// Waits until the session stands so.
@@ -816,6 +825,119 @@ fn replaced_and_expired_storage_is_set_aside_until_pruned() {
 }
 
 #[test]
+fn a_stop_that_failed_is_owed_until_one_succeeds() {
+    drive(async {
+        let world = World::standing();
+        let (sessions, store) = world.open().await;
+        drop(world.acquire(&sessions, 1, Need::Agent).await.unwrap());
+        let key = world.key(1);
+        world.engines.ends_fail.store(true, Ordering::SeqCst);
+        for _ in 0..3 {
+            let failed = sessions.stop(&key).await.unwrap_err();
+            assert!(!matches!(failed, SessionError::Unknown), "{failed}");
+        }
+        // Shown as what it is, with what is left of it in its record.
+        assert_eq!(world.state(&sessions, 1), Some((SessionState::Stopped, Some(EndReason::Requested))));
+        let left = || async { store.sessions().await.unwrap().remove(0).compute };
+        assert!(left().await.is_some());
+        world.engines.ends_fail.store(false, Ordering::SeqCst);
+        sessions.stop(&key).await.unwrap();
+        assert!(left().await.is_none());
+        assert!(matches!(sessions.stop(&key).await, Err(SessionError::Unknown)));
+        // A session that is used meanwhile owes nothing any more.
+        drop(world.acquire(&sessions, 2, Need::Agent).await.unwrap());
+        world.engines.ends_fail.store(true, Ordering::SeqCst);
+        sessions.stop(&world.key(2)).await.unwrap_err();
+        world.engines.ends_fail.store(false, Ordering::SeqCst);
+        drop(world.acquire(&sessions, 2, Need::Agent).await.unwrap());
+        sessions.stop(&world.key(2)).await.unwrap();
+        assert!(matches!(sessions.stop(&world.key(2)).await, Err(SessionError::Unknown)));
+        world.check();
+    });
+}
+
+#[test]
+fn a_session_is_shown_as_ready_once_it_can_be_used() {
+    drive(async {
+        let world = World::standing();
+        let (sessions, _store) = world.open().await;
+        let shown = |session| world.state(&sessions, session).map(|(state, _)| state);
+        world.engines.conduct(Conduct::Mute);
+        let target = world.target();
+        let id = world.key(1).session;
+        let mut waiting = Box::pin(sessions.acquire(&target, &id, Need::Agent));
+        while !world.key_is_up(&sessions, 1) {
+            tokio::select! {
+                early = &mut waiting => panic!("{:?}", early.err()),
+                () = tokio::time::sleep(Duration::from_millis(1)) => {}
+            }
+        }
+        // Its compute runs, and its agent has said nothing yet.
+        assert_eq!(shown(1), Some(SessionState::Provisioning));
+        assert_eq!(sessions.show(&world.key(1)).await.unwrap().state, SessionState::Provisioning);
+        // Commands need no healthy agent.
+        let command = world.acquire(&sessions, 1, Need::Command).await.unwrap();
+        assert_eq!(shown(1), Some(SessionState::Ready));
+        drop(command);
+        drop(waiting);
+        world.engines.conduct(Conduct::Healthy);
+        drop(world.acquire(&sessions, 2, Need::Agent).await.unwrap());
+        assert_eq!(shown(2), Some(SessionState::Ready));
+    });
+}
+
+#[test]
+fn bundles_that_something_names_or_runs_are_kept() {
+    drive(async {
+        let world = World::standing();
+        let (sessions, _store) = world.open().await;
+        let in_use = || sessions.shared.sources_in_use().unwrap();
+        let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<HashSet<_>>();
+        assert_eq!(in_use(), set(&[BUNDLE]), "of a version");
+        let [first, second] = ["1", "2"].map(|digit| digit.repeat(64));
+        let artifacts = world.home.path().join("artifacts");
+        for bundle in [&first, &second] {
+            std::fs::create_dir_all(artifacts.join(bundle)).unwrap();
+            let manifest = |bundle: &str| artifacts.join(bundle).join("manifest.json");
+            std::fs::copy(manifest(BUNDLE), manifest(bundle)).unwrap();
+        }
+        let runtime = world.key(0).runtime;
+        let change = async |bundle: &str| {
+            sessions.change_source(&runtime, Version::FIRST, bundle.to_owned(), false).await.unwrap()
+        };
+        change(&first).await;
+        assert_eq!(in_use(), set(&[BUNDLE, &first]), "a changed source");
+        drop(world.acquire(&sessions, 1, Need::Agent).await.unwrap());
+        change(&second).await;
+        assert_eq!(in_use(), set(&[BUNDLE, &first, &second]), "what a compute runs");
+        // A compute that could not be ended may still run it.
+        world.engines.ends_fail.store(true, Ordering::SeqCst);
+        sessions.stop(&world.key(1)).await.unwrap_err();
+        assert_eq!(in_use(), set(&[BUNDLE, &first, &second]), "what is left of a compute runs");
+        world.engines.ends_fail.store(false, Ordering::SeqCst);
+        sessions.stop(&world.key(1)).await.unwrap();
+        assert_eq!(in_use(), set(&[BUNDLE, &second]));
+    });
+}
+
+#[test]
+fn no_bundle_is_deleted_while_code_of_a_dead_emulators_computes_may_run() {
+    drive(async {
+        let world = World::standing();
+        let (sessions, store) = world.open().await;
+        drop(world.acquire(&sessions, 1, Need::Agent).await.unwrap());
+        world.engines.ends_fail.store(true, Ordering::SeqCst);
+        drop((sessions, store));
+        let (sessions, _store) = world.open().await;
+        assert_eq!(sessions.shared.sources_in_use(), None);
+        world.engines.ends_fail.store(false, Ordering::SeqCst);
+        drop(world.acquire(&sessions, 1, Need::Agent).await.unwrap());
+        sessions.stop(&world.key(1)).await.unwrap();
+        assert_eq!(sessions.shared.sources_in_use(), Some(HashSet::from([BUNDLE.to_owned()])));
+    });
+}
+
+#[test]
 fn calls_that_wait_for_a_stop_fail_with_the_next_one() {
     drive(async {
         let world = World::standing();
@@ -847,7 +969,7 @@ fn a_call_that_waits_for_the_agent_keeps_its_session() {
             // Beyond the idle timeout of 60 s, and not beyond the lifetime.
             world.clock.advance(Duration::from_secs(90), &store).await.unwrap();
             settle().await;
-            assert_eq!(world.state(&sessions, 1), Some((READY, None)));
+            assert_eq!(world.state(&sessions, 1), Some((SessionState::Provisioning, None)));
         };
         let (waited, ()) = tokio::join!(world.acquire(&sessions, 1, Need::Agent), moves);
         let error = waited.err().unwrap();

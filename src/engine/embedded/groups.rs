@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{AccessFlags, access};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -44,6 +44,8 @@ pub(super) struct Limits {
     pub(super) cpus: u64,
     /// Processes and threads.
     pub(super) processes: u64,
+    /// Descriptors of each process, which may raise them as far as the machine lets it; nothing: as they are.
+    pub(super) descriptors: Option<u64>,
 }
 
 impl Limits {
@@ -55,6 +57,7 @@ impl Limits {
             memory_bytes: memory.map_or(SESSION_MEMORY_BYTES, |host| host.min(SESSION_MEMORY_BYTES)),
             cpus: cpus.min(SESSION_CPUS),
             processes: SESSION_PROCESSES,
+            descriptors: None,
         }
     }
 
@@ -343,6 +346,10 @@ fn set(group: &Group, controller: Controller, limits: &Limits) -> io::Result<()>
 pub(super) fn limit_processes(limits: &Limits, held: &[Controller], own_users: bool) -> io::Result<()> {
     // The machine's handler of core dumps would run, and keep them, outside of the session.
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    if let Some(soft) = limits.descriptors {
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+        setrlimit(Resource::RLIMIT_NOFILE, soft.min(hard), hard)?;
+    }
     if !held.contains(&Controller::Memory) {
         // Not the address space: runtimes reserve far more of it than they use.
         setrlimit(Resource::RLIMIT_DATA, limits.memory_bytes, limits.memory_bytes)?;
@@ -457,7 +464,7 @@ mod tests {
     #[test]
     fn both_versions_are_told_the_same_limits() {
         let directory = tempfile::tempdir().unwrap();
-        let limits = Limits { memory_bytes: 8 << 30, cpus: 2, processes: 10 };
+        let limits = Limits { memory_bytes: 8 << 30, cpus: 2, processes: 10, descriptors: None };
         for version in [Version::One, Version::Two] {
             let group = Group { version, directory: directory.path().to_owned(), controllers: vec![] };
             for (_, controller) in CONTROLLERS {
@@ -476,7 +483,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let all = CONTROLLERS.map(|(_, c)| c).to_vec();
         let group = Group { version: Version::Two, directory: directory.path().to_owned(), controllers: all };
-        let limits = Limits { memory_bytes: 8 << 30, cpus: 2, processes: 10 };
+        let limits = Limits { memory_bytes: 8 << 30, cpus: 2, processes: 10, descriptors: None };
         let held =
             |own| in_force(&limits, std::slice::from_ref(&group), 77, own).into_iter().map(|l| l.held_by);
         let held = |own| held(own).collect::<Vec<_>>();

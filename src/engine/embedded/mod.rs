@@ -70,6 +70,8 @@ pub struct EmbeddedConfig {
     pub isolation: Isolation,
     /// Time between SIGTERM and SIGKILL in sessions whose emulator has died.
     pub orphan_grace: Duration,
+    /// Soft limit of each process's descriptors in sessions; nothing: this process's own.
+    pub descriptors: Option<u64>,
 }
 
 /// What keeps sessions apart, and from the host.
@@ -90,7 +92,7 @@ impl EmbeddedConfig {
             source,
         })?;
         let isolation = Isolation::default();
-        Ok(Self { helper_exe, runtime_dir, isolation, orphan_grace: ORPHAN_GRACE })
+        Ok(Self { helper_exe, runtime_dir, isolation, orphan_grace: ORPHAN_GRACE, descriptors: None })
     }
 }
 
@@ -222,7 +224,8 @@ impl EmbeddedEngine {
         std::fs::DirBuilder::new().recursive(true).mode(PRIVATE).create(&config.runtime_dir).map_err(io)?;
         let groups = Groups::find(&config.runtime_dir);
         let ports = process::Ports::default();
-        Ok(Self { config, ids: IdMap::choose(), limits: Limits::of_host(), groups, ports })
+        let limits = Limits { descriptors: config.descriptors, ..Limits::of_host() };
+        Ok(Self { config, ids: IdMap::choose(), limits, groups, ports })
     }
 
     /// Gives sessions less memory than the service does.

@@ -2,8 +2,10 @@
 //! them and the program a proxy that makes one call fail.
 
 mod faults;
+mod image;
 mod logs;
 mod proxy;
+mod toolkit;
 mod world;
 
 use serde_json::{Value, json};

@@ -139,3 +139,48 @@ fn an_emulator_goes_on_when_there_is_room_again() {
     world.end();
     assert_eq!(world.ledger(&running, "agent", false), Ok(vec![1, 2]));
 }
+
+#[test]
+fn a_stop_that_failed_succeeds_when_there_is_room_again() {
+    let room = room::room();
+    let test = "crash::disk::a_stop_that_failed_succeeds_when_there_is_room_again";
+    let Some(mount) = room::small(test, room.path(), MEGABYTES) else { return };
+    let mut world = World::at(support::short_temp_dir(), mount.path().join("home"));
+    let planes = world.planes();
+    let session = session("owes");
+    runtime().block_on(async {
+        done(planes.invoke(&session, json!({ "number": 1, "sync": true })).await);
+        let fill = mount.path().join("fill");
+        let mut file = fs::File::create(&fill).unwrap();
+        while std::io::Write::write_all(&mut file, &[0; 4096]).is_ok() {}
+        drop(file);
+        // The log of the state file takes some writes more without growing.
+        let mut number = 0;
+        while planes.tag(TAG, number).await.unwrap().0.is_success() {
+            number += 1;
+            assert!(number < MANY, "the disk is not full");
+        }
+        // Each stop is told the same as long as nothing has changed, and nothing runs any more.
+        for _ in 0..2 {
+            let (status, said) = refused(planes.stop(&session).await);
+            assert!(says_full(&said), "{said}");
+            assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR, "{said}");
+        }
+        fs::remove_file(&fill).unwrap();
+        done(planes.stop(&session).await);
+        let (status, said) = refused(planes.stop(&session).await);
+        assert_eq!(status, StatusCode::NOT_FOUND, "{said}");
+        nothing_left(&world, &planes.sessions().await.unwrap()).await;
+    });
+    // It is as durable as any other.
+    world.crash();
+    world.start().unwrap();
+    runtime().block_on(async {
+        let sessions = planes.sessions().await.unwrap();
+        assert_eq!(sessions[&session]["lastEnd"], "requested", "{sessions:?}");
+        done(planes.invoke(&session, json!({ "number": 2, "sync": true })).await);
+        done(planes.stop(&session).await);
+    });
+    world.end();
+    assert_eq!(world.ledger(&session, "agent", false), Ok(vec![1, 2]));
+}
