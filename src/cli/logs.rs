@@ -121,7 +121,8 @@ impl LogsArgs {
             };
             let outcome = tokio::select! {
                 outcome = work => outcome,
-                _ = tokio::signal::ctrl_c() => Ok(OK),
+                // Following has no other end; what was asked for once and did not come is missing.
+                _ = tokio::signal::ctrl_c(), if self.follow => Ok(OK),
             };
             filter.unfold();
             outcome

@@ -217,6 +217,12 @@ impl Context {
         })
     }
 
+    /// Runs `work` that hears Ctrl-C itself at every wait, because it has something to clear away then.
+    fn block_on_alone(&self, work: impl Future<Output = Outcome>) -> Outcome {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.map_err(|e| Failure::failed(format!("no async runtime could be made: {e}")))?.block_on(work)
+    }
+
     /// Runs `work` on a runtime of several threads, for the emulator.
     fn block_on_threads(&self, work: impl Future<Output = Outcome>) -> Outcome {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();

@@ -376,3 +376,96 @@ fn the_shell_verb_is_left_and_found_again_on_both_targets() {
     let expected = "error: `shell` needs a terminal for its input and its output\nhint: `agentcore local exec` runs commands without one\n";
     assert_eq!((run.status, run.stdout.as_str(), run.stderr.as_str()), (2, "", expected));
 }
+
+/// What carries bytes between a client and the emulator, until it is cut.
+struct Wire {
+    port: u16,
+    open: Arc<Mutex<Vec<TcpStream>>>,
+    refuses: Arc<std::sync::atomic::AtomicBool>,
+}
+
+impl Wire {
+    fn new(endpoint: &str) -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let target = endpoint.trim_start_matches("http://").to_owned();
+        let (open, refuses) =
+            (Arc::new(Mutex::new(Vec::new())), Arc::new(std::sync::atomic::AtomicBool::new(false)));
+        let (all, closed) = (open.clone(), refuses.clone());
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                if closed.load(std::sync::atomic::Ordering::SeqCst) {
+                    continue;
+                }
+                let server = TcpStream::connect(&target).unwrap();
+                for (mut from, mut to) in [
+                    (client.try_clone().unwrap(), server.try_clone().unwrap()),
+                    (server.try_clone().unwrap(), client.try_clone().unwrap()),
+                ] {
+                    // It ends when the wire is cut or either side leaves.
+                    std::thread::spawn(move || {
+                        let _ = std::io::copy(&mut from, &mut to);
+                        let _ = to.shutdown(std::net::Shutdown::Both);
+                    });
+                }
+                all.lock().unwrap().extend([client, server]);
+            }
+        });
+        Self { port, open, refuses }
+    }
+
+    /// Cuts every connection; with `for_good`, new ones too.
+    fn cut(&self, for_good: bool) {
+        self.refuses.store(for_good, std::sync::atomic::Ordering::SeqCst);
+        for stream in self.open.lock().unwrap().drain(..) {
+            let _ = stream.shutdown(std::net::Shutdown::Both);
+        }
+    }
+}
+
+#[test]
+fn a_cut_connection_is_made_again_and_shows_what_was_missed() {
+    let world = World::new();
+    let home = support::short_temp_dir();
+    let wire = Wire::new(world.emulator.endpoint());
+    let endpoint = format!("http://127.0.0.1:{}", wire.port);
+    let mut command = world.emulator.command();
+    command.env("AGENTCORE_HOME", home.path()).current_dir(home.path());
+    command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
+    command.args(["shell", "--session", "cut", "--arn", &world.arn, "--endpoint-url", &endpoint]);
+    let mut screen = Screen::open(&command);
+    let modes = |screen: &Screen| {
+        let modes = screen.master.get_termios().unwrap();
+        use nix::sys::termios::LocalFlags;
+        let lines = (LocalFlags::ICANON | LocalFlags::ECHO).bits();
+        modes.local_flags.bits() & lines == lines
+    };
+    screen.until("Ctrl+] leaves the shell running");
+    screen.type_in("X=kept; (sleep 2; echo missed-$((40+2))) & echo one-$((1+1))\r");
+    screen.until("one-2");
+    assert!(!modes(&screen), "the keys are not raw");
+    wire.cut(false);
+    screen.until("; connecting again, Ctrl+] gives up]");
+    // The screen is emptied, and what was on it comes again with what was written meanwhile.
+    screen.until("\u{1b}[H\u{1b}[2J");
+    let shown = screen.text();
+    let again = shown.rsplit_once("\u{1b}[H\u{1b}[2J").unwrap().0.len();
+    screen.until("missed-42");
+    screen.type_in("echo =$X=\r");
+    screen.until("=kept=");
+    assert!(screen.text()[again..].contains("one-2"), "{:?}", screen.text());
+    // A connection that cannot be made again is given up by the same key, and the shell is not lost.
+    wire.cut(true);
+    let tries = |screen: &Screen| screen.text().matches("; connecting again").count();
+    support::eventually(LIMIT, "it tries twice", || (tries(&screen) >= 3).then_some(()));
+    screen.type_in("\x1d");
+    assert_eq!(screen.code(), 0, "{}", screen.text());
+    screen.until("left the shell running; `agentcore shell --session cut --reattach` comes back");
+    assert!(modes(&screen), "the terminal is not what it was");
+    wire.cut(false);
+    command.arg("--reattach");
+    let mut screen = Screen::open(&command);
+    screen.until("=kept=");
+    screen.type_in("exit 3\r");
+    assert_eq!(screen.code(), 3, "{}", screen.text());
+}

@@ -1,6 +1,8 @@
 //! What people see who sit at a terminal, on a terminal of a test's own.
 
 use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -25,12 +27,19 @@ struct Terminal {
 
 impl Terminal {
     fn new(emulator: &Emulator, project: &Project, args: &[&str]) -> Self {
+        Self::at(emulator.home(), project, args, &[])
+    }
+
+    fn at(home: &Path, project: &Project, args: &[&str], environment: &[(&str, &str)]) -> Self {
         let pair =
             native_pty_system().openpty(PtySize { rows: 24, cols: 100, ..PtySize::default() }).unwrap();
         let mut command = CommandBuilder::new(support::BIN);
         command.args(args);
         command.cwd(project.path());
-        command.env("AGENTCORE_HOME", emulator.home());
+        command.env("AGENTCORE_HOME", home);
+        for (name, value) in environment {
+            command.env(name, value);
+        }
         command.env("TERM", "xterm");
         command.env("NO_COLOR", "1");
         let child = pair.slave.spawn_command(command).unwrap();
@@ -146,4 +155,129 @@ fn ctrl_c_clears_the_spinner_and_the_last_line_is_true() {
     let (code, text) = terminal.end();
     assert_eq!(code, 130, "{text:?}");
     assert_eq!(after_spinner(&text), "interrupted\r\n", "{text:?}");
+}
+
+#[test]
+fn ctrl_c_at_every_other_wait_ends_it_with_a_true_line() {
+    let (emulator, project) = deployed(&[], json!({ "LAB_SLOW_START": "8" }));
+    // While the session of a shell starts: the terminal is what it was.
+    let mut terminal = Terminal::new(&emulator, &project, &["local", "shell", "--session", "s"]);
+    terminal.until("waiting for the session");
+    terminal.press(CTRL_C);
+    let (code, text) = terminal.end();
+    assert_eq!(code, 130, "{text:?}");
+    assert_eq!(after_spinner(&text), "stopped waiting for the shell\r\n", "{text:?}");
+    // A copy that has begun: nothing of it is left in the session.
+    let outside = tempfile::tempdir().unwrap();
+    let file = outside.path().join("large");
+    std::fs::write(&file, vec![b'x'; 20_000_000]).unwrap();
+    let file = file.display().to_string();
+    let exec = |text: &str| {
+        let output = emulator.run(project.path(), &["local", "exec", "--session", "t", "sh", "-c", text]);
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(exec("ls -A /tmp"), "");
+    let mut terminal = Terminal::new(&emulator, &project, &["local", "cp", &file, "t:/tmp/copy"]);
+    terminal.until("sending to the session: 3 of ");
+    terminal.press(CTRL_C);
+    let (code, text) = terminal.end();
+    assert_eq!(code, 130, "{text:?}");
+    let expected = "the copy was given up; no file is at its destination in part\r\n";
+    assert_eq!(after_spinner(&text), expected, "{text:?}");
+    assert_eq!(exec("ls -A /tmp"), "");
+    // Following a log has no end of its own, so Ctrl-C is none that failed.
+    let mut terminal = Terminal::new(&emulator, &project, &["local", "logs", "--follow"]);
+    terminal.until("lab agent");
+    terminal.press(CTRL_C);
+    let (code, text) = terminal.end();
+    assert_eq!(code, 0, "{text:?}");
+    assert!(text.ends_with("listens\r\n") || text.ends_with("listens\r\n^C"), "{text:?}");
+    // A command is ended with its caller.
+    let mut terminal = Terminal::new(
+        &emulator,
+        &project,
+        &["local", "exec", "--session", "t", "sh", "-c", "echo begun; sleep 300"],
+    );
+    terminal.until("begun");
+    terminal.press(CTRL_C);
+    let (code, text) = terminal.end();
+    assert_eq!(code, 130, "{text:?}");
+    assert!(text.ends_with("the command was ended\r\n"), "{text:?}");
+    support::eventually(LIMIT, "the command has ended", || {
+        (exec("pgrep -x sleep | wc -l").trim() == "0").then_some(())
+    });
+}
+
+#[test]
+fn ctrl_c_while_the_emulator_starts_leaves_none_half_started() {
+    let home = support::short_temp_dir();
+    let project = Project::new("lab", "lab", json!({}));
+    let mut terminal = Terminal::at(home.path(), &project, &["local", "session", "ls"], &[]);
+    terminal.until("starting the emulator");
+    terminal.press(CTRL_C);
+    let (code, text) = terminal.end();
+    // It may have been there already when the key arrived.
+    assert!(code == 130 || code == 0, "{code}: {text:?}");
+    if code == 130 {
+        assert!(after_spinner(&text).starts_with("interrupted"), "{text:?}");
+    }
+    // Either way the next command finds one or starts one, and it can be ended.
+    let run = |args: &[&str]| {
+        let mut command = support::clean(support::BIN);
+        support::succeed(command.env("AGENTCORE_HOME", home.path()).current_dir(project.path()).args(args))
+    };
+    assert_eq!(run(&["local", "session", "ls", "--output", "json"]).stdout, b"[]\n");
+    run(&["local", "down"]);
+}
+
+#[test]
+fn ctrl_c_at_every_wait_for_aws_ends_it_with_a_true_line() {
+    // Connections are made and never answered.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let arn = "arn:aws:bedrock-agentcore:us-west-2:123456789012:runtime/lab-AbCdEf0123";
+    let home = support::short_temp_dir();
+    let project = Project::new(
+        "lab",
+        "lab",
+        json!({ "bedrock_agentcore": { "agent_arn": arn }, "aws": { "region": "us-west-2" }, "deployment_type": "direct_code_deploy" }),
+    );
+    let environment = [
+        ("AWS_ENDPOINT_URL", endpoint.as_str()),
+        ("AWS_ACCESS_KEY_ID", "test"),
+        ("AWS_SECRET_ACCESS_KEY", "test"),
+        ("AWS_CONFIG_FILE", "/dev/null"),
+        ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
+    ];
+    let copied = "the copy was given up; no file is at its destination in part\r\n";
+    let rows: [(&[&str], &str, &str); 10] = [
+        (&["invoke", "--session", "s", "x"], "waiting for the agent", "stopped waiting; session s ("),
+        (&["exec", "true"], "waiting for the session", "the command was ended\r\n"),
+        (&["cp", "main.py", "s:/tmp"], "waiting for the session", copied),
+        (&["shell"], "waiting for the session", "stopped waiting for the shell\r\n"),
+        (&["stop"], "stopping the session", "stopped waiting; what was asked to stop goes on stopping\r\n"),
+        (&["status"], "runtime lab-AbCdEf0123", "interrupted\r\n"),
+        (&["list"], "region us-west-2", "interrupted\r\n"),
+        (&["logs"], "runtime lab-AbCdEf0123", "interrupted\r\n"),
+        (&["deploy", "--yes"], "asking AWS whose credentials these are", "interrupted\r\n"),
+        (&["destroy", "--yes"], "asking AWS whose credentials these are", "interrupted\r\n"),
+    ];
+    for (args, until, last) in rows {
+        let mut terminal = Terminal::at(home.path(), &project, args, &environment);
+        terminal.until(until);
+        // The key is heard from the first wait on.
+        std::thread::sleep(Duration::from_millis(500));
+        terminal.press(CTRL_C);
+        if args[0] == "cp" {
+            // What it clears away in the session cannot be waited for either.
+            terminal.until("clearing away what was begun");
+            terminal.press(CTRL_C);
+        }
+        let (code, text) = terminal.end();
+        assert_eq!(code, 130, "{args:?}: {text:?}");
+        let end = text.rsplit(CLEARED).next().unwrap();
+        let line = end.trim_end_matches("\r\n").rsplit("\r\n").next().unwrap();
+        let line = line.strip_prefix("^C").unwrap_or(line);
+        assert!(format!("{line}\r\n").starts_with(last), "{args:?}: {text:?}");
+    }
 }

@@ -170,6 +170,162 @@ fn every_verb_does_the_same_on_both_targets() {
     }
 }
 
+#[test]
+fn every_error_and_every_view_says_the_same_on_both_targets() {
+    let both = Both::new();
+    assert_eq!(with_input(both.cloud(&["exec", "--session", "first", "true"]), None).status, 0);
+    let id = agentcore::model::session_id_for_name("lab", "first");
+    let session = format!("session: first ({id})\n");
+    let said = |text: &str| format!("{session}{text}");
+    let list = "NAME  ID              VERSION  STATUS  LAST UPDATED\nlab   lab-ID  1        READY   TIME\n";
+    let head = json!({ "sessionId": id, "name": "first" });
+    let answer = json!({
+        "sessionId": id, "name": "first", "contentType": "application/json", "statusCode": 200, "response": { "a": 1 },
+    });
+    let answer = format!("{}\n", serde_json::to_string_pretty(&answer).unwrap());
+    let events = format!(
+        "{head}\n{{\"contentStart\":{{}}}}\n{{\"contentDelta\":{{\"stdout\":\"x\"}}}}\n\
+         {{\"contentStop\":{{\"exitCode\":3,\"status\":\"COMPLETED\"}}}}\n"
+    );
+    let streamed =
+        json!({ "sessionId": id, "name": "first", "contentType": "text/event-stream", "statusCode": 200 });
+    let streamed = format!("{streamed}\n{{\"data\":{{\"number\":0}}}}\n");
+    let rows: [(&[&str], i32, &str, &str); 22] = [
+        (&["list"], 0, list, "TOLD"),
+        (&["invoke", "{\"do\": \"echo\", \"a\": 1}", "--output", "json"], 0, &answer, &session),
+        (&["invoke", "{\"do\": \"sse\", \"count\": 1}", "--output", "json"], 0, &streamed, &session),
+        (&["exec", "--output", "json", "sh", "-c", "printf x; exit 3"], 3, &events, &session),
+        (
+            &["invoke", "--timeout", "1s", "{\"do\": \"sleep\", \"seconds\": 5}"],
+            4,
+            "",
+            &said(
+                "error: `InvokeAgentRuntime` was not answered in time\nhint: give it more time with `--timeout`\n",
+            ),
+        ),
+        (
+            &["invoke", "@missing"],
+            1,
+            "",
+            "error: the payload cannot be read from `missing`: No such file or directory (os error 2)\n\
+             hint: `@FILE` reads a file and `-` standard input; other text is sent as it is\n",
+        ),
+        (
+            &["exec", "--file", "missing"],
+            125,
+            "",
+            "error: the script `missing` cannot be read: No such file or directory (os error 2)\n",
+        ),
+        (
+            &["exec", "--file", "missing", "--output", "json"],
+            125,
+            "JSON failed",
+            "error: the script `missing` cannot be read: No such file or directory (os error 2)\n",
+        ),
+        (
+            &["invoke", "--header", "x", "y"],
+            2,
+            "",
+            "error: invalid value `x` for `--header <NAME:VALUE>`: expected `NAME:VALUE`\n",
+        ),
+        (
+            &["invoke", "--user-id"],
+            2,
+            "",
+            "error: a value is required for `--user-id <ID>` but none was supplied\n",
+        ),
+        (&["exec"], 2, "", "error: the following required arguments were not provided: <COMMAND>...\n"),
+        (
+            &["exec", "--env", "A", "true"],
+            2,
+            "",
+            "error: invalid value `A` for `--env <NAME=VALUE>`: expected `NAME=VALUE`\n",
+        ),
+        (
+            &["exec", "--timeout", "2h", "true"],
+            2,
+            "",
+            "error: invalid value `2h` for `--timeout <DURATION>`: the service takes 1 to 3600 whole seconds\n",
+        ),
+        (
+            &["exec", "--new-session", "--session", "s", "true"],
+            2,
+            "",
+            "error: the argument `--new-session` cannot be used with `--session <NAME>`\n",
+        ),
+        (&["shell"], 2, "", "error: `shell` needs a terminal for its input and its output\n"),
+        (
+            &["shell", "--reattach", "--new-session"],
+            2,
+            "",
+            "error: the argument `--reattach` cannot be used with `--new-session`\n",
+        ),
+        (&["shell", "--shell-id", "a b"], 2, "", "error: invalid value `a b` for `--shell-id <ID>`"),
+        (
+            &["stop", "--all", "--session", "s"],
+            2,
+            "",
+            "error: the argument `--all` cannot be used with `--session <NAME>`\n",
+        ),
+        (&["logs", "--grep", "("], 2, "", "error: invalid value `(` for `--grep <REGEX>`"),
+        (
+            &["logs", "--since", "yesterday"],
+            2,
+            "",
+            "error: invalid value `yesterday` for `--since <DURATION>`",
+        ),
+        (&["list", "--what"], 2, "", "error: unexpected argument `--what` found\n"),
+        (
+            &["cp", "one"],
+            2,
+            "",
+            "error: 2 values required by `<SRC… DST> <SRC… DST>...`; only 1 was provided\n",
+        ),
+    ];
+    let cloud = |args: &[&str]| {
+        let mut command = both.cloud(args);
+        command.env("AWS_REGION", "us-west-2");
+        command
+    };
+    let mut wrong = Vec::new();
+    for (args, status, stdout, stderr) in rows {
+        for (target, run) in
+            [("local", with_input(both.local(args), None)), ("cloud", with_input(cloud(args), None))]
+        {
+            let shown = mask_time(&mask(&run.stdout));
+            let told = run.stderr.replace(&both.told(), "");
+            let as_expected = match stdout.strip_prefix("JSON ") {
+                Some(class) => {
+                    let value: Value = serde_json::from_str(&run.stdout).unwrap();
+                    (&value["error"]["class"], &value["error"]["exitCode"]) == (&json!(class), &json!(status))
+                }
+                None => shown == stdout,
+            };
+            let told_so = match (stderr, target) {
+                ("TOLD", "local") => told.is_empty(),
+                ("TOLD", _) => {
+                    told == format!(
+                        "account of your credentials, region us-west-2 at {}\n",
+                        both.cloud.endpoint()
+                    )
+                }
+                // What follows is the usage, or a hint in the words of the target.
+                _ if status == 2 => told.starts_with(stderr),
+                _ => told == stderr,
+            };
+            if run.status != status || !as_expected || !told_so {
+                wrong.push(format!("{target} {args:?}: {}\n{shown}\n{told}", run.status));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The text without times.
+fn mask_time(text: &str) -> String {
+    regex::Regex::new(r"\d{4}-\d\d-\d\dT[0-9:.]+Z").unwrap().replace_all(text, "TIME").into_owned()
+}
+
 /// The text without the random part of runtimes' ids.
 fn mask(text: &str) -> String {
     regex::Regex::new("lab-[A-Za-z0-9]{10}").unwrap().replace_all(text, "lab-ID").into_owned()

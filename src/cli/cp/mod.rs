@@ -122,37 +122,52 @@ struct Copied {
 impl CpArgs {
     pub(crate) fn exec(self, place: &Place<'_>) -> Outcome {
         let context = place.context();
-        context.block_on(async {
-            let plan = self.plan(place).await?;
-            let target = place.target_with_code().await?;
-            let name = match &plan {
-                Plan::In { name, .. } | Plan::Out { name, .. } | Plan::Archive { name, .. } => name.as_deref(),
+        context.block_on_alone(async {
+            let interrupted = tokio::signal::ctrl_c();
+            tokio::pin!(interrupted);
+            let (plan, session, copy) = tokio::select! {
+                prepared = self.prepare(place) => prepared?,
+                _ = &mut interrupted => return Err(Failure::new(Class::Interrupted, "interrupted")),
             };
-            if name.is_none() && target.last_session().is_none() {
-                return Err(Failure::failed(format!("agent `{}` has no last session", target.agent))
-                    .hint("name one before the colon: `SESSION:PATH`"));
-            }
-            let session = target.session(name, false);
-            target.remember(&session, &self.endpoint.qualifier)?;
-            context.ui.note(format!("session: {}", session.shown()));
-            let spinner = context.ui.spinner("waiting for the session");
-            let copy = Copy { place, data: target.connection.data(), to: self.call(&target, &session), spinner };
             let id = transfer::new_id();
             let copied = tokio::select! {
                 copied = copy.run(&plan, &id) => copied,
-                _ = tokio::signal::ctrl_c() => {
-                    copy.spinner.progress("clearing away what was begun");
-                    copy.forget(&plan, &id).await;
-                    drop(copy);
-                    return Err(Failure::new(Class::Interrupted, "the copy was given up; no file is at its destination in part"));
+                _ = &mut interrupted => {
+                    let message = "the copy was given up; no file is at its destination in part";
+                    Err(Failure::new(Class::Interrupted, message))
                 }
             };
             if copied.is_err() {
-                copy.forget(&plan, &id).await;
+                copy.spinner.progress("clearing away what was begun");
+                tokio::select! {
+                    () = copy.forget(&plan, &id) => {}
+                    // Pressed again: whoever sits there does not want to wait for this either.
+                    _ = tokio::signal::ctrl_c() => {}
+                }
             }
             drop(copy);
             tell(&context.ui, &session, matches!(plan, Plan::Archive { .. }), &copied?)
         })
+    }
+
+    /// Reads and checks what is asked for, and finds the session.
+    async fn prepare<'a>(&self, place: &'a Place<'a>) -> Result<(Plan, ChosenSession, Copy<'a>), Failure> {
+        let ui = &place.context().ui;
+        let plan = self.plan(place).await?;
+        let target = place.target_with_code().await?;
+        let name = match &plan {
+            Plan::In { name, .. } | Plan::Out { name, .. } | Plan::Archive { name, .. } => name.as_deref(),
+        };
+        if name.is_none() && target.last_session().is_none() {
+            return Err(Failure::failed(format!("agent `{}` has no last session", target.agent))
+                .hint("name one before the colon: `SESSION:PATH`"));
+        }
+        let session = target.session(name, false);
+        target.remember(&session, &self.endpoint.qualifier)?;
+        ui.note(format!("session: {}", session.shown()));
+        let spinner = ui.spinner("waiting for the session");
+        let copy = Copy { place, data: target.connection.data(), to: self.call(&target, &session), spinner };
+        Ok((plan, session, copy))
     }
 
     fn call(&self, target: &Target, session: &ChosenSession) -> SessionCall {

@@ -241,7 +241,10 @@ impl<'a> Work<'a> {
         };
         let connection = Connection::cloud(settings).await.map_err(OpsError::from)?;
         let services = connection.services();
-        let targets = Targets::of(desired, services.caller().await?, connection.region())?;
+        let spinner = self.context.ui.spinner("asking AWS whose credentials these are");
+        let caller = services.caller().await?;
+        drop(spinner);
+        let targets = Targets::of(desired, caller, connection.region())?;
         Ok((services, targets))
     }
 

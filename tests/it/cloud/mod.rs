@@ -4,6 +4,7 @@
 mod defects;
 mod faults;
 mod image;
+mod logs;
 mod proxy;
 mod toolkit;
 mod world;
