@@ -126,7 +126,9 @@ wrapped() {
 podman_up() {
     local etc=$dir/podman bridge=aclabp-${id:0:8} files processes
     runs podman && return 0
-    mkdir -p "$etc/home/.config/containers" "$etc/networks"
+    # Podman keeps what it is sent in files for a while, and not all of them are deleted.
+    rm -rf "$etc/tmp"
+    mkdir -p "$etc/home/.config/containers" "$etc/networks" "$etc/tmp"
     # Podman asks for more than a process without all of root's rights can have, and lowers its own limit of processes.
     files=$(ulimit -Hn)
     processes=$({ ulimit -Hu; cat /proc/sys/kernel/pid_max; } | grep -v unlimited | sort -n | head -n 1)
@@ -164,7 +166,7 @@ END
     printf 'unqualified-search-registries = []\n[[registry]]\nlocation = "localhost:%s"\ninsecure = true\n' \
         "$(cat "$run/registry.port")" >"$etc/registries.conf"
     echo '{"default": [{"type": "insecureAcceptAnything"}]}' >"$etc/home/.config/containers/policy.json"
-    start podman env HOME="$etc/home" XDG_CONFIG_HOME="$etc/home/.config" CONTAINERS_CONF="$etc/containers.conf" \
+    start podman env TMPDIR="$etc/tmp" HOME="$etc/home" XDG_CONFIG_HOME="$etc/home/.config" CONTAINERS_CONF="$etc/containers.conf" \
         CONTAINERS_STORAGE_CONF="$etc/storage.conf" CONTAINERS_REGISTRIES_CONF="$etc/registries.conf" \
         PATH="$(lab_path)" LD_LIBRARY_PATH="$tools_libraries" \
         podman --tmpdir "$run/podman-tmp" system service --time 0 "unix://$run/podman.sock"
@@ -181,6 +183,7 @@ podman_down() {
         done
     fi
     stop podman
+    rm -rf "$dir/podman/tmp"
     if ip link show "aclabp-${id:0:8}" >/dev/null 2>&1; then
         ip link delete "aclabp-${id:0:8}"
         # Chains of Podman's networks are one set for the machine; without another Podman they are ours.

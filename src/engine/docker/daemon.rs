@@ -288,8 +288,8 @@ impl Daemon {
         if self.client.inspect_image(EMPTY_IMAGE).await.is_ok() {
             return Ok(());
         }
-        let (name, tag) = EMPTY_IMAGE.split_once(':').unwrap_or((EMPTY_IMAGE, "latest"));
-        let options = CreateImageOptionsBuilder::default().from_src("-").repo(name).tag(tag).build();
+        // The tag with the name: Podman overlooks one that stands beside it.
+        let options = CreateImageOptionsBuilder::default().from_src("-").repo(EMPTY_IMAGE).build();
         let archive = bollard::body_full(Bytes::from_static(&[0; EMPTY_ARCHIVE_BYTES]));
         let mut making = std::pin::pin!(self.client.create_image(Some(options), Some(archive), None));
         while let Some(step) = making.next().await {

@@ -98,6 +98,15 @@ impl Labels {
         HashMap::from([("label".to_owned(), labels)])
     }
 
+    /// True for what carries every label that is asked for. The daemon is not believed in this: for Podman's volumes
+    /// one of them is enough, and what is found is deleted.
+    pub(super) fn fit(wanted: &HashMap<String, Vec<String>>, written: &Written) -> bool {
+        let carries = |pair: &String| {
+            pair.split_once('=').is_some_and(|(name, value)| written.get(name).is_some_and(|w| w == value))
+        };
+        wanted.get("label").into_iter().flatten().all(carries)
+    }
+
     /// True for what an earlier emulator made.
     pub(super) fn is_old(&self, labels: &Written) -> bool {
         labels.get(EMULATOR) != Some(&self.emulator)
@@ -136,6 +145,20 @@ mod tests {
         let written = labels.of_storage(&key, Version::FIRST, id);
         assert_eq!(Labels::storage(&written), Some((key.clone(), id)));
         assert!(!labels.is_old(&written) && Labels::new("0123456789abcdef".into()).is_old(&written));
+        for wanted in [labels.of_home(), labels.volumes_of(key.runtime.as_str(), Some(&key))] {
+            assert!(Labels::fit(&wanted, &written));
+        }
+        let other = Labels::new("another".into());
+        let mut elsewhere = key.clone();
+        elsewhere.session = "s".repeat(40).parse().unwrap();
+        for wanted in [
+            other.of_home(),
+            other.volumes_of(key.runtime.as_str(), Some(&key)),
+            labels.volumes_of("other-AbCdEf0123", None),
+            labels.volumes_of(key.runtime.as_str(), Some(&elsewhere)),
+        ] {
+            assert!(!Labels::fit(&wanted, &written), "{wanted:?}");
+        }
         let name = Labels::volume(&key, id);
         assert!(name.len() < 128 && name.starts_with("agentcore-ab"), "{name}");
         assert!(name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c)), "{name}");

@@ -28,6 +28,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bollard::errors::Error;
 use bollard::query_parameters::ListContainersOptionsBuilder;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -54,6 +55,10 @@ const VOLUME_VERB: &str = "__volume";
 const HOME_ID: &str = "docker-id";
 /// The directory below a home for sockets. Short: where the admin socket fits, these do.
 const LINKS: &str = "d";
+/// How long Podman may take from a container's end to having cleared up behind it, and how often that is looked for.
+/// [ours: it takes tenths of a second]
+const SETTLED: Duration = Duration::from_secs(10);
+const SETTLED_TICK: Duration = Duration::from_millis(50);
 
 /// What the engine is set to.
 #[derive(Debug, Clone)]
@@ -233,10 +238,21 @@ pub struct Deleted {
 async fn containers(daemon: &Daemon) -> Result<Vec<(String, HashMap<String, String>)>, EngineError> {
     let filters = daemon.labels.of_home();
     let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
-    let listed = daemon.client.list_containers(Some(options)).await;
-    let listed =
-        listed.map_err(|e| EngineError::Helper(format!("containers could not be listed: {}", said(&e))))?;
-    Ok(listed.into_iter().filter_map(|c| Some((c.id?, c.labels.unwrap_or_default()))).collect())
+    let deadline = tokio::time::Instant::now() + SETTLED;
+    let listed = loop {
+        match daemon.client.list_containers(Some(options.clone())).await {
+            Ok(listed) => break listed,
+            // Podman has a word of its own for a container that ended a moment ago, which the client does not know.
+            Err(Error::JsonDataError { .. }) if tokio::time::Instant::now() < deadline => {
+                tokio::time::sleep(SETTLED_TICK).await;
+            }
+            Err(e) => {
+                return Err(EngineError::Helper(format!("containers could not be listed: {}", said(&e))));
+            }
+        }
+    };
+    let found = listed.into_iter().filter_map(|c| Some((c.id?, c.labels.unwrap_or_default())));
+    Ok(found.filter(|(_, labels)| Labels::fit(&filters, labels)).collect())
 }
 
 impl Engine for DockerEngine {

@@ -207,7 +207,8 @@ pub(super) async fn list(
     let listed = daemon.client.list_volumes(Some(options)).await;
     let listed =
         listed.map_err(|e| EngineError::Helper(format!("volumes could not be listed: {}", said(&e))))?;
-    Ok(listed.volumes.unwrap_or_default())
+    let fit = |volume: &Volume| Labels::fit(&filters, &volume.labels);
+    Ok(listed.volumes.unwrap_or_default().into_iter().filter(fit).collect())
 }
 
 fn places(volumes: Vec<Volume>) -> Vec<Place> {

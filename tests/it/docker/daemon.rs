@@ -19,6 +19,10 @@ pub(crate) struct Daemon {
     child: Option<Child>,
     /// Its runtime, a daemon of its own as service managers start it: this one lives through the other's deaths.
     containerd: Option<Child>,
+    /// What its command line has besides.
+    more: Vec<String>,
+    /// It sees nothing of this directory.
+    hidden: Option<PathBuf>,
 }
 
 impl Daemon {
@@ -33,7 +37,22 @@ impl Daemon {
             return Err("a daemon of its own needs root".to_owned());
         }
         let directory = tempfile::Builder::new().prefix("acd-").tempdir().unwrap();
-        Ok(Self { directory, program, path, child: None, containerd: None })
+        Ok(Self { directory, program, path, child: None, containerd: None, more: vec![], hidden: None })
+    }
+
+    /// Where it keeps what it has.
+    pub(crate) fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// From its next start on it has these arguments as well.
+    pub(crate) fn with(&mut self, more: &[String]) {
+        self.more = more.to_vec();
+    }
+
+    /// From its next start on it does not see what is in a directory, as a daemon of another machine.
+    pub(crate) fn hide(&mut self, directory: &Path) {
+        self.hidden = Some(directory.to_owned());
     }
 
     pub(crate) fn host(&self) -> String {
@@ -63,7 +82,16 @@ impl Daemon {
         }
         // A pid file of a dead daemon keeps the next one from starting.
         let _ = std::fs::remove_file(at("pid"));
-        let child = Command::new(&self.program)
+        let mut command = match &self.hidden {
+            None => Command::new(&self.program),
+            Some(hidden) => {
+                let mut command = Command::new("unshare");
+                let script = "mount -t tmpfs hidden \"$1\"; shift; exec \"$@\"";
+                command.args(["--mount", "sh", "-ec", script, "sh"]).arg(hidden).arg(&self.program);
+                command
+            }
+        };
+        let child = command
             .arg("--data-root")
             .arg(at("data"))
             .arg("--exec-root")
@@ -73,6 +101,7 @@ impl Daemon {
             .arg("--containerd")
             .arg(&runtime)
             .args(["-H", &self.host(), "--bridge", "none", "--iptables=false", "--ip-forward=false"])
+            .args(&self.more)
             .env("PATH", &self.path)
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())

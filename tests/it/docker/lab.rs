@@ -5,16 +5,14 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use agentcore::engine::docker::{DaemonChoice, DockerConfig, DockerEngine, Platform};
 use bollard::Docker;
-use bollard::models::{ContainerConfig, ContainerCreateBody};
+use bollard::errors::Error;
 use bollard::query_parameters::{
-    CommitContainerOptionsBuilder, CreateContainerOptions, CreateImageOptionsBuilder,
-    KillContainerOptionsBuilder, ListContainersOptionsBuilder, ListVolumesOptionsBuilder,
-    RemoveContainerOptions, TagImageOptionsBuilder, UploadToContainerOptionsBuilder,
+    BuildImageOptionsBuilder, CreateImageOptionsBuilder, KillContainerOptionsBuilder,
+    ListContainersOptionsBuilder, ListVolumesOptionsBuilder, TagImageOptionsBuilder,
 };
 use futures_util::StreamExt;
 use serde_json::json;
@@ -44,7 +42,7 @@ pub(crate) async fn lab(test: &str) -> Option<Lab> {
 }
 
 #[allow(clippy::disallowed_methods, reason = "the tests' own daemon is told by the environment")]
-fn variable(name: &str) -> Option<String> {
+pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
@@ -70,11 +68,16 @@ pub(crate) async fn lab_at(host: &str) -> Result<Lab, String> {
 
 /// An engine of its own home.
 pub(crate) fn engine_at(home: &Path, platform: Platform) -> DockerEngine {
+    engine_of(home, platform, choice())
+}
+
+/// The same with a daemon of the test's choice.
+pub(crate) fn engine_of(home: &Path, platform: Platform, daemon: DaemonChoice) -> DockerEngine {
     DockerEngine::new(DockerConfig {
         helper_exe: support::BIN.into(),
         runtime_dir: home.join("d"),
         home: home.to_owned(),
-        daemon: choice(),
+        daemon,
         platform,
         orphan_grace: Duration::from_secs(10),
     })
@@ -83,37 +86,75 @@ pub(crate) fn engine_at(home: &Path, platform: Platform) -> DockerEngine {
 impl Lab {
     /// An image of `root` (`python`, `busybox`) for this machine, with more lines of a Dockerfile.
     pub(crate) async fn image(&self, root: &str, lines: &[&str]) -> String {
-        // One at a time: several tests want the same one.
-        static MAKING: Mutex<()> = Mutex::new(());
         let archive = self.roots.join(format!("{root}-{NATIVE}.tar"));
         let about = std::fs::metadata(&archive).unwrap_or_else(|e| panic!("{}: {e}", archive.display()));
-        let seal = format!("{lines:?}{:?}{}", about.modified().unwrap(), about.len());
-        let hash: String =
-            Sha256::digest(seal.as_bytes()).iter().take(6).map(|b| format!("{b:02x}")).collect();
-        let (name, tag) = (format!("agentcore-test-{root}"), hash);
-        let image = format!("{name}:{tag}");
-        let (client, lines) =
-            (self.client.clone(), lines.iter().map(|l| (*l).to_owned()).collect::<Vec<_>>());
-        let made = image.clone();
-        let handle = tokio::runtime::Handle::current();
-        tokio::task::spawn_blocking(move || {
-            let _one = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
-            handle.block_on(async {
-                if client.inspect_image(&made).await.is_ok() {
-                    return;
-                }
-                let options = CreateImageOptionsBuilder::default().from_src("-").repo(&name).tag(&tag);
-                let options = options.changes(lines).build();
-                let body = bollard::body_full(std::fs::read(&archive).unwrap().into());
-                let mut making = std::pin::pin!(client.create_image(Some(options), Some(body), None));
-                while let Some(step) = making.next().await {
-                    step.unwrap();
-                }
-            });
+        let base = name_of(root, &format!("{:?}{}", about.modified().unwrap(), about.len()));
+        self.once(&base, async |lab| {
+            // Podman overlooks a tag that stands beside the name, and takes one line for each change.
+            let options = CreateImageOptionsBuilder::default().from_src("-").repo(&base).build();
+            let body = bollard::body_full(std::fs::read(&archive).unwrap().into());
+            let mut making = std::pin::pin!(lab.client.create_image(Some(options), Some(body), None));
+            while let Some(step) = making.next().await {
+                step.unwrap();
+            }
         })
-        .await
-        .unwrap();
+        .await;
+        self.build(root, &base, "", lines, None).await
+    }
+
+    /// What a Dockerfile makes of a local image; `archive` is in its context.
+    async fn build(
+        &self,
+        root: &str,
+        base: &str,
+        platform: &str,
+        lines: &[&str],
+        archive: Option<&Path>,
+    ) -> String {
+        let about = archive.map(|file| file.metadata().unwrap().len());
+        let image = name_of(root, &format!("{base}{lines:?}{about:?}"));
+        self.once(&image, async |lab| {
+            let scratch = tempfile::tempdir().unwrap();
+            let text = format!("FROM {base}\n{}\n", lines.join("\n"));
+            std::fs::write(scratch.path().join("Dockerfile"), text).unwrap();
+            let mut tar = std::process::Command::new("tar");
+            tar.arg("-C").arg(scratch.path()).args(["-c", "Dockerfile"]);
+            if let Some(archive) = archive {
+                tar.arg("-C").arg(archive.parent().unwrap()).arg(archive.file_name().unwrap());
+            }
+            let context = support::succeed(&mut tar).stdout;
+            let options = BuildImageOptionsBuilder::default().t(&image).rm(true).platform(platform).build();
+            let body = bollard::body_full(context.into());
+            let mut making = std::pin::pin!(lab.client.build_image(options, None, Some(body)));
+            while let Some(step) = making.next().await {
+                let step = step.unwrap();
+                assert!(step.error_detail.is_none(), "{step:?}");
+            }
+        })
+        .await;
         image
+    }
+
+    /// Makes an image that is not there. One at a time: several tests want the same one.
+    async fn once(&self, image: &str, make: impl AsyncFnOnce(&Self)) {
+        static MAKING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+        let _one = MAKING.lock().await;
+        if self.client.inspect_image(image).await.is_err() {
+            make(self).await;
+        }
+    }
+
+    /// The image `python` for arm64, which this machine may have to emulate. The lab's registry has it.
+    pub(crate) async fn arm64_image(&self, lines: &[&str]) -> Option<String> {
+        let registry = variable("AGENTCORE_LAB_REGISTRY")?;
+        let name = format!("{registry}/python");
+        let options = CreateImageOptionsBuilder::default().from_image(&name).tag("arm64");
+        let options = options.platform("linux/arm64").build();
+        let mut pulling = std::pin::pin!(self.client.create_image(Some(options), None, None));
+        while let Some(step) = pulling.next().await {
+            step.unwrap();
+        }
+        Some(self.build("python", &format!("{name}:arm64"), "linux/arm64", lines, None).await)
     }
 
     /// Gives an image the name of a repository of ECR's, as runtimes must call it.
@@ -124,32 +165,17 @@ impl Lab {
         format!("{repository}:1")
     }
 
-    /// An image with the files of a tar archive in it, which are those of `origin`.
-    async fn with_files(&self, base: &str, archive: &Path, origin: &Path) -> String {
-        let length = archive.metadata().unwrap().len();
-        let seal = Sha256::digest(format!("{base}{}{length}", origin.display()).as_bytes());
-        let tag: String = seal.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-        let image = format!("agentcore-test-added:{tag}");
-        if self.client.inspect_image(&image).await.is_ok() {
-            return image;
-        }
-        let body = ContainerCreateBody { image: Some(base.to_owned()), ..ContainerCreateBody::default() };
-        let made = self.client.create_container(None::<CreateContainerOptions>, body).await.unwrap().id;
-        let options = UploadToContainerOptionsBuilder::default().path("/").build();
-        let body = bollard::body_full(std::fs::read(archive).unwrap().into());
-        self.client.upload_to_container(&made, Some(options), body).await.unwrap();
-        let options =
-            CommitContainerOptionsBuilder::default().container(&made).repo("agentcore-test-added").tag(&tag);
-        self.client.commit_container(options.build(), ContainerConfig::default()).await.unwrap();
-        self.client.remove_container(&made, None::<RemoveContainerOptions>).await.unwrap();
-        image
-    }
-
     /// Containers and volumes with this label.
     pub(crate) async fn labelled(&self, label: &str) -> (Vec<String>, Vec<String>) {
         let filters = HashMap::from([("label".to_owned(), vec![label.to_owned()])]);
         let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
-        let containers = self.client.list_containers(Some(options)).await.unwrap();
+        let containers = loop {
+            match self.client.list_containers(Some(options.clone())).await {
+                // Podman's word for what ended a moment ago is none of Docker's.
+                Err(Error::JsonDataError { .. }) => tokio::time::sleep(Duration::from_millis(50)).await,
+                listed => break listed.unwrap(),
+            }
+        };
         let options = ListVolumesOptionsBuilder::default().filters(&filters).build();
         let volumes = self.client.list_volumes(Some(options)).await.unwrap().volumes.unwrap_or_default();
         (
@@ -165,12 +191,24 @@ impl Lab {
     }
 }
 
+/// A name that says what is in it.
+fn name_of(root: &str, content: &str) -> String {
+    let hash = Sha256::digest(content.as_bytes());
+    let tag: String = hash.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    format!("localhost/agentcore-test-{root}:{tag}")
+}
+
 /// An image that has an agent of `tests/agents` as its command.
 pub(crate) async fn agent_image(lab: &Lab, agent: &str, user: &str) -> String {
+    let lines = agent_lines(agent, user);
+    lab.image("python", &lines.each_ref().map(String::as_str)).await
+}
+
+/// The lines of a Dockerfile that start an agent of `tests/agents`.
+pub(crate) fn agent_lines(agent: &str, user: &str) -> [String; 4] {
     let program = support::repository().join("tests/agents").join(agent).join("main.py");
     let start = json!(["python3", "-u", "-c", std::fs::read_to_string(program).unwrap()]);
-    let lines = [PATH_LINE, "WORKDIR /app", &format!("USER {user}"), &format!("CMD {start}")];
-    lab.image("python", &lines).await
+    [PATH_LINE.to_owned(), "WORKDIR /app".to_owned(), format!("USER {user}"), format!("CMD {start}")]
 }
 
 const PATH_LINE: &str = "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -184,8 +222,7 @@ const NOT_IN_IMAGES: [&str; 5] = ["awscli", "botocore/data", "pip", "setuptools"
 ///
 /// The package is copied from the tests' own environment, so that nothing is downloaded.
 pub(crate) async fn official_image(lab: &Lab, venv: &Path) -> String {
-    let lines = [PATH_LINE, "WORKDIR /app", "USER bedrock_agentcore", "CMD [\"python\", \"-m\", \"main\"]"];
-    let base = lab.image("python", &lines).await;
+    let base = lab.image("python", &[]).await;
     let packages = venv.join("lib/python3.11/site-packages");
     assert!(packages.is_dir(), "the lab's images have Python 3.11, and there is no `{}`", packages.display());
     let agent = support::repository().join("tests/agents/official");
@@ -200,7 +237,14 @@ pub(crate) async fn official_image(lab: &Lab, venv: &Path) -> String {
     tar.args(["--transform=s,^main.py,app/main.py,", "--transform=s,^passwd,etc/passwd,"]);
     tar.arg("-C").arg(&packages).arg(".").arg("-C").arg(agent).arg("main.py").arg("-C").arg(scratch.path());
     support::succeed(tar.arg("passwd"));
-    lab.with_files(&base, &archive, venv).await
+    let lines = [
+        PATH_LINE,
+        "ADD added.tar /",
+        "WORKDIR /app",
+        "USER bedrock_agentcore",
+        "CMD [\"python\", \"-m\", \"main\"]",
+    ];
+    lab.build("official", &base, "", &lines, Some(&archive)).await
 }
 
 /// The label of everything of a home.

@@ -13,7 +13,7 @@ use control::types::{
 use serde_json::{Value, json};
 
 use super::daemon::Daemon;
-use super::lab::{Home, Lab, NATIVE, agent_image, lab, lab_at, label_of};
+use super::lab::{Home, Lab, NATIVE, agent_image, agent_lines, lab, lab_at, label_of};
 use crate::sdk::{Clients, clients, command, invoke, session};
 use crate::support::{self, BIN, Emulator, succeed};
 
@@ -186,6 +186,31 @@ fn an_image_of_another_architecture_is_refused_before_a_session_starts() {
         for part in [missing, "docker buildx build --platform linux/arm64", "docker tag", "docker pull"] {
             assert!(said.contains(part), "{part}: {said}");
         }
+    });
+}
+
+#[test]
+fn an_image_for_arm64_runs_as_it_is() {
+    runtime().block_on(async {
+        let test = "docker::lifecycle::an_image_for_arm64_runs_as_it_is";
+        let Some(lab) = lab(test).await else { return };
+        let lines = agent_lines("lab", "1000");
+        let Some(image) = lab.arm64_image(&lines.each_ref().map(String::as_str)).await else {
+            return support::skip(test, "no `AGENTCORE_LAB_REGISTRY` with images for arm64");
+        };
+        let home = Home::new();
+        // The service's architecture is the usual one.
+        let emulator = Emulator::start_in_with(home.path(), &["--grace", "2s"]);
+        let clients = clients(emulator.endpoint());
+        let arn = deploy(&clients, "arm", &lab.named(&image, "arm").await).await;
+        let session = session("arm64");
+        let before = invoke(&clients, &arn, &session, write("of arm64")).await;
+        let said = command(&clients, &arn, &session, "uname -m; id -u; cat /mnt/workspace/f", None).await;
+        assert_eq!((said.0.as_str(), said.2), ("aarch64\n0\nof arm64", 0), "{said:?}");
+        stop(&clients, &arn, &session).await;
+        let after = invoke(&clients, &arn, &session, read()).await;
+        assert_eq!(after["text"], "of arm64", "{after}");
+        assert!(before["boot"] != after["boot"], "the same process: {before} {after}");
     });
 }
 

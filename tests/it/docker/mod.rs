@@ -5,9 +5,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail")]
 
+mod addresses;
 pub(crate) mod daemon;
 mod engine;
 pub(crate) mod lab;
 mod lifecycle;
+mod podman;
 mod projects;
 mod suite;

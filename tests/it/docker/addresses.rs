@@ -1,0 +1,137 @@
+//! Where a daemon may be: on a port of this machine, in the clear or over TLS, named by `DOCKER_HOST` or a context; and
+//! where it may not: anywhere that does not see this machine's files.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use agentcore::engine::docker::{DaemonChoice, Platform};
+use agentcore::engine::{ComputeSpec, Engine, EngineError};
+use sha2::{Digest, Sha256};
+
+use super::daemon::Daemon;
+use super::lab::{engine_of, lab, lab_at};
+use crate::engine::run;
+use crate::support;
+
+/// A certificate authority with a certificate for `127.0.0.1` and one for a client, each in a directory as the `docker`
+/// command line wants it.
+fn certificates(directory: &Path) -> (PathBuf, PathBuf) {
+    let script = r#"
+set -e
+key="-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
+openssl req -x509 $key -subj /CN=authority -keyout authority.pem -out ca.pem -days 2 \
+    -addext basicConstraints=critical,CA:true
+for who in server client; do
+    mkdir $who
+    cp ca.pem $who/
+    openssl req $key -subj /CN=$who -keyout $who/key.pem -out $who.csr
+    printf 'subjectAltName=IP:127.0.0.1\nextendedKeyUsage=%sAuth\n' $who >$who.ext
+    openssl x509 -req -in $who.csr -CA ca.pem -CAkey authority.pem -CAcreateserial -days 2 \
+        -extfile $who.ext -out $who/cert.pem
+done"#;
+    support::succeed(Command::new("sh").args(["-c", script]).current_dir(directory));
+    (directory.join("server"), directory.join("client"))
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Writes a context of the `docker` command line.
+fn write_context(config: &Path, name: &str, host: &str, certificates: &Path) {
+    let id: String = Sha256::digest(name.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let meta = config.join("contexts/meta").join(&id);
+    std::fs::create_dir_all(&meta).unwrap();
+    let endpoint = serde_json::json!({ "docker": { "Host": host, "SkipTLSVerify": false } });
+    let text = serde_json::json!({ "Name": name, "Metadata": {}, "Endpoints": endpoint });
+    std::fs::write(meta.join("meta.json"), text.to_string()).unwrap();
+    let tls = config.join("contexts/tls").join(&id);
+    std::fs::create_dir_all(&tls).unwrap();
+    std::os::unix::fs::symlink(certificates, tls.join("docker")).unwrap();
+    std::fs::write(config.join("config.json"), serde_json::json!({ "currentContext": name }).to_string())
+        .unwrap();
+}
+
+fn spec(image: &str) -> ComputeSpec {
+    ComputeSpec {
+        code: None,
+        image: Some(image.to_owned()),
+        read_only: Vec::new(),
+        environment: Vec::new(),
+        storage: None,
+        early_mount: false,
+        label: "addressed".to_owned(),
+        labels: Vec::new(),
+        listener: None,
+    }
+}
+
+#[test]
+fn a_daemon_of_this_machine_is_used_over_tcp_and_tls_and_another_is_refused() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let test = "docker::addresses::a_daemon_of_this_machine_is_used_over_tcp_and_tls_and_another_is_refused";
+    let Some(_lab) = runtime.block_on(lab(test)) else { return };
+    if support::which("openssl").is_none() {
+        return support::skip(test, "no `openssl` in PATH");
+    }
+    let mut daemon = match Daemon::find() {
+        Ok(daemon) => daemon,
+        Err(missing) => return support::skip(test, &missing),
+    };
+    let scratch = support::short_temp_dir();
+    let (server, client) = certificates(scratch.path());
+    let home = scratch.path().join("home");
+    std::fs::create_dir(&home).unwrap();
+    let tls = format!("tcp://127.0.0.1:{}", free_port());
+    let file = |name: &str| server.join(name).display().to_string();
+    let (ca, certificate, key) = (file("ca.pem"), file("cert.pem"), file("key.pem"));
+    let more = ["-H", &tls, "--tlsverify", "--tlscacert", &ca, "--tlscert", &certificate, "--tlskey", &key];
+    daemon.with(&more.map(str::to_owned));
+    daemon.start();
+    runtime.block_on(async {
+        let lab = lab_at(&daemon.host()).await.unwrap();
+        let image = lab.image("busybox", &["CMD [\"/bin/true\"]"]).await;
+        // In the clear: something on a port that passes all on to the socket.
+        let relay = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let plain = format!("tcp://{}", relay.local_addr().unwrap());
+        let socket = daemon.path().join("s");
+        let relaying = tokio::spawn(async move {
+            while let Ok((mut near, _)) = relay.accept().await {
+                let mut far = tokio::net::UnixStream::connect(&socket).await.unwrap();
+                tokio::spawn(async move { tokio::io::copy_bidirectional(&mut near, &mut far).await });
+            }
+        });
+        let config = scratch.path().join("config");
+        write_context(&config, "near", &tls, &client);
+        let by_host = |host: &str| DaemonChoice { host: Some(host.to_owned()), ..DaemonChoice::default() };
+        let with_certificates =
+            DaemonChoice { verify: true, certificates: Some(client.clone()), ..by_host(&tls) };
+        let by_context = DaemonChoice { config: Some(config), ..DaemonChoice::default() };
+        for choice in [by_host(&plain), with_certificates, by_context] {
+            let engine = engine_of(&home, Platform::Native, choice.clone());
+            let compute = engine.start(spec(&image)).await.unwrap_or_else(|e| panic!("{choice:?}: {e}"));
+            assert_eq!(run(&*compute, "echo up").await.0, "up\n");
+            compute.terminate(std::time::Duration::ZERO).await.unwrap();
+        }
+        // Without a client's certificate nobody is let in, and a port without a daemon is told.
+        for (choice, host) in
+            [(by_host(&tls), tls.clone()), (by_host("tcp://127.0.0.1:1"), "127.0.0.1:1".into())]
+        {
+            let error = engine_of(&home, Platform::Native, choice).probe().await.unwrap_err();
+            let EngineError::Unavailable { reason, .. } = &error else { panic!("{error}") };
+            assert!(reason.contains("does not answer") && reason.contains(&host), "{reason}");
+        }
+        relaying.abort();
+        assert_eq!(lab.labelled(&super::lab::label_of(&home)).await.0, Vec::<String>::new());
+
+        // One that does not see the directory of sockets is on another machine, as far as that matters.
+        daemon.end(nix::sys::signal::Signal::SIGTERM);
+        daemon.hide(&home);
+        daemon.start();
+        let engine = engine_of(&home, Platform::Native, by_host(&daemon.host()));
+        let error = engine.start(spec(&image)).await.err().unwrap();
+        let EngineError::Unavailable { reason, hint } = &error else { panic!("{error}") };
+        assert!(reason.contains("does not share this machine's files and sockets"), "{reason}");
+        assert!(hint.contains("a daemon that runs on this very machine"), "{hint}");
+    });
+}
