@@ -8,6 +8,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use super::load::{Book, Dice, Load, TAG};
+use super::seed::known;
 use super::world::{Kind, Planes, World, runtime};
 use super::{figures, full, tell};
 
@@ -117,7 +118,7 @@ fn kill_rounds_lose_nothing_and_leave_nothing() {
         assert!(status.is_success(), "{body:?}");
     });
     world.end();
-    world.seed(KNOWN);
+    known(world.home(), KNOWN);
     world.start().unwrap();
 
     let load = runtime.block_on(async { Load::begin(&planes, live, seed) });
