@@ -235,12 +235,12 @@ struct Pool {
 impl Pool {
     /// The connection that this thread used last, when it can be trusted. One of another thread would wake that
     /// thread for each of its bytes.
-    fn take(&self) -> Option<Connection> {
+    fn take(&self, now: Instant) -> Option<Connection> {
         let here = thread::current().id();
         let mut idle = self.idle.lock();
         let newest = idle.iter().rposition(|connection| connection.home == here)?;
         let connection = idle.remove(newest);
-        if connection.last_used.elapsed() <= KEEP_ALIVE {
+        if now.saturating_duration_since(connection.last_used) <= KEEP_ALIVE {
             return Some(connection);
         }
         // The newest is too old, so all are.
@@ -327,9 +327,10 @@ impl AgentClient {
         limit: Duration,
     ) -> Result<AgentResponse, Unanswered> {
         message.headers_mut().insert(HOST, self.host.clone());
-        let deadline = Instant::now() + limit;
+        let begun = Instant::now();
+        let deadline = begun + limit;
         let (response, connection) = loop {
-            let kept = self.pool.take();
+            let kept = self.pool.take(begun);
             let fresh = kept.is_none();
             let mut connection = match kept {
                 Some(kept) => kept,
@@ -350,12 +351,8 @@ impl AgentClient {
             }
         };
         let (head, incoming) = response.into_parts();
-        let body = AgentBody {
-            incoming,
-            connection: Some(connection),
-            pool: self.pool.clone(),
-            deadline: Instant::now() + limits::INVOKE_STREAM_TIMEOUT,
-        };
+        let body =
+            AgentBody { incoming, connection: Some(connection), pool: self.pool.clone(), deadline: None };
         Ok(AgentResponse { status: head.status, headers: head.headers, body })
     }
 
@@ -429,7 +426,8 @@ pub struct AgentBody {
     incoming: Incoming,
     connection: Option<Connection>,
     pool: Arc<Pool>,
-    deadline: Instant,
+    /// When it must have come; set when it is first waited for.
+    deadline: Option<Instant>,
 }
 
 impl AgentBody {
@@ -458,8 +456,10 @@ impl Body for AgentBody {
             polled = Pin::new(&mut this.incoming).poll_frame(cx);
         }
         if polled.is_pending() {
+            let deadline =
+                *this.deadline.get_or_insert_with(|| Instant::now() + limits::INVOKE_STREAM_TIMEOUT);
             // A body that has given its connection back has ended.
-            if !this.connection.as_mut().is_some_and(|connection| connection.late(this.deadline, cx)) {
+            if !this.connection.as_mut().is_some_and(|connection| connection.late(deadline, cx)) {
                 return Poll::Pending;
             }
             this.connection = None;

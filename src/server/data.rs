@@ -11,7 +11,7 @@ use axum::extract::Query;
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::{FutureExt, Stream, StreamExt};
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, Request, Uri};
 use http_body::Frame;
@@ -24,11 +24,11 @@ use tokio::time::timeout;
 
 use super::BODY_TIMEOUT;
 use super::errors::{agent_status, bad_field, invalid};
-use super::headers::{self, REQUEST_ID, SESSION_ID};
+use super::headers::{self, RequestId, SESSION_ID, SessionHeaders};
 use crate::emulator::Emulator;
 use crate::emulator::command::{CommandFailure, run_command};
 use crate::emulator::registry::{RuntimeRef, Target};
-use crate::emulator::sessions::{Cut, Lease, Need};
+use crate::emulator::sessions::{Cut, Familiar, Lease, Need};
 use crate::engine::agent_http::{AgentBody, AgentRequest, BodyError, CallError};
 use crate::model::{CommandLine, CommandTimeout, EndpointName, RuntimeId, SessionId, SessionKey, limits};
 use crate::wire::error::{AwsError, ErrorKind, ValidationReason};
@@ -73,15 +73,20 @@ impl Operation {
     pub(super) async fn run(
         self,
         emulator: &Emulator,
-        aims: &Aims,
+        habits: &Habits,
         request: Request<RequestBody>,
+        id: &RequestId,
     ) -> Result<Response, AwsError> {
-        let aim = aims.of(request.uri())?;
+        let aim = habits.aim(request.uri())?;
         let (head, body) = request.into_parts();
         match self {
-            Self::Invoke => invoke(emulator, &aim, &head.headers, body).await,
+            Self::Invoke => {
+                check_lengths(&head.headers, &headers::INVOKE_LENGTHS)?;
+                let seat = habits.seat(&head.headers)?;
+                invoke(emulator, &aim, &seat, &head.headers, body, id).await
+            }
             // Boxed, so that a call of the agent does not carry the size of these.
-            Self::Command => command(emulator, &aim, &head.headers, body).boxed().await,
+            Self::Command => command(emulator, &aim, &head.headers, body, id).boxed().await,
             Self::Stop => stop(emulator, &aim, &head.headers, body).boxed().await,
         }
     }
@@ -93,13 +98,23 @@ pub(super) struct Aim {
     endpoint: EndpointName,
 }
 
-/// What the last request of a connection was aimed at: the next one's aim is nearly always the same.
+/// What the last request of a connection was aimed at, and the session that the last call named: the next one's are
+/// nearly always the same.
 #[derive(Default)]
-pub(super) struct Aims(Mutex<Option<(PathAndQuery, Arc<Aim>)>>);
+pub(super) struct Habits {
+    aim: Mutex<Option<(PathAndQuery, Arc<Aim>)>>,
+    seat: Mutex<Option<Arc<Seat>>>,
+}
 
-impl Aims {
-    fn of(&self, uri: &Uri) -> Result<Arc<Aim>, AwsError> {
-        let mut last = self.0.lock();
+/// A session that a caller names.
+struct Seat {
+    headers: SessionHeaders,
+    session: Familiar,
+}
+
+impl Habits {
+    fn aim(&self, uri: &Uri) -> Result<Arc<Aim>, AwsError> {
+        let mut last = self.aim.lock();
         if let Some((path, aim)) = &*last
             && uri.path_and_query() == Some(path)
         {
@@ -108,6 +123,25 @@ impl Aims {
         let aim = Arc::new(Aim::read(uri)?);
         *last = uri.path_and_query().map(|path| (path.clone(), aim.clone()));
         Ok(aim)
+    }
+
+    /// The session that these headers name, or a new one.
+    fn seat(&self, caller: &HeaderMap) -> Result<Arc<Seat>, AwsError> {
+        let Some(named) = caller.get(SESSION_ID) else {
+            let session = SessionId::random();
+            let headers = SessionHeaders::of(session_value(caller, &session));
+            return Ok(Arc::new(Seat { headers, session: Familiar::new(session) }));
+        };
+        let mut last = self.seat.lock();
+        if let Some(seat) = &*last
+            && seat.headers.id == named
+        {
+            return Ok(seat.clone());
+        }
+        let session = Familiar::new(session_named(named)?);
+        let seat = Arc::new(Seat { headers: SessionHeaders::of(named.clone()), session });
+        *last = Some(seat.clone());
+        Ok(seat)
     }
 }
 
@@ -170,38 +204,35 @@ fn segments(uri: &Uri) -> Option<(&str, &str)> {
 async fn invoke(
     emulator: &Emulator,
     aim: &Aim,
+    seat: &Seat,
     caller: &HeaderMap,
     body: RequestBody,
+    id: &RequestId,
 ) -> Result<Response, AwsError> {
-    check_lengths(caller, &headers::INVOKE_LENGTHS)?;
-    let declared = caller.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    // Exact where its length was declared.
+    let declared = http_body::Body::size_hint(&body).exact();
     if declared.is_some_and(|bytes| bytes > limits::MAX_PAYLOAD_BYTES) {
         return Err(payload_too_large());
     }
     let target = aim.resolve(emulator).await?;
-    let session = session_of(caller)?.unwrap_or_else(SessionId::random);
-    let session_header = session_value(caller, &session);
-    let (request_id, trace_id) = ids(caller);
+    let trace_id = id.trace(caller);
+    let allowed = &target.spec.header_allowlist;
 
     let (body, overflow) = bounded(body, declared.is_some());
-    let mut call = AgentRequest {
-        headers: headers::to_agent(
-            caller,
-            &target.spec.header_allowlist,
-            &session_header,
-            &request_id,
-            &trace_id,
-        ),
-        body,
-    };
-    let give_up = Instant::now() + UNREACHED_LIMIT;
+    let mut call =
+        AgentRequest { headers: headers::to_agent(caller, allowed, &seat.headers, id, &trace_id), body };
+    let mut give_up = None;
     let (answer, lease) = loop {
-        let lease = emulator.sessions.acquire(&target, &session, Need::Agent).await?;
+        let lease = emulator.sessions.acquire_familiar(&target, &seat.session, Need::Agent).await?;
         match lease.invoke(call).await {
             Ok(answer) => break (answer, lease),
-            Err(_) if overflow.load(Ordering::Relaxed) => return Err(payload_too_large()),
+            Err(_) if overflow.as_ref().is_some_and(|overflow| overflow.load(Ordering::Relaxed)) => {
+                return Err(payload_too_large());
+            }
             // The agent has just ended, or starts to listen anew; nothing was sent. The next turn finds out.
-            Err(CallError { unsent: Some(unsent), .. }) if Instant::now() < give_up => {
+            Err(CallError { unsent: Some(unsent), .. })
+                if Instant::now() < *give_up.get_or_insert_with(|| Instant::now() + UNREACHED_LIMIT) =>
+            {
                 call = unsent;
                 drop(lease);
                 tokio::time::sleep(UNREACHED_PAUSE).await;
@@ -222,7 +253,7 @@ async fn invoke(
     let out = response.headers_mut();
     // `contentType` is a required member of the answer. [model]
     out.insert(CONTENT_TYPE, content_type.unwrap_or(HeaderValue::from_static("application/octet-stream")));
-    out.insert(SESSION_ID, session_header);
+    out.insert(SESSION_ID, seat.headers.id.clone());
     headers::to_caller(caller, out, trace_id);
     Ok(response)
 }
@@ -238,6 +269,7 @@ async fn command(
     aim: &Aim,
     caller: &HeaderMap,
     body: RequestBody,
+    id: &RequestId,
 ) -> Result<Response, AwsError> {
     check_lengths(caller, &headers::COMMAND_LENGTHS)?;
     let target = aim.resolve(emulator).await?;
@@ -267,7 +299,7 @@ async fn command(
     let out = response.headers_mut();
     out.insert(CONTENT_TYPE, HeaderValue::from_static(eventstream::CONTENT_TYPE));
     out.insert(SESSION_ID, session_value(caller, &session));
-    headers::to_caller(caller, out, ids(caller).1);
+    headers::to_caller(caller, out, id.trace(caller));
     Ok(response)
 }
 
@@ -332,9 +364,12 @@ fn check_lengths(headers: &HeaderMap, lengths: &[headers::Length]) -> Result<(),
 
 /// The session id of the request, when it names one.
 pub(super) fn session_of(headers: &HeaderMap) -> Result<Option<SessionId>, AwsError> {
-    let Some(value) = headers.get(SESSION_ID) else { return Ok(None) };
+    headers.get(SESSION_ID).map(session_named).transpose()
+}
+
+fn session_named(value: &HeaderValue) -> Result<SessionId, AwsError> {
     let text = value.to_str().unwrap_or_default();
-    text.parse().map(Some).map_err(|e| bad_field("runtimeSessionId", &e))
+    text.parse().map_err(|e| bad_field("runtimeSessionId", &e))
 }
 
 /// A session's id as the caller wrote it, or as the header he did not send.
@@ -343,13 +378,6 @@ pub(super) fn session_value(caller: &HeaderMap, session: &SessionId) -> HeaderVa
     let written =
         || HeaderValue::from_str(session.as_str()).unwrap_or_else(|_| HeaderValue::from_static("-"));
     caller.get(SESSION_ID).cloned().unwrap_or_else(written)
-}
-
-/// The request id that [`super::planes`] has put on the request, and the trace id.
-pub(super) fn ids(caller: &HeaderMap) -> (HeaderValue, HeaderValue) {
-    let request_id = caller.get(REQUEST_ID).cloned().unwrap_or_else(|| HeaderValue::from_static("-"));
-    let trace_id = headers::trace_id(caller, &request_id);
-    (request_id, trace_id)
 }
 
 async fn json<T: for<'de> Deserialize<'de>>(body: RequestBody) -> Result<T, AwsError> {
@@ -364,13 +392,13 @@ async fn json<T: for<'de> Deserialize<'de>>(body: RequestBody) -> Result<T, AwsE
     serde_json::from_slice(text).map_err(|e| unreadable(format!("the request body is not valid JSON: {e}")))
 }
 
-/// The payload for the agent, and whether it has turned out too long. A declared length has been checked
+/// The payload for the agent, and what tells whether it has turned out too long. A declared length has been checked
 /// already, and the HTTP layer takes no more than was declared.
-fn bounded(body: RequestBody, declared: bool) -> (RequestBody, Arc<AtomicBool>) {
-    let overflow = Arc::new(AtomicBool::new(false));
+fn bounded(body: RequestBody, declared: bool) -> (RequestBody, Option<Arc<AtomicBool>>) {
     if declared {
-        return (body, overflow);
+        return (body, None);
     }
+    let overflow = Arc::new(AtomicBool::new(false));
     let limit = usize::try_from(limits::MAX_PAYLOAD_BYTES).unwrap_or(usize::MAX);
     let seen = overflow.clone();
     let body = Limited::new(body, limit).map_err(move |error| {
@@ -379,7 +407,7 @@ fn bounded(body: RequestBody, declared: bool) -> (RequestBody, Arc<AtomicBool>) 
         }
         error
     });
-    (body.boxed_unsync(), overflow)
+    (body.boxed_unsync(), Some(overflow))
 }
 
 fn payload_too_large() -> AwsError {

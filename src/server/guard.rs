@@ -29,8 +29,7 @@ use crate::wire::error::{AwsError, ErrorKind, ValidationReason};
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// Content types that a page may send anywhere without asking first. [Fetch: CORS-safelisted]
 const SIMPLE_TYPES: [&str; 3] = ["application/x-www-form-urlencoded", "multipart/form-data", "text/plain"];
-/// Starts of names of headers that SDKs send and that a page may not send without asking. Not `x-amzn-`: the
-/// server itself has put the request id on the request.
+/// Starts of names of headers that SDKs send and that a page may not send without asking.
 const SDK_HEADERS: [&str; 2] = ["amz-sdk-", "x-amz-"];
 /// As much of a caller's value as an error repeats, in characters. [ours]
 const SHOWN_CHARS: usize = 100;
@@ -106,22 +105,22 @@ fn check_host<B>(head: &Request<B>) -> Result<(), AwsError> {
 /// server: a development server that forwards calls hands its page's headers on. `null` is refused, since
 /// any page can have that origin.
 fn check_origin<B>(head: &Request<B>) -> Result<(), AwsError> {
-    for origin in head.headers().get_all(ORIGIN) {
-        let uri = origin.to_str().ok().and_then(|text| text.parse::<Uri>().ok());
-        if !uri.is_some_and(|uri| uri.authority().is_some_and(is_loopback)) {
-            return Err(denied(format!(
-                "The origin `{}` is refused: web pages may not use the emulator. Call it from a program, or \
-                 from a server of your own that the page calls.",
-                shown(origin)
-            )));
-        }
-    }
-    for site in head.headers().get_all(SEC_FETCH_SITE) {
-        if !matches!(site.as_bytes(), b"same-origin" | b"none") {
+    // One walk: programs send neither, and each look for a name costs a hash of it.
+    for (name, value) in head.headers() {
+        if name == ORIGIN {
+            let uri = value.to_str().ok().and_then(|text| text.parse::<Uri>().ok());
+            if !uri.is_some_and(|uri| uri.authority().is_some_and(is_loopback)) {
+                return Err(denied(format!(
+                    "The origin `{}` is refused: web pages may not use the emulator. Call it from a program, or \
+                     from a server of your own that the page calls.",
+                    shown(value)
+                )));
+            }
+        } else if name == SEC_FETCH_SITE && !matches!(value.as_bytes(), b"same-origin" | b"none") {
             return Err(denied(format!(
                 "A request with `Sec-Fetch-Site: {}` is refused: web pages may not use the emulator. Call it \
                  from a program, or from a server of your own that the page calls.",
-                shown(site)
+                shown(value)
             )));
         }
     }

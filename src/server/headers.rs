@@ -1,7 +1,12 @@
 //! Which headers pass between the caller, the agent and the answer.
 
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+
+use uuid::Uuid;
 
 use crate::model::{HeaderAllowlist, limits};
 
@@ -12,6 +17,8 @@ pub(crate) const SESSION_ID: HeaderName =
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 /// X-Ray's trace id. [model]
 pub(crate) const TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
+/// Digits of a trace id that are its time, in X-Ray's form; the rest is the number.
+const TRACE_TIME_DIGITS: usize = 8;
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
@@ -33,6 +40,9 @@ pub(crate) struct Length {
 const fn length(name: &'static str, member: &'static str, min: usize, max: usize) -> Length {
     Length { name: HeaderName::from_static(name), member, min, max }
 }
+
+/// A value of this many characters fits every header: most need no look at their name.
+const FITS_ALL: std::ops::RangeInclusive<usize> = 1..=128;
 
 /// Lengths of InvokeAgentRuntime's headers. [model]
 pub(crate) const INVOKE_LENGTHS: [Length; 11] = [
@@ -58,13 +68,85 @@ pub(crate) const COMMAND_LENGTHS: [Length; 6] = [
     length("baggage", "baggage", 0, 8192),
 ];
 
+/// The id of a request, of the service's form: a random UUID. [guide: x-amzn-RequestId]
+#[derive(Debug, Clone)]
+pub(crate) struct RequestId {
+    uuid: Uuid,
+    value: HeaderValue,
+}
+
+impl RequestId {
+    /// A new one: a count, spread by a key that is chosen anew in each process. Nobody must be unable to guess it, so
+    /// it needs no system call for randomness and no keyed hash.
+    pub(crate) fn new() -> Self {
+        static KEY: LazyLock<(u64, u64)> = LazyLock::new(|| Uuid::new_v4().as_u64_pair());
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let (high, low) = *KEY;
+        let pair = Uuid::from_u64_pair(spread(high.wrapping_add(count)), spread(low.wrapping_add(count)));
+        Self::of(pair.as_u128())
+    }
+
+    fn of(bits: u128) -> Self {
+        let id = uuid::Builder::from_u128(bits).with_version(uuid::Version::Random);
+        let uuid = id.with_variant(uuid::Variant::RFC4122).into_uuid();
+        let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
+        let text = uuid.hyphenated().encode_lower(&mut text);
+        let value = HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("-"));
+        Self { uuid, value }
+    }
+
+    /// As a header.
+    pub(crate) fn value(&self) -> &HeaderValue {
+        &self.value
+    }
+
+    /// The caller's trace id, or one made from this id in X-Ray's form.
+    pub(crate) fn trace(&self, caller: &HeaderMap) -> HeaderValue {
+        if let Some(value) = caller.get(TRACE_ID) {
+            return value.clone();
+        }
+        let mut digits = [0; uuid::fmt::Simple::LENGTH];
+        let digits = self.uuid.simple().encode_lower(&mut digits).as_bytes();
+        let (time, rest) = digits.split_at(TRACE_TIME_DIGITS);
+        let text = [b"Root=1-", time, b"-", rest].concat();
+        HeaderValue::from_maybe_shared(Bytes::from(text)).unwrap_or(HeaderValue::from_static("Root=1"))
+    }
+}
+
+/// Spreads the bits of a number over all of them; no two numbers become the same. [SplitMix64's last step]
+fn spread(number: u64) -> u64 {
+    let number = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ (number >> 31)
+}
+
+/// The headers by which an agent and its caller know a session, made once for many calls.
+#[derive(Debug, Clone)]
+pub(crate) struct SessionHeaders {
+    /// The session's id.
+    pub(crate) id: HeaderValue,
+    baggage: HeaderValue,
+}
+
+impl SessionHeaders {
+    /// Those of this session id.
+    pub(crate) fn of(id: HeaderValue) -> Self {
+        let text = [b"session.id=", id.as_bytes()].concat();
+        // Session ids are ASCII, so this always succeeds.
+        let baggage = HeaderValue::from_maybe_shared(Bytes::from(text));
+        Self { id, baggage: baggage.unwrap_or(HeaderValue::from_static("session.id")) }
+    }
+}
+
 /// The headers an agent sees of an invocation: the service's own, those of [`PASSED`] that the caller
 /// set, and the allowlisted ones. Everything else is dropped. [observed]
 pub(crate) fn to_agent(
     caller: &HeaderMap,
     allowlist: &HeaderAllowlist,
-    session: &HeaderValue,
-    request_id: &HeaderValue,
+    session: &SessionHeaders,
+    request_id: &RequestId,
     trace_id: &HeaderValue,
 ) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(8);
@@ -74,14 +156,10 @@ pub(crate) fn to_agent(
             headers.entry(name).or_insert_with(|| value.clone());
         }
     }
-    headers.insert(REQUEST_ID, request_id.clone());
+    headers.insert(REQUEST_ID, request_id.value.clone());
     headers.insert(TRACE_ID, trace_id.clone());
-    headers.insert(SESSION_ID, session.clone());
-    headers.entry(BAGGAGE).or_insert_with(|| {
-        let text = [b"session.id=", session.as_bytes()].concat();
-        // Session ids are ASCII, so this always succeeds.
-        HeaderValue::from_maybe_shared(Bytes::from(text)).unwrap_or(HeaderValue::from_static("session.id"))
-    });
+    headers.insert(SESSION_ID, session.id.clone());
+    headers.entry(BAGGAGE).or_insert_with(|| session.baggage.clone());
     if !allowlist.is_empty() {
         for (name, value) in caller {
             let fits = value.len() <= limits::MAX_FORWARDED_HEADER_BYTES;
@@ -91,25 +169,6 @@ pub(crate) fn to_agent(
         }
     }
     headers
-}
-
-/// The caller's trace id, or one made from the request id in X-Ray's form.
-pub(crate) fn trace_id(caller: &HeaderMap, request_id: &HeaderValue) -> HeaderValue {
-    if let Some(value) = caller.get(TRACE_ID) {
-        return value.clone();
-    }
-    // A request id is digits in groups, of which the first has as many as a trace id's first.
-    let mut text = *b"Root=1-00000000-000000000000000000000000";
-    let mut at = 7;
-    for group in request_id.as_bytes().split(|byte| *byte == b'-') {
-        if let Some(place) = text.get_mut(at..at + group.len()) {
-            place.copy_from_slice(group);
-        }
-        at += group.len();
-        // Past the separator of the trace id itself.
-        at += usize::from(at == 15);
-    }
-    HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("Root=1"))
 }
 
 /// Tracing headers of the caller that an answer repeats. [model]
@@ -124,13 +183,15 @@ pub(crate) fn to_caller(caller: &HeaderMap, answer: &mut HeaderMap, trace_id: He
 
 /// The first header whose value is shorter or longer than the service model allows.
 pub(crate) fn wrong_length<'a>(caller: &HeaderMap, lengths: &'a [Length]) -> Option<&'a Length> {
-    caller.iter().find_map(|(name, value)| {
+    caller.iter().filter(|(_, value)| !FITS_ALL.contains(&value.len())).find_map(|(name, value)| {
         lengths.iter().find(|l| l.name == name && !(l.min..=l.max).contains(&value.len()))
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
     use crate::model::SessionId;
 
@@ -144,14 +205,36 @@ mod tests {
         names
     }
 
-    const ID: HeaderValue = HeaderValue::from_static("0a1b2c3d-0000-4000-8000-0123456789ab");
+    fn id() -> RequestId {
+        RequestId::of(0x0a1b2c3d_0000_4000_8000_0123456789ab)
+    }
+
+    fn session() -> SessionHeaders {
+        SessionHeaders::of(HeaderValue::from_str(SessionId::random().as_str()).unwrap())
+    }
+
+    fn seen(call: &HeaderMap, allow: &HeaderAllowlist, session: &SessionHeaders) -> HeaderMap {
+        to_agent(call, allow, session, &id(), &id().trace(call))
+    }
+
+    #[test]
+    fn request_ids_are_random_uuids_and_never_the_same() {
+        let ids: HashSet<String> =
+            (0..1000).map(|_| RequestId::new().value().to_str().unwrap().to_owned()).collect();
+        assert_eq!(ids.len(), 1000);
+        for id in ids {
+            let uuid: Uuid = id.parse().unwrap();
+            assert_eq!(uuid.get_version(), Some(uuid::Version::Random), "{id}");
+            assert_eq!(uuid.get_variant(), uuid::Variant::RFC4122, "{id}");
+            assert_eq!(uuid.to_string(), id);
+        }
+    }
 
     #[test]
     fn the_agent_sees_the_services_headers_and_nothing_else() {
-        let session = HeaderValue::from_str(SessionId::random().as_str()).unwrap();
         let call =
             caller(&[("authorization", "secret"), ("user-agent", "x"), ("x-api-key", "k"), ("cookie", "c")]);
-        let seen = to_agent(&call, &HeaderAllowlist::default(), &session, &ID, &trace_id(&call, &ID));
+        let seen = seen(&call, &HeaderAllowlist::default(), &session());
         assert_eq!(
             names(&seen),
             ["baggage", "x-amzn-bedrock-agentcore-runtime-session-id", "x-amzn-requestid", "x-amzn-trace-id"]
@@ -161,11 +244,10 @@ mod tests {
 
     #[test]
     fn allowlisted_headers_pass_up_to_their_size() {
-        let session = HeaderValue::from_str(SessionId::random().as_str()).unwrap();
         let allow = HeaderAllowlist::new(["X-Api-Key".to_owned(), "X-Big".to_owned()]);
         let mut call = caller(&[("x-api-key", "k"), ("accept", "text/event-stream"), ("x-other", "o")]);
         call.insert("x-big", HeaderValue::from_str(&"b".repeat(4097)).unwrap());
-        let seen = to_agent(&call, &allow, &session, &ID, &trace_id(&call, &ID));
+        let seen = seen(&call, &allow, &session());
         assert_eq!(seen["x-api-key"], "k");
         assert_eq!(seen["accept"], "text/event-stream");
         assert!(!seen.contains_key("x-other") && !seen.contains_key("x-big"));
@@ -194,8 +276,8 @@ mod tests {
             }
             let listed_names: Vec<String> = listed.iter().map(|name| name.to_ascii_lowercase()).collect();
             let allow = HeaderAllowlist::new(listed);
-            let session = HeaderValue::from_str(SessionId::random().as_str()).unwrap();
-            let seen = to_agent(&call, &allow, &session, &ID, &trace_id(&call, &ID));
+            let session = session();
+            let seen = seen(&call, &allow, &session);
             let own = ["baggage", "x-amzn-bedrock-agentcore-runtime-session-id", "x-amzn-requestid", "x-amzn-trace-id"];
             for (name, value) in &seen {
                 let text = name.as_str();
@@ -208,8 +290,8 @@ mod tests {
                 let sent = call.get_all(name).iter().any(|sent| sent == value);
                 proptest::prop_assert!(sent || own.contains(&text), "{}: {:?}", text, value);
             }
-            proptest::prop_assert_eq!(&seen[SESSION_ID], &session);
-            proptest::prop_assert_eq!(&seen[REQUEST_ID], &ID);
+            proptest::prop_assert_eq!(&seen[SESSION_ID], &session.id);
+            proptest::prop_assert_eq!(seen[REQUEST_ID].clone(), id().value().clone());
             for name in own {
                 proptest::prop_assert_eq!(seen.get_all(name).iter().count(), 1);
             }
@@ -228,6 +310,11 @@ mod tests {
         for (operation, lengths) in both {
             let Kind::Structure { members, .. } = &operation.input().kind else { panic!("a structure") };
             for length in lengths {
+                assert!(
+                    length.min <= *FITS_ALL.start() && length.max >= *FITS_ALL.end(),
+                    "{}",
+                    length.member
+                );
                 let member = members.iter().find(|m| m.name == length.member).unwrap();
                 let Kind::String { min, max, .. } = member.shape().kind else { panic!("a text") };
                 let found =

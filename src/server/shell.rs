@@ -14,7 +14,7 @@ use axum::routing::get;
 use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
 
-use super::data::{Aim, ids, session_of, session_value};
+use super::data::{Aim, session_of, session_value};
 use super::errors::{bad_field, respond_error};
 use super::headers;
 use crate::emulator::Emulator;
@@ -95,7 +95,9 @@ async fn connect(emulator: Arc<Emulator>, arn: &str, request: Request) -> Result
     if let Ok(value) = HeaderValue::from_str(shell_id.as_str()) {
         out.insert(SHELL_ID, value);
     }
-    headers::to_caller(&head.headers, out, ids(&head.headers).1);
+    if let Some(id) = head.extensions.get::<headers::RequestId>() {
+        headers::to_caller(&head.headers, out, id.trace(&head.headers));
+    }
     Ok(response)
 }
 

@@ -18,6 +18,7 @@ use super::stats::Events;
 use super::{Need, Shared};
 use crate::egress::Serving;
 use crate::emulator::clock::Clock;
+use crate::emulator::registry::Target;
 use crate::emulator::store::events::Happening;
 use crate::emulator::store::sessions::SessionRecord;
 use crate::engine::agent_http::{AgentClient, AgentRequest, AgentResponse, CallError};
@@ -306,6 +307,31 @@ impl Drop for Lease {
         // The time first: who sees nobody inside must also see when the last one left.
         self.entry.touch();
         self.live.gate.leave(self.need);
+    }
+}
+
+/// A session id, and where it led last time.
+pub struct Familiar {
+    pub(super) id: SessionId,
+    last: Mutex<Option<Arc<Entry>>>,
+}
+
+impl Familiar {
+    /// One that has led nowhere yet.
+    pub fn new(id: SessionId) -> Self {
+        Self { id, last: Mutex::new(None) }
+    }
+
+    /// Enters where it led last time, if the target's session still is there: one that was forgotten has no compute.
+    pub(super) fn enter(&self, target: &Target, need: Need) -> Option<Lease> {
+        let last = self.last.lock();
+        let entry = last.as_ref()?;
+        let same = entry.key.runtime == target.arn.id && entry.key.endpoint == target.endpoint;
+        if same { entry.enter(need) } else { None }
+    }
+
+    pub(super) fn remember(&self, lease: &Lease) {
+        *self.last.lock() = Some(lease.entry.clone());
     }
 }
 

@@ -89,7 +89,7 @@ mod stats;
 mod tests;
 
 pub use super::logs::{LogEntry, LogFilter};
-pub use live::{Cut, Lease};
+pub use live::{Cut, Familiar, Lease};
 pub use sources::{SourceChange, SourceError};
 pub use stats::{FirstAnswers, Stats, Totals};
 
@@ -401,6 +401,21 @@ impl Sessions {
         // Boxed, so that the usual path does not carry the size of this one.
         let slow = Box::pin(self.enter_slowly(&key, need));
         timeout(self.shared.config.wait_limit, slow).await.unwrap_or(Err(SessionError::Busy))
+    }
+
+    /// The same for a session that is named again and again: found where it was last time, it is not looked for.
+    pub async fn acquire_familiar(
+        &self,
+        target: &Arc<Target>,
+        session: &Familiar,
+        need: Need,
+    ) -> Result<Lease, SessionError> {
+        if let Some(lease) = session.enter(target, need) {
+            return Ok(lease);
+        }
+        let lease = self.acquire(target, &session.id, need).await?;
+        session.remember(&lease);
+        Ok(lease)
     }
 
     async fn enter_slowly(&self, key: &SessionKey, need: Need) -> Result<Lease, SessionError> {
