@@ -16,6 +16,8 @@ _agentcore() {
             COMPREPLY+=("${line#"$prefix"}")
         fi
     done < <("$1" complete -- "${words[@]}" 2>/dev/null)
+    # A session is only the beginning of a path in it.
+    if [[ ${#COMPREPLY[@]} -gt 0 && ${COMPREPLY[0]} == *: ]]; then compopt -o nospace 2>/dev/null; fi
     if [[ -n $files ]]; then
         compopt -o filenames 2>/dev/null
         while IFS= read -r line; do COMPREPLY+=("$line"); done < <(compgen -f -- "${COMP_WORDS[COMP_CWORD]}")

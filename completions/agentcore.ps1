@@ -2,6 +2,7 @@
 Register-ArgumentCompleter -Native -CommandName agentcore -ScriptBlock {
     param($wordToComplete, $commandAst, $cursorPosition)
     $words = @($commandAst.CommandElements | ForEach-Object { "$_" })
+    # Older versions drop an empty argument, newer ones hand the quotes on; the program takes both for nothing.
     if ($wordToComplete -eq '') { $words += '""' }
     & $words[0] complete -- @words 2>$null | ForEach-Object {
         if ($_ -ne ':files') {

@@ -91,6 +91,12 @@ pub fn start_haproxy(front: u16, agent: u16) -> Running {
     )
 }
 
+/// The path of an operation on a runtime.
+pub fn path_of(arn: &str, operation: &str) -> String {
+    let arn = arn.replace(':', "%3A").replace('/', "%2F");
+    format!("/runtimes/{arn}/{operation}")
+}
+
 /// An emulator with the bench agent deployed.
 pub struct Emulator {
     home: TempDir,
@@ -102,10 +108,16 @@ pub struct Emulator {
 
 impl Emulator {
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// The same with flags of its own.
+    pub fn start_with(flags: &[&str]) -> Self {
         let home = tempfile::Builder::new().prefix("ac-bench-").tempdir().unwrap();
         let log = std::fs::File::create(home.path().join("log")).unwrap();
         let mut command = Command::new(AGENTCORE);
-        command.args(["local", "up", "--foreground"]).env("AGENTCORE_HOME", home.path().join("home"));
+        command.args(["local", "up", "--foreground"]).args(flags);
+        command.env("AGENTCORE_HOME", home.path().join("home"));
         command.stdout(log.try_clone().unwrap()).stderr(log);
         let process = Running::start(&mut command);
         let begin = Instant::now();
@@ -163,11 +175,11 @@ impl Emulator {
 
     /// The path of an operation on the deployed runtime.
     pub fn path(&self, operation: &str) -> String {
-        let arn = self.arn.replace(':', "%3A").replace('/', "%2F");
-        format!("/runtimes/{arn}/{operation}")
+        path_of(&self.arn, operation)
     }
 
-    fn cli(&self, directory: &Path, args: &[&str]) -> Output {
+    /// Runs the program.
+    pub fn cli(&self, directory: &Path, args: &[&str]) -> Output {
         let mut command = Command::new(AGENTCORE);
         let output =
             command.env("AGENTCORE_HOME", self.home()).current_dir(directory).args(args).output().unwrap();

@@ -146,6 +146,7 @@ impl Importer {
             launch,
             read_only,
             environment,
+            image: None,
         };
         let manifest = if object.runtime.starts_with("NODE") {
             if let Some((file, what)) = foreign(&code, None) {

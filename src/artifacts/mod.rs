@@ -35,6 +35,9 @@ pub struct Manifest {
     /// Added to the agent's environment before the runtime's own variables (`PATH`, `VIRTUAL_ENV`).
     #[serde(default)]
     pub environment: Vec<(String, String)>,
+    /// The container image with the interpreter and packages that the agent runs on, where it was packed for containers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
 }
 
 impl Manifest {

@@ -609,6 +609,7 @@ mod tests {
             launch: Launch::Command { argv: vec![program.into()] },
             read_only: Vec::new(),
             environment: Vec::new(),
+            image: None,
         }
     }
 

@@ -38,8 +38,6 @@ const COMPLETE: &str = ".agentcore-complete";
 /// Permissions in the archive.
 const FILE_MODE: u32 = 0o644;
 const PROGRAM_MODE: u32 = 0o755;
-/// Lines of an installer's output that go into an error.
-const TAIL_LINES: usize = 20;
 
 /// What to make a package of.
 #[derive(Debug, Clone)]
@@ -152,6 +150,7 @@ pub fn package(request: &PackageRequest<'_>, progress: &dyn Fn(&str)) -> Result<
         launch: Launch::Command { argv },
         read_only: Vec::new(),
         environment: Vec::new(),
+        image: None,
     };
     let store = ArtifactStore::below(scratch.path());
     let packed = store.pack(request.python.source, &manifest)?;
@@ -276,15 +275,11 @@ fn install(
         if output.status.success() {
             return Ok(());
         }
-        let text = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
-        let text = String::from_utf8_lossy(&text).into_owned();
-        let lines: Vec<&str> = text.lines().filter(|l| !l.trim().is_empty()).collect();
-        let from = lines.len().saturating_sub(TAIL_LINES);
         let shown = std::iter::once(program.as_os_str()).chain(arguments.iter().map(OsString::as_os_str));
         failure = PackageError::Install {
             python: version.to_owned(),
             command: shown.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" "),
-            last_lines: lines.iter().skip(from).map(|l| (*l).to_owned()).collect(),
+            last_lines: python::tail(&output),
         };
     }
     Err(failure)

@@ -8,7 +8,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use nix::fcntl::{Flock, FlockArg};
@@ -533,6 +533,49 @@ fn requirements(source: &Path, base: &Facts) -> Result<Option<String>, PythonErr
     Ok((!text.trim().is_empty()).then_some(text))
 }
 
+/// The file that a line of requirements names, to include it or as constraints.
+fn included(line: &str) -> Option<&str> {
+    let flags = ["-r", "--requirement", "-c", "--constraint"];
+    let rest = flags.iter().find_map(|flag| line.strip_prefix(flag))?;
+    rest.strip_prefix([' ', '=']).map(str::trim)
+}
+
+/// The files that say which packages an agent needs, by their paths below `source`: `requirements.txt` with those that
+/// it names, else `pyproject.toml`. Nothing is run for that.
+pub fn requirement_files(source: &Path) -> Result<Vec<PathBuf>, PythonError> {
+    let mut found = Vec::new();
+    let mut open: Vec<PathBuf> =
+        ["requirements.txt", "pyproject.toml"].map(PathBuf::from).into_iter().collect();
+    open.retain(|name| source.join(name).is_file());
+    open.truncate(1);
+    while let Some(name) = open.pop() {
+        if found.contains(&name) {
+            continue;
+        }
+        let file = source.join(&name);
+        let unreadable = |reason: String| PythonError::Requirements { file: file.clone(), reason };
+        let text = fs::read_to_string(&file).map_err(|e| unreadable(e.to_string()))?;
+        if name.extension().is_none_or(|kind| kind != "toml") {
+            let directory = name.parent().unwrap_or(Path::new(""));
+            for other in text.lines().filter_map(|line| included(line.trim())) {
+                let other = directory.join(other);
+                let below =
+                    other.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+                if !below {
+                    let reason = format!(
+                        "`{}` is not below the agent's directory, so no image has it",
+                        other.display()
+                    );
+                    return Err(unreadable(reason));
+                }
+                open.push(other);
+            }
+        }
+        found.push(name);
+    }
+    Ok(found)
+}
+
 /// Reads a requirements file with the ones it includes, which are as much a part of the environment.
 fn include(file: &Path, text: &mut String, depth: usize) -> Result<(), PythonError> {
     /// Deeper is a circle.
@@ -545,19 +588,15 @@ fn include(file: &Path, text: &mut String, depth: usize) -> Result<(), PythonErr
     let directory = file.parent().unwrap_or(Path::new("/"));
     for line in here.lines() {
         let line = line.trim();
-        let included = ["-r", "--requirement", "-c", "--constraint"]
-            .iter()
-            .find_map(|flag| line.strip_prefix(flag))
-            .and_then(|rest| rest.strip_prefix([' ', '=']));
-        if let Some(other) = included {
+        if let Some(other) = included(line) {
             text.push_str("# ");
             text.push_str(line);
             text.push('\n');
             let constraint = line.starts_with("-c") || line.starts_with("--constraint");
             if constraint {
-                text.push_str(&format!("-c {}\n", directory.join(other.trim()).display()));
+                text.push_str(&format!("-c {}\n", directory.join(other).display()));
             } else {
-                include(&directory.join(other.trim()), text, depth + 1)?;
+                include(&directory.join(other), text, depth + 1)?;
             }
         } else {
             text.push_str(line);
@@ -641,7 +680,8 @@ fn io<'a>(context: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Py
     move |source| PythonError::Io { context, path: path.to_owned(), source }
 }
 
-fn tail(output: &Output) -> Vec<String> {
+/// The last lines of what a program said.
+pub(super) fn tail(output: &Output) -> Vec<String> {
     let text = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
     let text = String::from_utf8_lossy(&text).into_owned();
     let lines: Vec<&str> = text.lines().filter(|l| !l.trim().is_empty()).collect();
@@ -774,6 +814,27 @@ mod tests {
         assert!(text.contains("httpx==1") && text.contains("boto3"), "{text}");
         fs::write(dir.path().join("more.txt"), "-r requirements.txt\n").unwrap();
         assert!(matches!(requirements(dir.path(), &base), Err(PythonError::Requirements { .. })));
+    }
+
+    #[test]
+    fn the_files_of_requirements_are_named_and_stay_below_the_agent() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(requirement_files(dir.path()).unwrap().is_empty());
+        fs::write(dir.path().join("pyproject.toml"), "[project]\n").unwrap();
+        assert_eq!(requirement_files(dir.path()).unwrap(), [PathBuf::from("pyproject.toml")]);
+        fs::create_dir(dir.path().join("sub")).unwrap();
+        fs::write(dir.path().join("requirements.txt"), "-r sub/more.txt\n-c=limits.txt\nboto3\n").unwrap();
+        fs::write(dir.path().join("sub/more.txt"), "--requirement  most.txt\n").unwrap();
+        fs::write(dir.path().join("sub/most.txt"), "-r most.txt\n").unwrap();
+        fs::write(dir.path().join("limits.txt"), "").unwrap();
+        let mut found = requirement_files(dir.path()).unwrap();
+        found.sort();
+        let expected = ["limits.txt", "requirements.txt", "sub/more.txt", "sub/most.txt"];
+        assert_eq!(found, expected.map(PathBuf::from));
+        for outside in ["-r ../x.txt", "-c /etc/passwd"] {
+            fs::write(dir.path().join("requirements.txt"), outside).unwrap();
+            assert!(matches!(requirement_files(dir.path()), Err(PythonError::Requirements { .. })));
+        }
     }
 
     proptest::proptest! {

@@ -129,8 +129,13 @@ mod tests {
 
     fn pack(store: &ArtifactStore, project: &Path, program: &str) -> String {
         let launch = Launch::Command { argv: vec![program.into()] };
-        let manifest =
-            Manifest { format: Manifest::FORMAT, launch, read_only: Vec::new(), environment: Vec::new() };
+        let manifest = Manifest {
+            format: Manifest::FORMAT,
+            launch,
+            read_only: Vec::new(),
+            environment: Vec::new(),
+            image: None,
+        };
         store.pack(project, &manifest).unwrap().hash
     }
 

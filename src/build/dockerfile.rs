@@ -19,6 +19,8 @@ const PYTHON_PIP: &str = include_str!("../../templates/dockerfiles/python-pip.Do
 const PLAIN_PYTHON: &str = include_str!("../../templates/dockerfiles/python.Dockerfile");
 const NODE_NPM: &str = include_str!("../../templates/dockerfiles/node.Dockerfile");
 const BASE: &str = include_str!("../../templates/base/Dockerfile");
+/// What follows it where the agent lists packages.
+pub(super) const PACKAGES: &str = include_str!("../../templates/base/packages.Dockerfile");
 
 /// Where an agent's packages come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -185,7 +187,7 @@ impl Package {
 
 /// The Dockerfile of the image that code agents run in on an engine, and the base it begins with: that of the
 /// service's `runtime`, such as `PYTHON_3_13` or `NODE_22`.
-pub fn base_dockerfile(runtime: &str) -> (&'static str, String) {
+pub(super) fn base_dockerfile(runtime: &str) -> (&'static str, String) {
     let version = |prefix: &str| runtime.strip_prefix(prefix).map(|v| v.replace('_', "."));
     let base = match version("NODE_") {
         Some(node) => format!("public.ecr.aws/docker/library/node:{node}-slim"),

@@ -16,11 +16,11 @@ mod image;
 mod progress;
 mod recipe;
 
-pub use base::BASE_IMAGE;
+pub use base::Base;
 pub use builders::{BuilderChoice, Choice, emulation_missing, host_runs};
 pub use context::{BuildContext, ContextState};
 pub use docker::{Docker, DockerEnv, Engine, buildx_plugin};
-pub use dockerfile::{Draft, IGNORE_FILE, Kind, base_dockerfile, needs_emulation};
+pub use dockerfile::{Draft, IGNORE_FILE, Kind, needs_emulation};
 pub use image::{Image, Remark, port_of};
 pub use progress::{Event, StepState};
 pub use recipe::{Recipe, shell_line};

@@ -10,8 +10,8 @@ use super::Context;
 use super::exit::{Failure, OK, Outcome};
 use super::ui::{Spinner, Ui};
 use crate::build::{
-    BuildContext, BuildError, Docker, Draft, Event, IGNORE_FILE, Image, Recipe, SERVICE_PLATFORM, StepState,
-    needs_emulation, port_of, shell_line,
+    BuildContext, BuildError, Choice, Docker, Draft, Event, IGNORE_FILE, Image, Recipe, SERVICE_PLATFORM,
+    StepState, needs_emulation, port_of, shell_line,
 };
 use crate::project::{Agent, Project, ProjectError};
 
@@ -22,6 +22,10 @@ const NATIVE: &str = "native";
 
 /// Build the agent's image for the service: linux/arm64, through `docker buildx build`
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  agentcore build
+  agentcore build --push --tag 123456789012.dkr.ecr.us-west-2.amazonaws.com/coder:1
+  agentcore build --dry-run                       # the `docker buildx build …` that it is")]
 pub(crate) struct BuildArgs {
     /// Name of the image; may be repeated [default: the project's ECR repository, else `bedrock_agentcore-AGENT`, as `latest`]
     #[arg(short, long = "tag", value_name = "NAME")]
@@ -134,7 +138,7 @@ fn project_agent(context: &Context) -> Result<(Project, Agent), ProjectError> {
 fn usual_tag(agent: &Agent) -> String {
     match agent.aws.ecr_repository.as_deref().filter(|r| r.contains('/') && r.contains('.')) {
         Some(repository) => format!("{repository}:latest"),
-        None => format!("bedrock_agentcore-{}:latest", agent.name.as_str().to_lowercase()),
+        None => format!("bedrock_agentcore-{}:latest", repository(agent.name.as_str())),
     }
 }
 
@@ -154,12 +158,29 @@ pub(crate) struct Order {
     pub(crate) recipe: Recipe,
     pub(crate) protocol: String,
     agent: Agent,
+    /// The image is one for the service, which asks some things of it.
+    of_service: bool,
 }
 
 /// A build that was done.
 pub(crate) struct Built {
     /// The image, where it could be looked at.
     pub(crate) image: Option<Image>,
+}
+
+/// A builder that has to be made.
+struct Creation {
+    choice: Choice,
+    /// The command line that makes it.
+    line: String,
+}
+
+/// An agent's name as part of a repository's: lower case, and one `-` between words.
+pub(crate) fn repository(agent: &str) -> String {
+    let lower = agent.to_ascii_lowercase();
+    let words: Vec<&str> =
+        lower.split(|c: char| !c.is_ascii_alphanumeric()).filter(|w| !w.is_empty()).collect();
+    words.join("-")
 }
 
 impl Order {
@@ -174,11 +195,7 @@ impl Order {
                 project.root().join(".bedrock_agentcore").join(agent.name.as_str()).join("Dockerfile");
             if !usual.exists() && toolkits.is_file() { toolkits } else { usual }
         });
-        let platform = match platform {
-            Some(NATIVE) => native_platform()?,
-            Some(platform) => platform.to_owned(),
-            None => SERVICE_PLATFORM.to_owned(),
-        };
+        let platform = platform_of(platform)?;
         let recipe = Recipe {
             context,
             dockerfile,
@@ -191,7 +208,28 @@ impl Order {
             load: true,
             ..Recipe::default()
         };
-        Ok(Self { recipe, protocol: agent.protocol.clone(), agent: agent.clone() })
+        Ok(Self { recipe, protocol: agent.protocol.clone(), agent: agent.clone(), of_service: true })
+    }
+
+    /// A build of what code of the agent runs on, which the service never sees.
+    pub(crate) fn of_base(agent: &Agent, recipe: Recipe) -> Self {
+        Self { recipe, protocol: agent.protocol.clone(), agent: agent.clone(), of_service: false }
+    }
+
+    /// What decides over the image beside the files.
+    pub(crate) fn words(&self) -> Vec<String> {
+        let plain = Recipe { context: "".into(), dockerfile: "".into(), ..self.recipe.clone() };
+        let mut words = vec![self.agent.name.to_string()];
+        words.extend(plain.arguments("").iter().map(|word| word.to_string_lossy().into_owned()));
+        words
+    }
+
+    /// The hash over everything in the project that decides over the image, and `more`: the same on every machine, and
+    /// whatever its builder remembers.
+    pub(crate) fn hash(&self, more: &[&str]) -> Result<String, Failure> {
+        let words = self.words();
+        let words: Vec<&str> = words.iter().map(String::as_str).chain(more.iter().copied()).collect();
+        Ok(BuildContext::open(&self.recipe.context, &self.recipe.dockerfile)?.hash(&words)?)
     }
 
     async fn dry_run(&mut self, context: &Context) -> Outcome {
@@ -206,20 +244,10 @@ impl Order {
                 draft.text
             }
         };
-        let docker = Docker::find(context.env.docker())?;
-        docker.check_buildx().await?;
-        let engine = docker.engine().await?;
-        let wanted = self.recipe.builder.clone();
-        let chosen = docker
-            .choose_builder(&engine, wanted.as_deref(), &self.recipe.platform, needs_emulation(&text))
-            .await?;
-        if let Some(reason) = &chosen.reason {
-            ui.note(reason);
+        let (_, creation) = self.builder(context, &text).await?;
+        if let Some(Creation { line, .. }) = creation {
+            lines.push(line);
         }
-        if let Some(creation) = chosen.choice.creation() {
-            lines.push(shell_line("docker", &creation));
-        }
-        self.recipe.builder = chosen.choice.name().map(str::to_owned);
         lines.push(shell_line("docker", &self.recipe.arguments("auto")));
         if self.recipe.push && self.recipe.load {
             let pushes = self.recipe.tags.iter();
@@ -227,6 +255,28 @@ impl Order {
         }
         ui.result(&json!({ "commands": lines }), lines.join("\n"))?;
         Ok(OK)
+    }
+
+    /// Finds Docker with all that a build of this Dockerfile needs, and settles which builder does it: with how that
+    /// one is made first, where none of those there are can.
+    async fn builder(
+        &mut self,
+        context: &Context,
+        dockerfile: &str,
+    ) -> Result<(Docker, Option<Creation>), Failure> {
+        let docker = Docker::find(context.env.docker())?;
+        docker.check_buildx().await?;
+        let engine = docker.engine().await?;
+        let wanted = self.recipe.builder.clone();
+        let emulated = needs_emulation(dockerfile);
+        let chosen =
+            docker.choose_builder(&engine, wanted.as_deref(), &self.recipe.platform, emulated).await?;
+        if let Some(reason) = &chosen.reason {
+            context.ui.note(reason);
+        }
+        self.recipe.builder = chosen.choice.name().map(str::to_owned);
+        let line = chosen.choice.creation().map(|words| shell_line("docker", &words));
+        Ok((docker, line.map(|line| Creation { choice: chosen.choice, line })))
     }
 
     /// Checks what the build needs, builds, and looks at what was made. With `events`, what happens is a result
@@ -240,21 +290,11 @@ impl Order {
         let ui = &context.ui;
         let text = self.dockerfile(ui, consent)?;
         self.keep_secrets_out(ui, consent)?;
-        let docker = Docker::find(context.env.docker())?;
-        docker.check_buildx().await?;
-        let engine = docker.engine().await?;
-        let wanted = self.recipe.builder.clone();
-        let chosen = docker
-            .choose_builder(&engine, wanted.as_deref(), &self.recipe.platform, needs_emulation(&text))
-            .await?;
-        if let Some(reason) = &chosen.reason {
-            ui.note(reason);
+        let (docker, creation) = self.builder(context, &text).await?;
+        if let Some(Creation { choice, line }) = creation {
+            ui.note(format!("$ {line}"));
+            docker.create_builder(&choice).await?;
         }
-        if let Some(creation) = chosen.choice.creation() {
-            ui.note(format!("$ {}", shell_line("docker", &creation)));
-            docker.create_builder(&chosen.choice).await?;
-        }
-        self.recipe.builder = chosen.choice.name().map(str::to_owned);
         ui.note(format!("$ {}", shell_line("docker", &self.recipe.arguments("auto"))));
         let mut screen = Screen::new(ui, events && ui.is_json());
         let done = docker.build(&self.recipe, |event| screen.show(event)).await;
@@ -274,7 +314,8 @@ impl Order {
             Some(tag) => docker.pushed_image(tag).await.unwrap_or_default(),
             None => None,
         };
-        for remark in image.iter().flat_map(|image| image.remarks(&self.protocol)) {
+        let asked = image.iter().filter(|_| self.of_service);
+        for remark in asked.flat_map(|image| image.remarks(&self.protocol)) {
             // An image for this machine alone is what was asked for.
             if self.recipe.platform == SERVICE_PLATFORM || !remark.message.contains("service runs") {
                 ui.warn(format!("{}; {}", remark.message, remark.fix));
@@ -316,7 +357,7 @@ impl Order {
 
     /// Refuses to build where a developer's settings and keys would go into the image, or writes what keeps
     /// them out.
-    fn keep_secrets_out(&self, ui: &Ui, consent: Consent) -> Result<(), Failure> {
+    pub(crate) fn keep_secrets_out(&self, ui: &Ui, consent: Consent) -> Result<(), Failure> {
         let context = BuildContext::open(&self.recipe.context, &self.recipe.dockerfile)?;
         let files = context.secrets()?;
         if files.is_empty() {
@@ -347,6 +388,15 @@ impl Order {
         ui.note(format!("added `.env*` to `{}`", ignore_file.display()));
         let left = BuildContext::open(&self.recipe.context, &self.recipe.dockerfile)?.secrets()?;
         if left.is_empty() { Ok(()) } else { Err(BuildError::Secrets { files: left, ignore_file }.into()) }
+    }
+}
+
+/// A platform as builders call it; that of the service where nothing is said.
+pub(crate) fn platform_of(word: Option<&str>) -> Result<String, Failure> {
+    match word {
+        Some(NATIVE) => native_platform(),
+        Some(platform) => Ok(platform.to_owned()),
+        None => Ok(SERVICE_PLATFORM.to_owned()),
     }
 }
 

@@ -82,6 +82,8 @@ impl<'a> Line<'a> {
     fn read(root: &'a Command, words: &'a [String]) -> Self {
         let (current, before) =
             words.split_last().map_or(("", &[][..]), |(last, rest)| (last.as_str(), rest));
+        // PowerShell hands an empty word on as its quotes.
+        let current = if current == "\"\"" { "" } else { current };
         let mut line = Self {
             root,
             path: Vec::new(),
@@ -164,7 +166,9 @@ impl<'a> Line<'a> {
     fn positional(&self) -> Option<&'a Arg> {
         let mut all: Vec<&Arg> = self.command.get_positionals().collect();
         all.sort_by_key(|a| a.get_index());
-        all.get(self.positionals).or(all.last().filter(|a| a.is_trailing_var_arg_set())).copied()
+        let takes_more =
+            |a: &&&Arg| a.is_trailing_var_arg_set() || a.get_num_args().is_some_and(|n| n.max_values() > 1);
+        all.get(self.positionals).or(all.last().filter(takes_more)).copied()
     }
 
     /// What may stand there, and whether files may.
@@ -222,6 +226,11 @@ impl<'a> Line<'a> {
                 let before = self.current.rfind(',').map_or("", |at| self.current.get(..=at).unwrap_or(""));
                 let with = |c: Candidate| Candidate { value: format!("{before}{}", c.value), ..c };
                 (self.sessions(context).into_iter().map(with).collect(), false)
+            }
+            // `SESSION:PATH`, or a path here.
+            "ends" => {
+                let with = |c: Candidate| Candidate { value: format!("{}:", c.value), ..c };
+                (self.sessions(context).into_iter().map(with).collect(), true)
             }
             "agent" => match context.project() {
                 Ok(Some(project)) => plain(project.agents.into_keys().collect(), "agent of this project"),

@@ -8,6 +8,11 @@ use super::exit::{OK, Outcome};
 
 /// Print the completion script of a shell
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  agentcore completions bash > ~/.local/share/bash-completion/completions/agentcore
+  agentcore completions zsh > ~/.zfunc/_agentcore
+  agentcore completions fish > ~/.config/fish/completions/agentcore.fish
+  agentcore completions powershell >> $PROFILE")]
 pub(crate) struct CompletionsArgs {
     /// The shell
     #[arg(value_enum)]

@@ -12,6 +12,9 @@ use crate::project::templates::Template;
 
 /// Make a new project
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  agentcore create coder && cd coder
+  agentcore create coder --template strands")]
 pub(crate) struct CreateArgs {
     /// Directory to make; its last part names the agent
     name: PathBuf,

@@ -3,12 +3,11 @@
 use serde_json::json;
 
 use super::Context;
-use super::deploy::{AwsOptions, Recorder, Work, consent, text};
+use super::deploy::{AwsOptions, Recorder, Work, shown_and_wanted};
 use super::exit::{OK, Outcome};
-use crate::ops::deploy::{Fact, Targets, Watcher};
+use crate::ops::deploy::{Fact, Watcher};
 use crate::ops::desired::Desired;
 use crate::ops::destroy;
-use crate::ops::ports::Identity;
 
 /// Delete what `deploy` created for the project's agent: shows it, asks, then does it
 #[derive(clap::Args)]
@@ -34,26 +33,20 @@ impl DestroyArgs {
         context.block_on(async {
             let work = Work::open(context)?;
             let desired = Desired::of(&work.agent);
-            let cloud = work.connect(&self.aws).await?;
-            let targets = Targets::of(&desired, cloud.services.caller().await?, &cloud.region)?;
+            let (services, targets) = work.targets(&desired, &self.aws).await?;
             let spinner = context.ui.spinner("looking at what is in AWS");
-            let observed = destroy::observe(&cloud.services, &desired, &targets).await?;
+            let observed = destroy::observe(&services, &desired, &targets).await?;
             drop(spinner);
             let plan = destroy::plan(&desired, &targets, &observed, self.logs, &work.sessions());
-            if self.dry_run {
-                context.ui.result(&plan, text(context, &plan))?;
+            if !shown_and_wanted(context, &plan, self.dry_run, self.yes, "Delete this?")? {
                 return Ok(OK);
-            }
-            context.ui.note(text(context, &plan));
-            if !plan.is_empty() {
-                consent(context, self.yes, "Delete this?")?;
             }
             let mut recorder = Recorder::new(context, &work);
             if observed.runtime.is_none() {
                 // Somebody else deleted it, or a run that ended before it could say so.
                 recorder.record(Fact::RuntimeGone).map_err(crate::ops::deploy::OpsError::Record)?;
             }
-            destroy::apply(&cloud.services, &plan, &targets, &mut recorder).await?;
+            destroy::apply(&services, &plan, &targets, &mut recorder).await?;
             drop(recorder);
             let gone = plan.steps.iter().filter(|s| s.work != crate::ops::plan::Work::None).count();
             let message = match gone {

@@ -35,6 +35,9 @@ const OLDEST_PYTHON: (u32, u32) = (3, 10);
 
 /// Check what this machine has for running sessions, and say what fixes what it lacks
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  agentcore doctor
+  agentcore doctor --output json")]
 pub(crate) struct DoctorArgs {
     /// Write the AppArmor profile that lets this program make sessions (needs root)
     #[arg(long)]

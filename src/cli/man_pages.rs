@@ -9,6 +9,8 @@ use super::exit::{Failure, OK, Outcome};
 
 /// Write the manual pages of every command into a directory
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  agentcore man-pages ~/.local/share/man/man1")]
 pub(crate) struct ManPagesArgs {
     /// The directory, which is made where it is not there
     directory: PathBuf,

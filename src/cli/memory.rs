@@ -74,6 +74,9 @@ pub(crate) struct Seen {
     pub(crate) version: String,
     /// What the files looked like.
     pub(crate) stamp: String,
+    /// The image that it is, or runs on in containers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) image: Option<String>,
 }
 
 impl Memory {

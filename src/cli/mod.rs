@@ -17,6 +17,7 @@ mod cloud;
 mod complete;
 mod completions;
 mod configure;
+mod cp;
 mod create;
 mod demo_agent;
 mod deploy;
@@ -68,6 +69,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Destroy(verb) => verb.exec(&context),
         Verb::Invoke(verb) => verb.run(&context, invoke::InvokeArgs::exec),
         Verb::Exec(verb) => verb.run(&context, exec::ExecArgs::exec),
+        Verb::Cp(verb) => verb.run(&context, cp::CpArgs::exec),
         Verb::Shell(verb) => verb.run(&context, shell::ShellArgs::exec),
         Verb::Stop(verb) => verb.run(&context, stop::StopArgs::exec),
         Verb::Status(verb) => verb.run(&context, status::StatusArgs::exec),
@@ -164,6 +166,7 @@ enum Verb {
     Destroy(destroy::DestroyArgs),
     Invoke(cloud::OnCloud<invoke::InvokeArgs>),
     Exec(cloud::OnCloud<exec::ExecArgs>),
+    Cp(cloud::OnCloud<cp::CpArgs>),
     Shell(cloud::OnCloud<shell::ShellArgs>),
     Stop(cloud::OnCloud<stop::StopArgs>),
     Status(cloud::OnCloud<status::StatusArgs>),
@@ -228,5 +231,54 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         command().debug_assert();
+    }
+
+    /// The command lines of this program in a line of a shell.
+    fn calls(line: &str) -> Vec<Vec<String>> {
+        let words = shlex::split(line).unwrap_or_else(|| panic!("no shell reads {line}"));
+        let inner = words.iter().find_map(|w| w.split_once("$(agentcore ")?.1.strip_suffix(')'));
+        let mut all: Vec<Vec<String>> =
+            inner.map(|i| format!("agentcore {i}")).iter().map(|i| shlex::split(i).unwrap()).collect();
+        for call in words.split(|w| matches!(w.as_str(), "|" | "&&")) {
+            if call.first().is_some_and(|w| w == "agentcore") {
+                let end = |w: &String| matches!(w.as_str(), "<" | ">" | ">>") || w.starts_with('#');
+                all.push(call.iter().take_while(|w| !end(w)).cloned().collect());
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn every_help_has_examples_and_they_are_command_lines() {
+        fn walk(command: &clap::Command, path: &str) {
+            for verb in command
+                .get_subcommands()
+                .filter(|c| c.get_name() != "demo-agent" && c.get_name() != "complete")
+            {
+                let path = format!("{path} {}", verb.get_name());
+                let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+                let lines =
+                    help.strip_prefix("Examples:\n").unwrap_or_else(|| panic!("`{path}` has no examples"));
+                let mut own = 0;
+                for line in lines.lines() {
+                    let found = calls(line.trim());
+                    assert!(!found.is_empty(), "{path}: {line}");
+                    for call in found {
+                        own += usize::from(
+                            call.join(" ").starts_with(&path)
+                                || call
+                                    .join(" ")
+                                    .starts_with(&path.replace("agentcore ", "agentcore local ")),
+                        );
+                        if let Err(e) = Cli::try_parse_from(&call) {
+                            panic!("{path}: {line}: {e}");
+                        }
+                    }
+                }
+                assert!(own > 0, "`{path}` has no example of its own");
+                walk(verb, &path);
+            }
+        }
+        walk(&command(), "agentcore");
     }
 }

@@ -25,17 +25,23 @@ pub(crate) struct SessionArgs {
 #[derive(clap::Subcommand)]
 enum SessionVerb {
     /// List the sessions that this project used in AWS, the last one first
+    #[command(after_help = "Examples:
+  agentcore session ls")]
     Ls {
         /// Of this runtime instead, which was named with `--arn`
         #[arg(long, value_name = "ARN")]
         arn: Option<RuntimeArn>,
     },
     /// Use this session where none is named
+    #[command(after_help = "Examples:
+  agentcore session use ticket-8421")]
     Use {
         /// Its id or short name
         session: String,
     },
     /// Print the session id that a short name stands for, for use in scripts
+    #[command(after_help = "Examples:
+  agentcore session id ticket-8421 --agent coder")]
     Id {
         /// The short name, such as `ticket-8421`
         name: String,

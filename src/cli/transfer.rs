@@ -33,8 +33,30 @@ pub(crate) struct Carried {
 pub(crate) const NEEDS: &str =
     "command -v base64 >/dev/null || { echo 'agentcore: the session has no `base64`' >&2; exit 125; }";
 
+/// Something new to call what is carried by.
+pub(crate) fn new_id() -> String {
+    uuid::Uuid::new_v4().simple().to_string()
+}
+
+/// The directory of a session in which parts wait, by the id of what is carried.
+pub(crate) fn directory(id: &str) -> String {
+    format!("/tmp/.agentcore-{id}")
+}
+
 /// Makes `bytes` readable for a command that has `other` bytes of text besides.
 pub(crate) async fn carry(
+    data: &DataClient,
+    to: &SessionCall,
+    bytes: &[u8],
+    other: usize,
+    spinner: &Spinner,
+) -> Result<Carried, Failure> {
+    carry_as(&new_id(), data, to, bytes, other, spinner).await
+}
+
+/// The same under an id by which the caller can have it removed when it is given up.
+pub(crate) async fn carry_as(
+    id: &str,
     data: &DataClient,
     to: &SessionCall,
     bytes: &[u8],
@@ -46,7 +68,7 @@ pub(crate) async fn carry(
         let text = STANDARD.encode(bytes);
         return Ok(Carried { reader: format!("printf %s '{text}' | base64 -d"), forget: None });
     }
-    let directory = format!("/tmp/.agentcore-{}", uuid::Uuid::new_v4().simple());
+    let directory = directory(id);
     let count = bytes.len().div_ceil(PART_BYTES);
     let mut done = 0;
     let parts = stream::iter(bytes.chunks(PART_BYTES).enumerate().map(Ok::<_, Failure>));

@@ -10,7 +10,7 @@ use crate::engine::{Engine, EngineError};
 use crate::model::Artifact;
 use crate::storage::{Place, PlainStorage, Storage};
 
-/// The image that code runs on in containers, where no other is named.
+/// The image that code runs on in containers where none was named, to the emulator or by whoever packed it.
 pub const BASE_IMAGE: &str = "agentcore-base:latest";
 
 /// The engines that an emulator is opened with.
@@ -19,7 +19,7 @@ pub struct Engines {
     host: Result<Arc<dyn Engine>, Missing>,
     containers: Result<Arc<dyn Engine>, Missing>,
     code_in_containers: bool,
-    base_image: String,
+    base_image: Option<String>,
 }
 
 /// Why there is no such engine.
@@ -48,14 +48,19 @@ impl Engines {
     /// An engine of the host's own, which runs code, and one of containers; or why there is none.
     pub fn new(host: Result<Arc<dyn Engine>, Missing>, containers: Result<Arc<dyn Engine>, Missing>) -> Self {
         let code_in_containers = host.is_err();
-        Self { host, containers, code_in_containers, base_image: BASE_IMAGE.to_owned() }
+        Self { host, containers, code_in_containers, base_image: None }
     }
 
-    /// Runs code on `image` where it runs in containers.
+    /// Runs all code on `image` where it runs in containers.
     #[must_use]
     pub fn with_base_image(mut self, image: String) -> Self {
-        self.base_image = image;
+        self.base_image = Some(image);
         self
+    }
+
+    /// The image that all code runs on in containers, where one was named.
+    pub(super) fn base_image(&self) -> Option<String> {
+        self.base_image.clone()
     }
 
     /// The engine that runs code, for people.
@@ -108,7 +113,7 @@ pub(super) struct Sites {
     host: Result<Site, Missing>,
     containers: Result<Site, Missing>,
     code_in_containers: bool,
-    base_image: String,
+    base_image: Option<String>,
 }
 
 impl Sites {
@@ -135,9 +140,10 @@ impl Sites {
         [&self.host, &self.containers].into_iter().flatten()
     }
 
-    /// The image that computes of this site have around code; nothing for the host's own programs.
-    pub(super) fn base_image(&self, site: &Site) -> Option<String> {
+    /// The image that computes of this site have around code: the one that was named for all, else the one that the code
+    /// was `packed` for. Nothing for the host's own programs.
+    pub(super) fn image_around(&self, site: &Site, packed: Option<&str>) -> Option<String> {
         let containers = self.containers.as_ref().is_ok_and(|c| Arc::ptr_eq(&c.engine, &site.engine));
-        containers.then(|| self.base_image.clone())
+        containers.then(|| self.base_image.as_deref().or(packed).unwrap_or(BASE_IMAGE).to_owned())
     }
 }

@@ -114,6 +114,8 @@ pub struct Emulator {
     pub engine: &'static str,
     /// What of the host it does not keep sessions from, a sentence for each.
     pub not_isolated: Vec<String>,
+    /// The image that all code runs on in containers, where one was named.
+    pub base_image: Option<String>,
     /// When it was opened.
     pub started_at: Timestamp,
     /// Interactive shells.
@@ -150,7 +152,8 @@ impl Emulator {
         clock.restore(&store).await?;
         let registry = Registry::open(store.clone(), config.clone(), clock.clone()).await?;
         let artifacts = ArtifactStore::below(&config.home);
-        let (engine, not_isolated) = (engines.name(), engines.not_isolated());
+        let (engine, not_isolated, base_image) =
+            (engines.name(), engines.not_isolated(), engines.base_image());
         let sessions = Sessions::open(
             store.clone(),
             registry.clone(),
@@ -175,6 +178,7 @@ impl Emulator {
             clock,
             engine,
             not_isolated,
+            base_image,
             shells: shells::Shells::default(),
             store,
             stops: Arc::default(),

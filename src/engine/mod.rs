@@ -3,6 +3,7 @@
 //! The emulator knows this port and nothing behind it; the adapters ([`embedded`], [`docker`]) know nothing of
 //! sessions, endpoints or HTTP. Both speak to the same helper inside, over the same link (`linked`). [`agent_http`] is the client for the agent's own protocol over any compute's connections.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -65,6 +66,12 @@ pub trait Engine: Send + Sync + 'static {
         let reason = format!("`{image}` is a container image, and the engine `{}` runs none", self.name());
         let hint = "start the emulator with `--engine docker`, or without `--engine`".to_owned();
         Box::pin(async move { Err(EngineError::Unavailable { reason, hint }) })
+    }
+
+    /// Removes the images that were built for this home, but for those of these names, and says how many.
+    fn prune_images(&self, keep: HashSet<String>) -> BoxFuture<'_, Result<usize, EngineError>> {
+        drop(keep);
+        Box::pin(async { Ok(0) })
     }
 
     /// Ends and clears away what an earlier emulator of the same home made and nobody knows of any more. `known` are

@@ -162,8 +162,8 @@ impl Targets {
     }
 
     /// The URI of an image that is on this machine yet.
-    fn image_uri(&self, id: &str) -> String {
-        let digits: String = id.trim_start_matches("sha256:").chars().take(TAG_DIGITS).collect();
+    fn image_uri(&self, hash: &str) -> String {
+        let digits: String = hash.chars().take(TAG_DIGITS).collect();
         format!("{}:{digits}", self.repository.2)
     }
 }
@@ -277,12 +277,12 @@ pub async fn observe<C: Cloud>(
                         other => other?,
                     };
                     observed.repository = Some((repository, lifecycle));
-                    let uri = targets.image_uri(&image.id);
+                    let uri = targets.image_uri(&image.hash);
                     let tag = uri.rsplit(':').next().unwrap_or_default();
                     observed.artifact = cloud.image_digest(whose, name, tag).await?.is_some();
                 }
             } else {
-                let tag = targets.image_uri(&image.id);
+                let tag = targets.image_uri(&image.hash);
                 let tag = tag.rsplit(':').next().unwrap_or_default();
                 observed.artifact = cloud.image_digest(whose, name, tag).await?.is_some();
             }
@@ -376,7 +376,7 @@ pub fn plan(
         plan.warnings.push(format!("runtime `{id}`, which the project file names, does not exist any more"));
     }
     plan_role(&mut plan, desired, artifact, targets, observed)?;
-    let member = plan_artifact(&mut plan, desired, artifact, targets, observed)?;
+    let member = plan_artifact(&mut plan, desired, artifact, targets, observed, options.force)?;
     plan_runtime(&mut plan, desired, member, targets, observed, options)?;
     Ok(plan)
 }
@@ -461,6 +461,7 @@ fn plan_artifact(
     artifact: &Artifact,
     targets: &Targets,
     observed: &Observed,
+    force: bool,
 ) -> Result<Value, OpsError> {
     match artifact {
         Artifact::Image { uri } => {
@@ -501,12 +502,12 @@ fn plan_artifact(
                     );
                 }
             }
-            let uri = targets.image_uri(&image.id);
-            plan.steps.push(match observed.artifact {
+            let uri = targets.image_uri(&image.hash);
+            plan.steps.push(match observed.artifact && !force {
                 true => Step::keep(Resource::Image, &uri),
                 false => {
                     let work = Work::Push { image: image.clone(), uri: uri.clone() };
-                    Step::new(Action::Create, Resource::Image, &uri, work)
+                    Step::new(Action::Create, Resource::Image, &uri, work).note("built and pushed")
                 }
             });
             Ok(image_member(&uri))

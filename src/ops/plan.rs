@@ -175,6 +175,11 @@ impl Plan {
         self.steps.iter().all(|step| step.work == Work::None)
     }
 
+    /// True when an image is brought to its registry.
+    pub fn pushes(&self) -> bool {
+        self.steps.iter().any(|s| matches!(s.work, Work::Push { .. }))
+    }
+
     /// True when a version is made.
     pub fn makes_version(&self) -> bool {
         self.steps.iter().any(|s| matches!(s.work, Work::CreateRuntime { .. } | Work::UpdateRuntime { .. }))

@@ -227,13 +227,14 @@ pub trait Cloud: Identity + Roles + Repositories + Buckets + Runtimes + LogGroup
 
 impl<T: Identity + Roles + Repositories + Buckets + Runtimes + LogGroups> Cloud for T {}
 
-/// An image on this machine.
+/// An image of this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LocalImage {
     /// What the local engine knows it by.
     pub reference: String,
-    /// The hash of its configuration, in hexadecimal digits: the same content has the same.
-    pub id: String,
+    /// The hash over what it is made of, in hexadecimal digits. An image's own id is of no use for this: a builder
+    /// that remembers nothing gives the same project another one.
+    pub hash: String,
 }
 
 /// Why an image could not be brought to a registry.

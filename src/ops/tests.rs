@@ -152,8 +152,7 @@ fn a_first_deployment_makes_everything_in_its_order() {
         ]
     );
     assert!(code.makes_version() && code.reset.is_none());
-    let image =
-        Artifact::Built(LocalImage { reference: "coder".into(), id: format!("sha256:{}", "b".repeat(64)) });
+    let image = Artifact::Built(LocalImage { reference: "coder".into(), hash: "b".repeat(64) });
     let image = planned(&desired(), &image, &nothing()).unwrap();
     assert_eq!(
         steps(&image)[2..],
@@ -171,11 +170,17 @@ fn what_is_deployed_already_is_left_alone() {
     let mut wanted = desired();
     wanted.members.insert("protocolConfiguration".into(), json!({ "serverProtocol": "HTTP" }));
     wanted.members.insert("environmentVariables".into(), json!({}));
-    let built = Artifact::Built(LocalImage { reference: "coder".into(), id: "c".repeat(64) });
+    let built = Artifact::Built(LocalImage { reference: "coder".into(), hash: "c".repeat(64) });
     for artifact in [package(), built] {
-        let plan = planned(&wanted, &artifact, &deployed(&wanted, &artifact)).unwrap();
-        assert!(plan.is_empty(), "{plan:#?}");
+        let observed = deployed(&wanted, &artifact);
+        let plan = planned(&wanted, &artifact, &observed).unwrap();
+        assert!(plan.is_empty() && !plan.pushes(), "{plan:#?}");
         assert!(plan.reset.is_none());
+        // What an image stands on may have moved where nothing of the project has.
+        let options = PlanOptions { force: true, ..PlanOptions::default() };
+        let forced = super::deploy::plan(&wanted, &artifact, &targets(&wanted), &observed, &options).unwrap();
+        assert!(forced.makes_version());
+        assert_eq!(forced.pushes(), matches!(artifact, Artifact::Built(_)), "{forced:#?}");
     }
 }
 
@@ -294,7 +299,7 @@ fn nested_repositories_and_others_keep_their_whole_name() {
     wanted.repository = Some("999999999999.dkr.ecr.us-east-1.amazonaws.com/team/x/coder:old".to_owned());
     let found = targets(&wanted).repository;
     assert_eq!((found.0.as_str(), found.1.as_str()), ("999999999999", "team/x/coder"));
-    let image = Artifact::Built(LocalImage { reference: "c".into(), id: "d".repeat(64) });
+    let image = Artifact::Built(LocalImage { reference: "c".into(), hash: "d".repeat(64) });
     let plan = planned(&wanted, &image, &nothing()).unwrap();
     assert!(plan.steps.iter().all(|s| !matches!(s.work, Work::CreateRepository { .. })));
     let permissions = plan.steps.iter().find_map(|s| match &s.work {

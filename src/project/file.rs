@@ -996,6 +996,24 @@ agents:
     }
 
     #[test]
+    fn one_rule_says_which_agents_are_images() {
+        let image = |more: &str| read(&format!("name: a\n{more}")).unwrap().agents["a"].runs_image();
+        for (more, expected) in [
+            ("entrypoint: a.py\n", false),
+            ("entrypoint: a.py\ndeployment_type: container\n", true),
+            ("entrypoint: a.py\ndeployment_type: direct_code_deploy\nbuild: {dockerfile: D}\n", false),
+            ("entrypoint: a.py\nbuild: {dockerfile: D}\n", true),
+            ("entrypoint: a.py\naws: {ecr_repository: r}\n", true),
+            ("entrypoint: a.py\naws: {ecr_auto_create: true}\n", true),
+            ("entrypoint: a.py\naws: {s3_path: 's3://b'}\n", false),
+            ("command: [node, a.js]\n", false),
+            ("build: {dockerfile: D}\n", true),
+        ] {
+            assert_eq!(image(more), expected, "{more}");
+        }
+    }
+
+    #[test]
     fn absolute_paths_of_another_machine_are_the_same_files_here() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join(".bedrock_agentcore.yaml");

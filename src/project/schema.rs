@@ -82,9 +82,19 @@ impl Agent {
         self.deployment_type.unwrap_or(Deployment::Container)
     }
 
-    /// True when it is its image that runs: the file says so, or says nothing of how its code is started.
+    /// True when it is its image that runs, in AWS as on this machine. `deployment_type` decides. Where the file does
+    /// not say it, an agent whose file names a Dockerfile or a repository for images is one, and so is one that
+    /// nothing but its image starts. A Dockerfile that merely lies beside an entry point makes none of it.
     pub fn runs_image(&self) -> bool {
-        self.launch == AgentLaunch::Image || self.deployment_type == Some(Deployment::Container)
+        match self.deployment_type {
+            Some(kind) => kind == Deployment::Container || self.launch == AgentLaunch::Image,
+            None => {
+                self.launch == AgentLaunch::Image
+                    || self.build.dockerfile.is_some()
+                    || self.aws.ecr_repository.is_some()
+                    || self.aws.ecr_auto_create
+            }
+        }
     }
 
     /// Mount path of its session storage.

@@ -19,8 +19,8 @@ use crate::emulator::clock::ClockError;
 use crate::emulator::sessions::{Holder, Limit, LogEntry, LogFilter, SessionError, SessionView, SourceError};
 use crate::model::{EndpointName, RuntimeId, SessionId, SessionKey, SessionState};
 use crate::wire::admin::{
-    Advance, ChangeSource, ClockState, Enforcement, FirstAnswers, LogLine, Pruned, RuntimeStats, Session,
-    SessionLimit, SessionStats, SessionStorage, SourceChanged, Stats, Status, Totals,
+    Advance, ChangeSource, ClockState, Enforcement, FirstAnswers, LogLine, Pruned, PrunedImages,
+    RuntimeStats, Session, SessionLimit, SessionStats, SessionStorage, SourceChanged, Stats, Status, Totals,
 };
 
 struct Admin {
@@ -37,6 +37,7 @@ pub(super) fn router(emulator: Arc<Emulator>, endpoint: String, stop: watch::Sen
         .route("/status", get(status))
         .route("/sessions", get(sessions))
         .route("/sessions/prune", post(prune))
+        .route("/images/prune", post(prune_images))
         .route("/sessions/{runtime}/{endpoint}/{session}", get(session).delete(remove))
         .route("/runtimes/{runtime}/source", put(change_source))
         .route("/stats", get(stats))
@@ -62,6 +63,7 @@ async fn status(State(admin): Shared) -> Response {
         region: emulator.config.region.to_string(),
         account: emulator.config.account.to_string(),
         platform: emulator.config.platform.clone(),
+        base_image: emulator.base_image.clone(),
         network: if emulator.config.egress.network() { "on" } else { "off" }.to_owned(),
         network_allow: emulator.config.egress.allowances().iter().map(ToString::to_string).collect(),
         agent_calls: emulator.config.egress.agent_calls(),
@@ -98,8 +100,16 @@ async fn remove(State(admin): Shared, Path(path): Path<(String, String, String)>
 async fn prune(State(admin): Shared) -> Response {
     match admin.emulator.sessions.prune().await {
         Ok(pruned) => {
-            json(&Pruned { sessions: pruned.sessions, storages: pruned.storages, bytes: pruned.bytes })
+            let (sessions, storages, bytes) = (pruned.sessions, pruned.storages, pruned.bytes);
+            json(&Pruned { sessions, storages, bytes, images: 0 })
         }
+        Err(e) => error(&e),
+    }
+}
+
+async fn prune_images(State(admin): Shared) -> Response {
+    match admin.emulator.sessions.prune_images().await {
+        Ok(images) => json(&PrunedImages { images }),
         Err(e) => error(&e),
     }
 }

@@ -8,6 +8,7 @@
 //! | `DELETE /sessions/{runtimeId}/{endpoint}/{sessionId}` | 204; ends the compute, deletes the storage |
 //! | `GET /stats?runtimeId=` | [`Stats`] of what persistence did for sessions |
 //! | `POST /sessions/prune` | [`Pruned`]; forgets expired sessions and deletes replaced storage |
+//! | `POST /images/prune` | [`PrunedImages`]; removes images built for this state directory that no version and no session needs |
 //! | `PUT /runtimes/{runtimeId}/source` with [`ChangeSource`] | [`SourceChanged`]; computes of that version run that bundle from now on |
 //! | `GET /clock` · `POST /clock/advance` with [`Advance`] · `POST /clock/reset` | [`ClockState`] |
 //! | `GET /logs?runtimeId=&sessionId=&follow=true` | NDJSON of [`LogLine`] |
@@ -40,6 +41,9 @@ pub struct Status {
     /// Which images run: `linux/arm64`, or `native` for this machine's own.
     #[serde(default = "service_platform")]
     pub platform: String,
+    /// The image that all code runs on in containers; absent where each agent's own is taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_image: Option<String>,
     /// `on` when sessions reach the network, else `off`.
     pub network: String,
     /// Services of this machine that sessions may reach; absent when there are none.
@@ -131,6 +135,16 @@ pub struct Pruned {
     pub sessions: usize,
     pub storages: usize,
     pub bytes: u64,
+    /// Images of this state directory that nothing needed, where somebody asked for that too.
+    #[serde(default)]
+    pub images: usize,
+}
+
+/// What a look for images that nothing needs removed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PrunedImages {
+    pub images: usize,
 }
 
 /// What persistence did for sessions, those that were removed among them.

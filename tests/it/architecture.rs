@@ -104,6 +104,12 @@ const OWNERS: &[Owner] = &[
         in_tests: false,
     },
     Owner {
+        what: "tar archives",
+        pattern: r"\btar::",
+        places: &[("src/cli/cp/", "files travel into sessions and out of them as archives")],
+        in_tests: false,
+    },
+    Owner {
         what: "the client of the docker daemon",
         pattern: r"\bbollard\b",
         places: &[("src/engine/docker/", "the engine that has a container for each session")],

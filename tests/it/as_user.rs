@@ -32,6 +32,7 @@ suites! { boto3 cli cli_local control crash guard malformed network offline proj
 
 /// What only root can try, with the reason. Everything else runs in both passes.
 const ROOTS_ONLY: &[(&str, &str)] = &[
+    ("crash::kill::kill_rounds_with_containers", "starts a daemon of its own"),
     ("crash::disk::", "mounts a small file system"),
     ("crash::power::", "mounts images of file systems"),
     ("guard::another_user_is_served_by_the_access_key_alone", "becomes another user for some calls"),

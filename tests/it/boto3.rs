@@ -15,19 +15,23 @@ use http_body_util::BodyExt as _;
 
 use crate::support::{self, Emulator};
 
-/// A Python test case: its module, its class and the flags of its emulator.
-struct Case {
+/// A Python test case: the name of its test, its module, its class and the flags of its emulator.
+pub(super) struct Case {
+    pub(super) name: &'static str,
     module: &'static str,
     class: &'static str,
+    pub(super) flags: &'static [&'static str],
 }
 
 macro_rules! cases {
     ($($name:ident = $module:literal $class:literal [$($flag:literal)*];)*) => {
-        const CASES: &[Case] = &[$(Case { module: $module, class: $class }),*];
+        pub(super) const CASES: &[Case] = &[$(Case {
+            name: stringify!($name), module: $module, class: $class, flags: &[$($flag),*],
+        }),*];
 
         $(#[test]
         fn $name() {
-            run(stringify!($name), &Case { module: $module, class: $class }, &[$($flag),*]);
+            run(stringify!($name));
         })*
     };
 }
@@ -62,15 +66,29 @@ cases! {
 }
 
 /// A case whose emulator is [`answer_with_an_error`].
-const ERROR_TABLE: Case = Case { module: "test_error_table", class: "Table" };
+const ERROR_TABLE: Case =
+    Case { name: "error_table", module: "test_error_table", class: "Table", flags: &[] };
 
-fn run(name: &str, case: &Case, flags: &[&str]) {
-    let Some(python) = support::python(&format!("boto3::{name}")) else { return };
-    let emulator = Emulator::start(flags);
-    run_at(&python, case, emulator.endpoint(), emulator.home());
+/// The case of a test.
+pub(super) fn case(name: &str) -> &'static Case {
+    CASES.iter().find(|case| case.name == name).unwrap_or_else(|| panic!("no case `{name}`"))
 }
 
-fn run_at(python: &Path, case: &Case, endpoint: &str, home: &Path) {
+fn run(name: &str) {
+    let Some(python) = support::python(&format!("boto3::{name}")) else { return };
+    let case = case(name);
+    let emulator = Emulator::start(case.flags);
+    run_at(&python, case, emulator.endpoint(), emulator.home(), &[]);
+}
+
+/// Runs a case against an emulator; `environment` tells its harness what that one is.
+pub(super) fn run_at(
+    python: &Path,
+    case: &Case,
+    endpoint: &str,
+    home: &Path,
+    environment: &[(&str, String)],
+) {
     let mut command = support::clean(python);
     command
         .current_dir(support::repository().join("tests/python"))
@@ -81,6 +99,7 @@ fn run_at(python: &Path, case: &Case, endpoint: &str, home: &Path) {
         .env("AWS_CONFIG_FILE", "/dev/null")
         .env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
         .env("AWS_EC2_METADATA_DISABLED", "true")
+        .envs(environment.iter().map(|(name, value)| (*name, value)))
         .args(["-W", "ignore::ResourceWarning", "-m", "unittest", "--verbose"])
         .arg(format!("{}.{}", case.module, case.class));
     let output = support::succeed(&mut command);
@@ -125,7 +144,7 @@ fn error_table() {
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     let router = axum::Router::new().fallback(answer_with_an_error);
     runtime.spawn(async { axum::serve(listener, router).await });
-    run_at(&python, &ERROR_TABLE, &endpoint, home.path());
+    run_at(&python, &ERROR_TABLE, &endpoint, home.path(), &[]);
 }
 
 /// A Python test case that nobody runs would prove nothing.

@@ -394,33 +394,6 @@ fn a_plugin_without_json_is_read_by_its_plain_lines() {
 }
 
 #[test]
-fn the_base_of_code_agents_is_built_once_for_each_content() {
-    let Some(registry) = lab("the_base_of_code_agents") else { return };
-    let variable = |name: &str| std::env::var(name).ok();
-    let docker = Docker::find(DockerEnv {
-        path: std::env::var_os("PATH"),
-        host: variable("DOCKER_HOST"),
-        config: variable("DOCKER_CONFIG").map(Into::into),
-        ..DockerEnv::default()
-    })
-    .unwrap();
-    let tag = Tag::new("base");
-    let ensure = |runtime: &str| {
-        let from = format!("{registry}/busybox");
-        let runtime = runtime.to_owned();
-        let work = docker.ensure_base(&tag.0, &runtime, "linux/arm64", Some(&from), |_| {});
-        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work).unwrap()
-    };
-    assert!(ensure("PYTHON_3_13"));
-    assert!(!ensure("PYTHON_3_13"));
-    let image = tag.inspect();
-    assert_eq!(
-        (&image["Architecture"], &image["Config"]["WorkingDir"]),
-        (&"arm64".into(), &"/var/task".into())
-    );
-}
-
-#[test]
 fn an_agent_that_is_an_image_is_built_when_what_it_is_made_of_changes() {
     let Some(registry) = lab("an_agent_that_is_an_image_is_built") else { return };
     let dockerfile = format!("FROM {registry}/busybox\nCOPY . /app\nEXPOSE 8080\nCMD [\"sh\"]\n");

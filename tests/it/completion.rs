@@ -63,6 +63,9 @@ fn what_may_stand_there_is_offered_with_what_it_is() {
     assert_eq!(values(&place, &["create", "--template", ""]).first().map(String::as_str), Some("minimal"));
     assert_eq!(values(&place, &["stop", "--al"]), ["--all"]);
     assert_eq!(values(&place, &["exec", "ls", ""]), [":files"]);
+    assert_eq!(values(&place, &["cp", "notes.txt", "tick"]), ["ticket-1:", ":files"]);
+    // How PowerShell hands an empty word on.
+    assert_eq!(values(&place, &["invoke", "--session", "\"\""]), ["ticket-1"]);
     // Nobody waits for a Tab.
     let begun = Instant::now();
     for _ in 0..10 {
@@ -110,6 +113,7 @@ fn bash_offers_them() {
     assert_eq!(ask("agentcore local cl", "agentcore local cl", 2), "clock\n");
     // What bash cuts at `=` comes back without what stands before the cut.
     assert_eq!(ask("agentcore invoke --session=ti", "agentcore invoke --session = ti", 4), "ticket-1\n");
+    assert_eq!(ask("agentcore cp x tick", "agentcore cp x tick", 3), "ticket-1:\n");
     assert!(ask("agentcore ", "agentcore ''", 1).contains("invoke\n"));
     assert!(ask("agentcore invoke --config ma", "agentcore invoke --config ma", 3).contains("main.py\n"));
 }
@@ -121,12 +125,14 @@ fn zsh_offers_them() {
     // `compadd` is what every offer ends in.
     let text = format!(
         "autoload -Uz compinit; compinit -u -D; source '{}'; \
-         _describe() {{ local -a all; all=(\"${{(@P)argv[-1]}}\"); print -l -- \"${{all[@]}}\"; }}; _files() {{ print files; }}; \
-         words=(agentcore invoke --session ''); CURRENT=4; _agentcore; words=(agentcore exec ls ''); CURRENT=4; _agentcore",
+         _describe() {{ local -a all; all=(\"${{(@P)argv[3]}}\"); print -rl -- \"${{all[@]}}\"; }}; _files() {{ print files; }}; \
+         words=(agentcore invoke --session ''); CURRENT=4; _agentcore; words=(agentcore cp ti); CURRENT=3; _agentcore; \
+         words=(agentcore exec ls ''); CURRENT=4; _agentcore",
         script("_agentcore")
     );
     let found = in_shell(&place, &zsh, &["-f", "-c"], &text);
     assert!(found.contains("ticket-1:coder, not stopped, used "), "{found}");
+    assert!(found.contains("ticket-1\\::coder, not stopped, used "), "{found}");
     assert!(found.ends_with("files\n"), "{found}");
 }
 
@@ -142,4 +148,34 @@ fn fish_offers_them() {
     assert!(found.starts_with("ticket-1\tcoder, not stopped, used "), "{found}");
     assert!(ask("agentcore local cl").starts_with("clock\t"));
     assert!(ask("agentcore --config ma").contains("main.py"));
+}
+
+#[test]
+fn powershell_offers_them() {
+    let Some(pwsh) = support::which("pwsh") else {
+        // The shell is seldom installed where this program runs; then its script is read as text alone.
+        let text = std::fs::read_to_string(script("agentcore.ps1")).unwrap();
+        for part in [
+            "Register-ArgumentCompleter -Native -CommandName agentcore -ScriptBlock {",
+            "param($wordToComplete, $commandAst, $cursorPosition)",
+            "& $words[0] complete -- @words 2>$null",
+            "$_ -ne ':files'",
+            "[System.Management.Automation.CompletionResult]::new($value, $value, 'ParameterValue', $about)",
+        ] {
+            assert!(text.contains(part), "no `{part}` in {text}");
+        }
+        let count = |c: char| text.chars().filter(|found| *found == c).count();
+        for (open, close) in [('{', '}'), ('(', ')'), ('[', ']')] {
+            assert_eq!(count(open), count(close), "`{open}` in {text}");
+        }
+        return;
+    };
+    let place = project();
+    let line = "agentcore invoke --session ti";
+    let text = format!(
+        ". '{}'; (TabExpansion2 '{line}' {}).CompletionMatches.CompletionText",
+        script("agentcore.ps1"),
+        line.len()
+    );
+    assert_eq!(in_shell(&place, &pwsh, &["-NoProfile", "-Command"], &text), "ticket-1\n");
 }

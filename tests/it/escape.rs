@@ -406,6 +406,7 @@ fn a_hostile_project_packs_nothing_of_the_host() {
         launch: Launch::Command { argv: vec!["x".into()] },
         read_only: vec![],
         environment: vec![],
+        image: None,
     };
     let store = ArtifactStore::below(home.path());
     let packed = store.pack(project.path(), &manifest).unwrap();

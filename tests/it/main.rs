@@ -18,6 +18,7 @@ mod cloud;
 mod completion;
 mod configure;
 mod control;
+mod cp;
 mod crash;
 mod docker;
 mod engine;

@@ -18,7 +18,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 const SESSION: &str = "shell-session-0123456789abcdef0123456789";
 
 /// An emulator with a deployed agent.
-struct World {
+pub(crate) struct World {
     emulator: Emulator,
     project: Project,
     arn: String,
@@ -33,9 +33,14 @@ impl World {
         Self { emulator, project, arn }
     }
 
-    fn url(&self, session: &str, shell: &str) -> String {
-        let arn = self.arn.replace(':', "%3A").replace('/', "%2F");
-        let address = self.emulator.endpoint().trim_start_matches("http://");
+    /// A shell of a session of any emulator.
+    pub(crate) fn shell(endpoint: &str, arn: &str, session: &str, shell: &str) -> Shell {
+        Self::try_shell(endpoint, arn, session, shell).unwrap()
+    }
+
+    fn url(endpoint: &str, arn: &str, session: &str, shell: &str) -> String {
+        let arn = arn.replace(':', "%3A").replace('/', "%2F");
+        let address = endpoint.trim_start_matches("http://");
         let session = format!("X-Amzn-Bedrock-AgentCore-Runtime-Session-Id={session}");
         format!("ws://{address}/runtimes/{arn}/ws/shells?qualifier=DEFAULT&shellId={shell}&{session}")
     }
@@ -45,10 +50,14 @@ impl World {
     }
 
     fn try_connect(&self, session: &str, shell: &str) -> Result<Shell, (u16, Value)> {
-        let address = self.emulator.endpoint().trim_start_matches("http://").to_owned();
+        Self::try_shell(self.emulator.endpoint(), &self.arn, session, shell)
+    }
+
+    fn try_shell(endpoint: &str, arn: &str, session: &str, shell: &str) -> Result<Shell, (u16, Value)> {
+        let address = endpoint.trim_start_matches("http://").to_owned();
         let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(LIMIT)).unwrap();
-        let request = self.url(session, shell).into_client_request().unwrap();
+        let request = Self::url(endpoint, arn, session, shell).into_client_request().unwrap();
         match client(request, stream) {
             Ok((socket, response)) => {
                 assert_eq!(response.headers()["x-amzn-bedrock-agentcore-shell-id"], shell);
@@ -68,7 +77,7 @@ impl World {
     }
 }
 
-struct Shell {
+pub(crate) struct Shell {
     socket: WebSocket<TcpStream>,
     shown: String,
     closed: Option<u16>,
@@ -76,7 +85,7 @@ struct Shell {
 }
 
 impl Shell {
-    fn send(&mut self, channel: u8, content: &[u8]) {
+    pub(crate) fn send(&mut self, channel: u8, content: &[u8]) {
         let frame = [&[channel], content].concat();
         self.socket.send(Message::Binary(frame.into())).unwrap();
     }
@@ -106,14 +115,22 @@ impl Shell {
     }
 
     #[track_caller]
-    fn until(&mut self, text: &str) {
+    pub(crate) fn until(&mut self, text: &str) {
         while !self.shown.contains(text) {
             assert!(self.step(), "closed with {:?} before `{text}` in {:?}", self.closed, self.shown);
         }
     }
 
-    fn read_to_the_end(&mut self) {
+    pub(crate) fn read_to_the_end(&mut self) {
         while self.step() {}
+    }
+
+    /// It has shown this and ended with this code.
+    #[track_caller]
+    pub(crate) fn ended_with(&self, shown: &str, code: &str) {
+        assert!(self.shown.contains(shown), "{}", self.shown);
+        let causes = json!([{ "reason": "ExitCode", "message": code }]);
+        assert_eq!(self.status.last().unwrap()["details"]["causes"], causes);
     }
 }
 
@@ -291,6 +308,39 @@ impl Screen {
     }
 }
 
+/// Leaves the shell that the command line `make` gives, comes back to it and ends it.
+pub(crate) fn left_and_found_again(make: &dyn Fn(&[&str]) -> Command) {
+    let mut screen = Screen::open(&make(&[]));
+    screen.until("Ctrl+] leaves the shell running");
+    screen.type_in("stty size; X=kept\r");
+    screen.until("30 100");
+    let size = PtySize { rows: 20, cols: 70, pixel_width: 0, pixel_height: 0 };
+    screen.master.resize(size).unwrap();
+    // The size travels by a signal; the line is asked until it has arrived.
+    for _ in 0..50 {
+        screen.type_in("stty size\r");
+        std::thread::sleep(Duration::from_millis(100));
+        if screen.text().contains("20 70") {
+            break;
+        }
+    }
+    screen.until("20 70");
+    screen.type_in("\x1d");
+    assert_eq!(screen.code(), 0, "{}", screen.text());
+    screen.until("--session term --reattach` comes back");
+    // Back in it, with its variables; its exit code is ours.
+    let mut screen = Screen::open(&make(&["--reattach"]));
+    screen.until("30 100");
+    screen.type_in("echo =$X=; exit 5\r");
+    screen.until("=kept=");
+    assert_eq!(screen.code(), 5, "{}", screen.text());
+    screen.until("the shell has ended with exit code 5");
+    // Nothing was left this time.
+    let mut screen = Screen::open(&make(&["--reattach"]));
+    assert_eq!(screen.code(), 1, "{}", screen.text());
+    screen.until("was left running");
+}
+
 #[test]
 fn the_shell_verb_is_left_and_found_again_on_both_targets() {
     let world = World::new();
@@ -319,35 +369,7 @@ fn the_shell_verb_is_left_and_found_again_on_both_targets() {
     type Maker<'a> = &'a dyn Fn(&[&str]) -> Command;
     let commands: [Maker<'_>; 2] = [&local, &cloud];
     for make in commands {
-        let mut screen = Screen::open(&make(&[]));
-        screen.until("Ctrl+] leaves the shell running");
-        screen.type_in("stty size; X=kept\r");
-        screen.until("30 100");
-        let size = PtySize { rows: 20, cols: 70, pixel_width: 0, pixel_height: 0 };
-        screen.master.resize(size).unwrap();
-        // The size travels by a signal; the line is asked until it has arrived.
-        for _ in 0..50 {
-            screen.type_in("stty size\r");
-            std::thread::sleep(Duration::from_millis(100));
-            if screen.text().contains("20 70") {
-                break;
-            }
-        }
-        screen.until("20 70");
-        screen.type_in("\x1d");
-        assert_eq!(screen.code(), 0, "{}", screen.text());
-        screen.until("--session term --reattach` comes back");
-        // Back in it, with its variables; its exit code is ours.
-        let mut screen = Screen::open(&make(&["--reattach"]));
-        screen.until("30 100");
-        screen.type_in("echo =$X=; exit 5\r");
-        screen.until("=kept=");
-        assert_eq!(screen.code(), 5, "{}", screen.text());
-        screen.until("the shell has ended with exit code 5");
-        // Nothing was left this time.
-        let mut screen = Screen::open(&make(&["--reattach"]));
-        assert_eq!(screen.code(), 1, "{}", screen.text());
-        screen.until("was left running");
+        left_and_found_again(make);
     }
     // Without a terminal there is another verb.
     let run: crate::cli::Run = local(&[]).output().unwrap().into();

@@ -13,17 +13,17 @@ use crate::cli::Run;
 use crate::support::{Emulator, Project, short_temp_dir};
 
 /// One project that is deployed to two emulators.
-struct Both {
-    local: Emulator,
-    cloud: Emulator,
-    project: Project,
+pub(crate) struct Both {
+    pub(crate) local: Emulator,
+    pub(crate) cloud: Emulator,
+    pub(crate) project: Project,
     /// What the cloud verbs remember; no emulator of theirs ever runs here.
-    home: tempfile::TempDir,
-    arn: String,
+    pub(crate) home: tempfile::TempDir,
+    pub(crate) arn: String,
 }
 
 impl Both {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let project = Project::new("lab", "lab", json!({}));
         let (local, cloud) = (Emulator::start(&[]), Emulator::start(&[]));
         local.run(project.path(), &["local", "deploy"]);
@@ -39,13 +39,13 @@ impl Both {
         Self { local, cloud, project, home: short_temp_dir(), arn }
     }
 
-    fn local(&self, args: &[&str]) -> Command {
+    pub(crate) fn local(&self, args: &[&str]) -> Command {
         let mut command = self.local.command();
         command.current_dir(self.project.path()).arg("local").args(args);
         command
     }
 
-    fn cloud(&self, args: &[&str]) -> Command {
+    pub(crate) fn cloud(&self, args: &[&str]) -> Command {
         let mut command = self.cloud.command();
         command.env("AGENTCORE_HOME", self.home.path()).current_dir(self.project.path());
         // Signed by nobody the emulator knows: as its own user that does not matter.
@@ -56,13 +56,13 @@ impl Both {
     }
 
     /// What the cloud verbs say before anything leaves the machine.
-    fn told(&self) -> String {
+    pub(crate) fn told(&self) -> String {
         let id = self.arn.rsplit('/').next().unwrap();
         format!("account 000000000000, region us-west-2: runtime {id} at {}\n", self.cloud.endpoint())
     }
 }
 
-fn with_input(mut command: Command, input: Option<&[u8]>) -> Run {
+pub(crate) fn with_input(mut command: Command, input: Option<&[u8]>) -> Run {
     let Some(input) = input else { return command.output().unwrap().into() };
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();

@@ -36,15 +36,17 @@ ecr_certificate() {
 # `https://ACCOUNT.dkr.ecr.REGION.amazonaws.com` on this machine alone. It knows user AWS with the password that moto's
 # GetAuthorizationToken gives out.
 ecr_up() {
-    local host=$ecr_host password=$account-auth-token holder
+    local host=$ecr_host password=$account-auth-token holder address
+    # Each lab has an address of its own, so that several can stand for the registries of several accounts.
+    address=127.77.$((16#${id:0:2})).$((16#${id:2:2} % 254 + 1))
     runs ecr && return 0
-    holder=$(sed -n "s/^127\.0\.0\.1 $host # agentcore-lab //p" /etc/hosts)
+    holder=$(sed -n "s/^127\.[0-9.]* $host # agentcore-lab //p" /etc/hosts)
     if [ -n "$holder" ] && [ "$holder" != "$id" ]; then
         say "error: another lab (/run/agentcore-lab/$holder) stands for $host; take another \`--account\`, or \`--no-ecr\`"
         return 1
     fi
-    if (: <"/dev/tcp/127.0.0.1/443") 2>/dev/null; then
-        say "error: something listens on port 443 of 127.0.0.1; end it, or take \`--no-ecr\`"
+    if (: <"/dev/tcp/$address/443") 2>/dev/null; then
+        say "error: something listens on port 443 of $address; end it, or take \`--no-ecr\`"
         return 1
     fi
     python3 -W ignore -c 'import crypt, sys; print("AWS:" + crypt.crypt(sys.argv[1], crypt.mksalt(crypt.METHOD_BLOWFISH)))' \
@@ -54,9 +56,9 @@ version: 0.1
 log: {level: warn}
 storage: {filesystem: {rootdirectory: $dir/ecr}, delete: {enabled: true}}
 auth: {htpasswd: {realm: ecr, path: $run/ecr.htpasswd}}
-http: {addr: "127.0.0.1:443", tls: {certificate: $dir/tls/$host.crt, key: $dir/tls/$host.key}}
+http: {addr: "$address:443", tls: {certificate: $dir/tls/$host.crt, key: $dir/tls/$host.key}}
 END
-    [ -n "$holder" ] || echo "127.0.0.1 $host # agentcore-lab $id" >>/etc/hosts
+    [ -n "$holder" ] || echo "$address $host # agentcore-lab $id" >>/etc/hosts
     start ecr env PATH="$(lab_path)" LD_LIBRARY_PATH="$tools_libraries" docker-registry serve "$run/ecr.yml"
     await 20 "the stand-in for ECR; see $dir/ecr.log" \
         curl -sf --cacert "$dir/tls/ca.crt" --user "AWS:$password" "https://$host/v2/"

@@ -1,6 +1,7 @@
 """What the suite's modules share: clients for the running emulator, projects, raw HTTP.
 
 The emulator is started by tests/it/boto3.rs, which sets AGENTCORE_BIN, AGENTCORE_HOME and AGENTCORE_ENDPOINT.
+On the docker engine AGENTCORE_TEST_IMAGES names the image of each agent (tests/it/docker/suite.rs).
 By hand: start `agentcore local up`, set the three, and run `python -m unittest test_lifecycle` here.
 """
 
@@ -9,6 +10,7 @@ import http.client
 import json
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -23,6 +25,8 @@ from botocore.exceptions import ClientError
 BIN = os.environ["AGENTCORE_BIN"]
 HOME = os.environ["AGENTCORE_HOME"]
 ENDPOINT = os.environ["AGENTCORE_ENDPOINT"]
+# Agents that are images here; an agent that is none is code.
+IMAGES = json.loads(os.environ.get("AGENTCORE_TEST_IMAGES", "{}"))
 AGENTS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "agents")
 ROLE = "arn:aws:iam::123456789012:role/agent"
 STORAGE = [{"sessionStorage": {"mountPath": "/mnt/workspace"}}]
@@ -175,7 +179,9 @@ class Command:
 
 @functools.cache
 def artifact(agent="lab"):
-    """The code bundle of an agent of tests/agents, put into the emulator's store by `local deploy`."""
+    """An agent of tests/agents: its image, or its code bundle, put into the emulator's store by `local deploy`."""
+    if agent in IMAGES:
+        return {"containerConfiguration": {"containerUri": IMAGES[agent]}}
     runtime = deploy(agent)
     return runtime.get()["agentRuntimeArtifact"]
 
@@ -235,6 +241,23 @@ class Raw:
 
     def json(self):
         return json.loads(self.body)
+
+
+class Daemon(http.client.HTTPConnection):
+    """The docker daemon, asked over its socket as nobody of ours asks it."""
+
+    def __init__(self):
+        super().__init__("localhost", timeout=LIMIT)
+        self.path = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://")
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(self.path)
+
+    def volumes(self, label):
+        """Names of the volumes that have a label."""
+        self.request("GET", "/volumes?" + urllib.parse.urlencode({"filters": json.dumps({"label": [label]})}))
+        return [volume["Name"] for volume in json.loads(self.getresponse().read())["Volumes"] or []]
 
 
 def path_of(arn, operation, **query):

@@ -7,12 +7,16 @@ import sys
 import tempfile
 import time
 
-from harness import AGENTS, Suite, cli, find, new_name, new_session, write_project
+from harness import AGENTS, IMAGES, STORAGE, Suite, cli, create, find, new_name, new_session, write_project
 
 
 class Official(Suite):
     @classmethod
     def setUpClass(cls):
+        if IMAGES:
+            # The package is in the image, as `pip install` in its Dockerfile would have it.
+            cls.runtime = create("official", filesystemConfigurations=STORAGE)
+            return
         name = new_name("official")
         # The project has a virtual environment of its own, as a developer's has. It is a copy of the
         # one that runs this suite (hard links where they can be), so that nothing is downloaded.

@@ -28,6 +28,11 @@ const NODE: &str = "NODE_22";
 /// Write or change the project file: by questions on a terminal, or by flags alone
 #[derive(clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
+#[command(after_help = "Examples:
+  agentcore configure
+  agentcore configure --entrypoint src/main.py --session-storage /mnt/workspace --non-interactive
+  agentcore configure --env LOG_LEVEL=debug       # changes this alone
+  agentcore configure --from agentcore            # takes over a project of @aws/agentcore")]
 pub(crate) struct ConfigureArgs {
     #[command(subcommand)]
     verb: Option<ConfigureVerb>,
@@ -38,10 +43,16 @@ pub(crate) struct ConfigureArgs {
 #[derive(clap::Subcommand)]
 enum ConfigureVerb {
     /// List the agents of the project file
+    #[command(after_help = "Examples:
+  agentcore configure list --output json")]
     List,
     /// Show what the project file says of an agent, with the defaults
+    #[command(after_help = "Examples:
+  agentcore configure show --agent coder")]
     Show,
     /// Make an agent the one that commands mean when they name none
+    #[command(after_help = "Examples:
+  agentcore configure set-default coder")]
     SetDefault {
         /// The agent
         name: String,

@@ -16,7 +16,7 @@ use crate::ops::deploy::{self, Fact, OpsError, PlanOptions, Targets, Watcher};
 use crate::ops::desired::{Artifact, Desired, Package};
 use crate::ops::plan::{Action, Plan, Step};
 use crate::ops::ports::Identity;
-use crate::project::{Agent, AgentLaunch, Applied, Deployment, Draft, Project, update};
+use crate::project::{Agent, AgentLaunch, Applied, Draft, Project, update};
 
 mod image;
 
@@ -85,35 +85,27 @@ impl DeployArgs {
             if let Some(role) = &self.execution_role {
                 desired.role = Some(role.clone());
             }
-            let cloud = work.connect(&self.aws).await?;
-            let targets = Targets::of(&desired, cloud.services.caller().await?, &cloud.region)?;
+            let (services, targets) = work.targets(&desired, &self.aws).await?;
             // After it is known to be the right account, before anything is there to be looked at.
-            let made = self.artifact(&work)?;
+            let mut made = self.artifact(&work)?;
             let spinner = context.ui.spinner("looking at what is in AWS");
-            let observed = deploy::observe(&cloud.services, &desired, made.artifact(), &targets).await?;
+            let observed = deploy::observe(&services, &desired, made.artifact(), &targets).await?;
             drop(spinner);
             let options = PlanOptions { force: self.force, adopt: self.adopt, sessions: work.sessions() };
             let mut plan = deploy::plan(&desired, made.artifact(), &targets, &observed, &options)?;
             plan.warnings.extend(work.erased()?);
-            if self.dry_run {
-                context.ui.result(&plan, text(context, &plan))?;
+            if !shown_and_wanted(context, &plan, self.dry_run, self.yes, "Deploy this?")? {
                 return Ok(OK);
             }
-            context.ui.note(text(context, &plan));
-            if !plan.is_empty() {
-                consent(context, self.yes, "Deploy this?")?;
-            }
+            // Before anything is made in AWS: a build that fails leaves nothing behind there.
+            let built = match &mut made {
+                Made::Image(_, planned) if plan.pushes() => Some(planned.build(context).await?),
+                _ => None,
+            };
             let mut recorder = Recorder::new(context, &work);
-            let engine = image::Docker { context };
-            let applied = deploy::apply(
-                &cloud.services,
-                &engine,
-                &plan,
-                &targets,
-                &observed,
-                !self.no_wait,
-                &mut recorder,
-            );
+            let pusher = image::Pusher { context, built };
+            let applied =
+                deploy::apply(&services, &pusher, &plan, &targets, &observed, !self.no_wait, &mut recorder);
             let outcome = applied.await?;
             drop(recorder);
             work.record_applied()?;
@@ -144,17 +136,16 @@ impl DeployArgs {
         })
     }
 
-    /// Makes what the agent is made of, on this machine.
+    /// What the agent is made of: its code packed, its image looked at.
     fn artifact(&self, work: &Work<'_>) -> Result<Made, Failure> {
         if let Some(uri) = &self.image {
-            return Ok(Made::Image(Artifact::Image { uri: uri.clone() }));
+            return Ok(Made::Given(Artifact::Image { uri: uri.clone() }));
         }
-        match work.kind() {
-            Deployment::Container => {
-                Ok(Made::Image(Artifact::Built(image::build(work.context, &work.agent)?)))
-            }
-            Deployment::DirectCode => self.package(work),
+        if work.agent.runs_image() {
+            let planned = image::Planned::of(work.context, &work.project, &work.agent, self.force)?;
+            return Ok(Made::Image(Artifact::Built(planned.image.clone()), planned));
         }
+        self.package(work)
     }
 
     fn package(&self, work: &Work<'_>) -> Result<Made, Failure> {
@@ -199,16 +190,18 @@ impl DeployArgs {
     }
 }
 
-/// What was made, with the file that it is in.
+/// What the agent is made of, with what it comes from.
 enum Made {
-    Image(Artifact),
+    Given(Artifact),
+    /// Built when the registry turns out not to have it.
+    Image(Artifact, image::Planned),
     Package(Artifact, Packaged),
 }
 
 impl Made {
     fn artifact(&self) -> &Artifact {
         match self {
-            Self::Image(artifact) => artifact,
+            Self::Given(artifact) | Self::Image(artifact, _) => artifact,
             Self::Package(artifact, packaged) => {
                 debug_assert!(packaged.file.path().exists(), "the archive lives as long as the deployment");
                 artifact
@@ -224,12 +217,6 @@ pub(super) struct Work<'a> {
     pub(super) agent: Agent,
 }
 
-/// The services of a region.
-pub(super) struct Cloud {
-    pub(super) services: Services,
-    pub(super) region: String,
-}
-
 impl<'a> Work<'a> {
     pub(super) fn open(context: &'a Context) -> Result<Self, Failure> {
         let project = Project::load(context.globals.config.as_deref(), &context.env.directory()?)?;
@@ -237,7 +224,12 @@ impl<'a> Work<'a> {
         Ok(Self { context, project, agent })
     }
 
-    pub(super) async fn connect(&self, options: &AwsOptions) -> Result<Cloud, Failure> {
+    /// The services, and what the agent is made of there.
+    pub(super) async fn targets(
+        &self,
+        desired: &Desired,
+        options: &AwsOptions,
+    ) -> Result<(Services, Targets), Failure> {
         let recorded = self.agent.deployed.arn.as_deref().and_then(|arn| arn.split(':').nth(3));
         let region = options.region.as_ref().map(Region::to_string);
         let region = region.or_else(|| self.agent.aws.region.clone()).or_else(|| recorded.map(str::to_owned));
@@ -248,20 +240,9 @@ impl<'a> Work<'a> {
             path_style: self.context.env.own_endpoints,
         };
         let connection = Connection::cloud(settings).await.map_err(OpsError::from)?;
-        Ok(Cloud { services: connection.services(), region: connection.region().to_owned() })
-    }
-
-    /// A container or code. Where the file says neither, what there is to build an image from decides; the toolkit
-    /// takes silence for a container.
-    fn kind(&self) -> Deployment {
-        let agent = &self.agent;
-        if let Some(kind) = agent.deployment_type {
-            return kind;
-        }
-        let image = agent.build.dockerfile.is_some()
-            || agent.aws.ecr_repository.is_some()
-            || agent.source.join("Dockerfile").is_file() && agent.aws.s3_path.is_none();
-        if image { Deployment::Container } else { Deployment::DirectCode }
+        let services = connection.services();
+        let targets = Targets::of(desired, services.caller().await?, connection.region())?;
+        Ok((services, targets))
     }
 
     /// Names or ids of the agent's sessions that are known here.
@@ -313,8 +294,28 @@ impl<'a> Work<'a> {
     }
 }
 
+/// Shows a plan. True: it is to be carried out.
+pub(super) fn shown_and_wanted(
+    context: &Context,
+    plan: &Plan,
+    dry_run: bool,
+    yes: bool,
+    question: &str,
+) -> Result<bool, Failure> {
+    let text = text(context, plan);
+    if dry_run {
+        context.ui.result(plan, text)?;
+        return Ok(false);
+    }
+    context.ui.note(text);
+    if !plan.is_empty() {
+        consent(context, yes, question)?;
+    }
+    Ok(true)
+}
+
 /// Goes on only when the user wants it.
-pub(super) fn consent(context: &Context, yes: bool, question: &str) -> Result<(), Failure> {
+fn consent(context: &Context, yes: bool, question: &str) -> Result<(), Failure> {
     if yes {
         return Ok(());
     }
@@ -327,7 +328,7 @@ pub(super) fn consent(context: &Context, yes: bool, question: &str) -> Result<()
 }
 
 /// A plan for people.
-pub(super) fn text(context: &Context, plan: &Plan) -> String {
+fn text(context: &Context, plan: &Plan) -> String {
     let mut lines = vec![format!("agent {}, account {}, region {}", plan.agent, plan.account, plan.region)];
     let rows: Vec<Vec<String>> = plan
         .steps

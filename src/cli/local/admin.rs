@@ -13,7 +13,7 @@ use tokio::net::UnixStream;
 use super::super::exit::{Class, Failure};
 use crate::model::{RuntimeId, SessionId, SessionKey};
 use crate::wire::admin::{
-    Advance, ChangeSource, ClockState, LogLine, Pruned, Session, SourceChanged, Stats, Status,
+    Advance, ChangeSource, ClockState, LogLine, Pruned, PrunedImages, Session, SourceChanged, Stats, Status,
 };
 
 /// Longest answer that is read as a whole. [ours: a list of 100,000 sessions]
@@ -107,6 +107,10 @@ impl Admin {
 
     pub(crate) async fn prune(&self) -> Result<Pruned, AdminError> {
         self.json(Method::POST, "/sessions/prune", None).await
+    }
+
+    pub(crate) async fn prune_images(&self) -> Result<PrunedImages, AdminError> {
+        self.json(Method::POST, "/images/prune", None).await
     }
 
     pub(crate) async fn change_source(

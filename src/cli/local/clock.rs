@@ -10,6 +10,9 @@ use crate::wire::admin::Advance;
 
 /// Show or move the emulator's clock
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  agentcore local clock show
+  agentcore local clock advance 16m               # the idle timeout, now")]
 pub(crate) struct ClockArgs {
     #[command(subcommand)]
     verb: ClockVerb,
@@ -18,14 +21,20 @@ pub(crate) struct ClockArgs {
 #[derive(clap::Subcommand)]
 enum ClockVerb {
     /// Show the emulator's time
+    #[command(after_help = "Examples:
+  agentcore local clock show --output json")]
     Show,
     /// Move it ahead, such as by 16m: idle sessions stop, old storage expires
+    #[command(after_help = "Examples:
+  agentcore local clock advance 14d               # storage expires")]
     Advance {
         /// How far: 90s, 16m, 14d or plain seconds
         #[arg(value_parser = whole_seconds)]
         duration: Duration,
     },
     /// Back to real time
+    #[command(after_help = "Examples:
+  agentcore local clock reset")]
     Reset,
 }
 

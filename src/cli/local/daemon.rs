@@ -246,7 +246,7 @@ impl Local<'_> {
         }
         let config = settings.docker(self.home.path(), env.daemon())?;
         let left = DockerEngine::new(config).delete_everything().await?;
-        Ok(Deleted { sessions, containers: left.containers, volumes: left.volumes })
+        Ok(Deleted { sessions, containers: left.containers, volumes: left.volumes, images: left.images })
     }
 
     fn listen_admin(&self) -> Result<UnixListener, Failure> {

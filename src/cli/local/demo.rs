@@ -36,6 +36,8 @@ const MAX_ANSWER: usize = 1024 * 1024;
 
 /// Show the whole story: an agent writes a file, stops, resumes, and the file is there
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  agentcore local demo")]
 pub(crate) struct DemoArgs {
     /// What keeps sessions apart [default: namespaces]; `process` is a last resort where the system denies them
     #[arg(long, value_enum, value_name = "KIND")]
@@ -213,6 +215,7 @@ fn runtime_settings(home: &Home) -> Result<RuntimeSettings, Failure> {
         launch: Launch::Command { argv: vec![TOOL_PATH.to_owned(), "demo-agent".to_owned()] },
         read_only: Vec::new(),
         environment: Vec::new(),
+        image: None,
     };
     let packed = ArtifactStore::below(home.path()).pack(source.path(), &manifest)?;
     let mount = MOUNT.parse().map_err(|e| Failure::failed(format!("`{MOUNT}`: {e}")))?;

@@ -5,26 +5,38 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::admin::AdminError;
-use super::image::Registry;
+use super::image::{Held, Registry};
 use super::{Local, source};
 use crate::artifacts::python::{CommandNeeds, Python, PythonRequest};
 use crate::artifacts::{ArtifactStore, BUCKET, Launch, Manifest, Packed};
 use crate::aws::{AwsError, Connection, RuntimeSettings, RuntimeSummary};
 use crate::cli::exit::{Failure, OK, Outcome};
-use crate::cli::memory::{Memory, Seen};
+use crate::cli::memory::Memory;
 use crate::model::{Artifact, ArtifactRef, limits};
 use crate::project::{Agent, AgentLaunch, Project};
+use crate::wire::admin::Status;
 
 /// Role that stands in `roleArn` where the project names none.
 pub(super) const ROLE: &str = "arn:aws:iam::000000000000:role/agentcore-local";
 /// Longest member of `entryPoint`. [model: 1..128]
 const ENTRY_POINT_BYTES: usize = 128;
 
+/// What an emulator that runs code in containers calls its engine.
+const CONTAINERS: &str = "docker";
+/// The runtimes of code for which the project names none, in containers. [ours: as the templates]
+const PYTHON: &str = "PYTHON_3_13";
+const NODE: &str = "NODE_22";
+/// The interpreter of an image.
+const IMAGE_PYTHON: &str = "python3";
+
 /// Attempts to deploy while others deploy the same agent. [ours]
 const RACES: usize = 8;
 
 /// Deploy the project's agent to the emulator: a new version where anything changed
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  agentcore local deploy
+  agentcore local deploy --force                  # a new version though nothing changed")]
 pub(crate) struct DeployArgs {
     /// Make a new version although nothing changed
     #[arg(long)]
@@ -53,7 +65,7 @@ impl DeployArgs {
             let status = local.ensure_running().await?;
             let connection = local.connection(&status)?;
             let options = DeployOptions { force: self.force };
-            let deployed = deploy(local, &project, &agent, &connection, options).await?;
+            let deployed = deploy(local, &status, &project, &agent, &connection, options).await?;
             let RuntimeSummary { name, id, arn, version } = &deployed.runtime;
             let text = if deployed.changed {
                 format!("deployed version {version} of `{name}`: {arn}")
@@ -86,41 +98,54 @@ pub(crate) struct Prepared {
     pub(crate) settings: RuntimeSettings,
     /// Where it is code.
     pub(crate) packed: Option<Packed>,
+    /// The image that it is, or that it runs on.
+    pub(crate) image: Option<Held>,
 }
 
 /// Makes the agent's image or packs its code, and reads its settings. With `talk`, says what is left out or
 /// done differently.
 pub(crate) async fn prepare(
     local: &Local<'_>,
+    status: &Status,
     project: &Project,
     agent: &Agent,
     talk: bool,
 ) -> Result<Prepared, Failure> {
-    let (artifact, packed) = if agent.runs_image() {
-        let registry = Registry::of(&local.admin().status().await?)?;
-        (Artifact::Image(local.image(project, agent, &registry).await?), None)
+    let (artifact, packed, image) = if agent.runs_image() {
+        let image = local.image(project, agent, &Registry::of(status)?).await?;
+        (Artifact::Image(image.name.clone()), None, Some(image))
     } else {
-        let (artifact, packed) = pack(local, project, agent, talk)?;
-        (Artifact::Code(artifact), Some(packed))
+        let (artifact, packed, image) = pack(local, status, project, agent, talk).await?;
+        (Artifact::Code(artifact), Some(packed), image)
     };
-    Ok(Prepared { settings: settings(local, agent, artifact, talk), packed })
+    Ok(Prepared { settings: settings(local, agent, artifact, talk), packed, image })
 }
 
-/// Packs the agent's code.
-fn pack(
+/// Packs the agent's code; where it is to run in containers, with the image for it.
+async fn pack(
     local: &Local<'_>,
+    status: &Status,
     project: &Project,
     agent: &Agent,
     talk: bool,
-) -> Result<(ArtifactRef, Packed), Failure> {
+) -> Result<(ArtifactRef, Packed, Option<Held>), Failure> {
     let ui = &local.context.ui;
     let warn = |text: String| {
         if talk {
             ui.warn(text);
         }
     };
+    let in_containers = status.engine == CONTAINERS;
+    let (mut manifest, runtime, entry_point) = {
+        let spinner = ui.spinner("packing the agent's code");
+        launch(local, project, agent, in_containers, &spinner, talk)?
+    };
+    let image = match in_containers && status.base_image.is_none() {
+        true => Some(local.base(agent, &runtime, &Registry::of(status)?).await?),
+        false => None,
+    };
+    manifest.image = image.as_ref().map(|image| image.name.clone());
     let spinner = ui.spinner("packing the agent's code");
-    let (manifest, runtime, entry_point) = launch(local, project, agent, &spinner, talk)?;
     let packed = ArtifactStore::below(local.home.path()).pack(&agent.source, &manifest)?;
     drop(spinner);
     for skipped in &packed.skipped {
@@ -140,7 +165,7 @@ fn pack(
         runtime,
         entry_point,
     };
-    Ok((artifact, packed))
+    Ok((artifact, packed, image))
 }
 
 /// The settings of the agent's runtime.
@@ -173,6 +198,7 @@ fn settings(local: &Local<'_>, agent: &Agent, artifact: Artifact, talk: bool) ->
 /// Packs, creates or updates, and waits until READY.
 pub(crate) async fn deploy(
     local: &Local<'_>,
+    status: &Status,
     project: &Project,
     agent: &Agent,
     connection: &Connection,
@@ -183,7 +209,7 @@ pub(crate) async fn deploy(
         return Err(Failure::failed(message).hint("set `server_protocol: HTTP` in the project file"));
     }
     let stamp = source::stamp(local, project, agent)?;
-    let Prepared { settings, packed } = prepare(local, project, agent, true).await?;
+    let Prepared { settings, packed, image } = prepare(local, status, project, agent, true).await?;
     let source = settings.artifact.source().to_owned();
     let mut written = None;
     for attempt in 1..=RACES {
@@ -204,13 +230,13 @@ pub(crate) async fn deploy(
     match local.tell(&runtime, &source, false).await {
         Ok(_) if stamp.fresh => {}
         Ok(_) => {
-            let (id, version) = (runtime.id.clone(), runtime.version.clone());
-            let seen = Seen { runtime: id, version, stamp: stamp.as_str().to_owned() };
+            let seen = source::seen(status, &runtime, &stamp, image.as_ref());
             Memory::of(&local.home, project.root()).see(agent.name.as_str(), seen)?;
         }
         Err(AdminError::Refused { status: 409, .. }) => {}
         Err(e) => return Err(e.into()),
     }
+    local.named(image).await;
     Ok(Deployed { runtime, changed, source, packed })
 }
 
@@ -246,6 +272,7 @@ fn launch(
     local: &Local<'_>,
     project: &Project,
     agent: &Agent,
+    in_containers: bool,
     spinner: &crate::cli::ui::Spinner,
     talk: bool,
 ) -> Result<(Manifest, String, Vec<String>), Failure> {
@@ -263,6 +290,7 @@ fn launch(
         launch,
         read_only,
         environment,
+        image: None,
     };
     match &agent.launch {
         AgentLaunch::Image => {
@@ -281,6 +309,11 @@ fn launch(
                 let message = format!("the agent's `entrypoint` `{entry_point}` is not a Python file");
                 return Err(Failure::new(crate::cli::exit::Class::Project, message)
                     .hint("say how to start it with `command`, such as `command: [node, main.js]`"));
+            }
+            if in_containers {
+                let runtime = agent.runtime.clone().unwrap_or_else(|| PYTHON.to_owned());
+                let launch = Launch::Python { interpreter: IMAGE_PYTHON.into() };
+                return Ok((manifest(launch, Vec::new(), Vec::new()), runtime, vec![entry_point.clone()]));
             }
             let python = Python::prepare(&request, &progress)?;
             python.remarks.iter().for_each(|remark| local.context.ui.note(remark));
@@ -301,9 +334,15 @@ fn launch(
         }
         AgentLaunch::Command { argv } => {
             let program = argv.first().map(String::as_str).unwrap_or_default();
-            let needs = CommandNeeds::of(program, &request, &progress)?;
-            needs.remarks.iter().for_each(|remark| local.context.ui.note(remark));
-            let fallback = if needs.node { "NODE_22" } else { "PYTHON_3_13" };
+            let (node, read_only, environment) = if in_containers {
+                let name = program.rsplit('/').next().unwrap_or(program);
+                (matches!(name, "node" | "npm" | "npx"), Vec::new(), Vec::new())
+            } else {
+                let needs = CommandNeeds::of(program, &request, &progress)?;
+                needs.remarks.iter().for_each(|remark| local.context.ui.note(remark));
+                (needs.node, needs.read_only, needs.environment)
+            };
+            let fallback = if node { NODE } else { PYTHON };
             let runtime = agent.runtime.clone().unwrap_or_else(|| fallback.to_owned());
             let legal = |word: &&String| (1..=ENTRY_POINT_BYTES).contains(&word.len());
             let mut entry_point: Vec<String> = argv.iter().take(2).filter(legal).cloned().collect();
@@ -311,7 +350,7 @@ fn launch(
                 entry_point.push("command".to_owned());
             }
             let launch = Launch::Command { argv: argv.clone() };
-            Ok((manifest(launch, needs.read_only, needs.environment), runtime, entry_point))
+            Ok((manifest(launch, read_only, environment), runtime, entry_point))
         }
     }
 }

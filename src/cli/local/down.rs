@@ -15,6 +15,8 @@ const END_POLL: Duration = Duration::from_millis(10);
 
 /// Stop every session with grace and end the emulator
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  agentcore local down")]
 pub(crate) struct DownArgs {
     /// Delete every session with its storage too, and all that the docker daemon keeps of this state directory
     #[arg(long)]
@@ -27,6 +29,7 @@ pub(super) struct Deleted {
     pub(super) sessions: usize,
     pub(super) containers: usize,
     pub(super) volumes: usize,
+    pub(super) images: usize,
 }
 
 impl DownArgs {
@@ -40,9 +43,10 @@ impl DownArgs {
                 return Ok(OK);
             }
             let deleted = local.delete_sessions().await?;
-            let Deleted { sessions, containers, volumes } = deleted;
-            let text =
-                format!("{said}; deleted {sessions} sessions, {volumes} volumes and {containers} containers");
+            let Deleted { sessions, containers, volumes, images } = deleted;
+            let text = format!(
+                "{said}; deleted {sessions} sessions, {volumes} volumes, {containers} containers and {images} images"
+            );
             ui.result(&json!({ "wasRunning": was_running, "deleted": deleted }), &text)?;
             Ok(OK)
         })

@@ -10,6 +10,8 @@ use crate::wire::admin::Status;
 
 /// Print the variables that point SDKs at the emulator: eval "$(agentcore local env)"
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  eval \"$(agentcore local env)\"")]
 pub(crate) struct EnvArgs {
     /// Whose syntax to use
     #[arg(long, value_enum, default_value_t)]
@@ -85,6 +87,7 @@ mod tests {
             region: "us-west-2".into(),
             account: "000000000000".into(),
             platform: "linux/arm64".into(),
+            base_image: None,
             network: "on".to_owned(),
             network_allow: Vec::new(),
             agent_calls: false,

@@ -2,12 +2,19 @@
 //!
 //! The name is that of a repository in ECR, which is what a runtime can be given, with a hash over the build's
 //! context as its tag. So the same project has the same name, a changed one has another, and whether it was built
-//! is asked of Docker alone: nothing of it is kept elsewhere.
+//! is asked of Docker alone: nothing of it is kept elsewhere. Code that runs in containers has such an image too, with
+//! its interpreter and packages. The emulator's home goes into the hash: no home removes what another one runs.
+
+use std::fs::File;
+
+use nix::fcntl::{Flock, FlockArg};
 
 use super::Local;
-use crate::build::{BuildContext, Docker, Recipe};
-use crate::cli::build::{Consent, Order};
+use crate::artifacts::python::requirement_files;
+use crate::build::{Base, BuildContext, Docker};
+use crate::cli::build::{Consent, Order, platform_of, repository};
 use crate::cli::exit::Failure;
+use crate::engine::docker::{home_id, of_image};
 use crate::model::{AccountId, Region};
 use crate::project::{Agent, Project};
 use crate::wire::admin::Status;
@@ -16,8 +23,8 @@ use crate::wire::admin::Status;
 const REPOSITORY: &str = "agentcore-local";
 /// Digits of the hash in a tag. [ours]
 const TAG_DIGITS: usize = 20;
-/// Labels by which the images are found: `docker images --filter label=…`.
-const AGENT_LABEL: &str = "agentcore.agent";
+/// The file below a home that is locked shared by who builds an image and lets it be named, and alone by who removes some.
+const LOCK: &str = "images.lock";
 
 /// Where images of an emulator belong: the registry that its account would have.
 pub(crate) struct Registry {
@@ -25,16 +32,21 @@ pub(crate) struct Registry {
     pub(crate) account: AccountId,
     /// `linux/arm64`, or `native`.
     pub(crate) platform: String,
+    /// Id of the emulator's home.
+    pub(crate) home: String,
 }
 
 impl Registry {
     /// That of the running emulator.
     pub(crate) fn of(status: &Status) -> Result<Self, Failure> {
+        let home = home_id(status.home.as_ref())
+            .map_err(|e| Failure::failed(format!("the id of `{}` cannot be kept: {e}", status.home)))?;
         let broken = |text: &str, e: &dyn std::fmt::Display| Failure::failed(format!("`{text}`: {e}"));
         Ok(Self {
             region: status.region.parse().map_err(|e| broken(&status.region, &e))?,
             account: status.account.parse().map_err(|e| broken(&status.account, &e))?,
             platform: status.platform.clone(),
+            home,
         })
     }
 
@@ -45,43 +57,34 @@ impl Registry {
     }
 }
 
-/// An agent's name as part of a repository's: lower case, and one `-` between words.
-fn repository(agent: &str) -> String {
-    let lower = agent.to_ascii_lowercase();
-    let words: Vec<&str> =
-        lower.split(|c: char| !c.is_ascii_alphanumeric()).filter(|w| !w.is_empty()).collect();
-    words.join("-")
-}
-
-/// What decides over the image beside the files.
-fn words(agent: &Agent, recipe: &Recipe) -> Vec<String> {
-    let plain = Recipe { context: "".into(), dockerfile: "".into(), ..recipe.clone() };
-    let mut words = vec![agent.name.to_string()];
-    words.extend(plain.arguments("").iter().map(|word| word.to_string_lossy().into_owned()));
-    words
-}
-
 /// How the context of the agent's image looks, and whether that is a proof for later.
 pub(crate) fn stamp(project: &Project, agent: &Agent) -> Result<(String, bool), Failure> {
     let order = Order::of(project, agent, None)?;
-    let words = words(agent, &order.recipe);
+    // The platform is the emulator's, and kept beside the stamp.
+    let words = order.words();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let context = BuildContext::open(&order.recipe.context, &order.recipe.dockerfile)?;
     let state = context.state(&words, &[&project.file])?;
     Ok((state.stamp, state.fresh))
 }
 
+/// An image that is there, and the promise that it stays until this is dropped: by then a version or a session names it.
+pub(crate) struct Held {
+    pub(crate) name: String,
+    /// It was not there before.
+    built: bool,
+    _lock: Flock<File>,
+}
+
 impl Local<'_> {
-    /// The name of the agent's image as the project is now; built where Docker does not have it.
+    /// The image of the agent as the project is now; built where Docker does not have it.
     pub(crate) async fn image(
         &self,
         project: &Project,
         agent: &Agent,
         registry: &Registry,
-    ) -> Result<String, Failure> {
-        let ui = &self.context.ui;
+    ) -> Result<Held, Failure> {
         let mut order = Order::of(project, agent, Some(&registry.platform))?;
-        order.recipe.labels = vec![format!("{AGENT_LABEL}={}", agent.name)];
         if !order.recipe.dockerfile.is_file() {
             let message = format!("there is no `{}`", order.recipe.dockerfile.display());
             return Err(Failure::failed(message).hint(
@@ -89,20 +92,85 @@ impl Local<'_> {
                  code without an image",
             ));
         }
-        let words = words(agent, &order.recipe);
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let hash = BuildContext::open(&order.recipe.context, &order.recipe.dockerfile)?.hash(&words)?;
-        let name = registry.image(agent.name.as_str(), &hash);
+        let name = registry.image(agent.name.as_str(), &order.hash(&[&registry.home])?);
+        order.recipe.labels = of_image(&registry.home, agent.name.as_str());
+        let note = format!("building the image of `{}`", agent.name);
+        self.built(order, name, &note).await
+    }
+
+    /// The image that code of the agent runs on in containers, with its packages; built where Docker does not have it.
+    pub(crate) async fn base(
+        &self,
+        agent: &Agent,
+        runtime: &str,
+        registry: &Registry,
+    ) -> Result<Held, Failure> {
+        let mut lists = Vec::new();
+        if runtime.starts_with("PYTHON") {
+            for path in requirement_files(&agent.source)? {
+                let file = agent.source.join(&path);
+                let content = std::fs::read(&file)
+                    .map_err(|e| Failure::failed(format!("`{}` cannot be read: {e}", file.display())))?;
+                lists.push((path, content));
+            }
+        }
+        let from = agent.build.args.get("BASE_IMAGE").map(String::as_str);
+        let base = Base::new(runtime, from, lists);
+        let platform = platform_of(Some(&registry.platform))?;
+        let name = registry.image(&format!("{}-base", agent.name), &base.hash(&[&platform, &registry.home]));
+        let scratch = tempfile::Builder::new().prefix("agentcore-base-").tempdir();
+        let scratch = scratch.map_err(|e| Failure::failed(format!("no temporary directory: {e}")))?;
+        let mut recipe = base.recipe(scratch.path(), &platform)?;
+        recipe.labels = of_image(&registry.home, agent.name.as_str());
+        let note = format!("building the image that `{}` runs on in containers", agent.name);
+        self.built(Order::of_base(agent, recipe), name, &note).await
+    }
+
+    /// The image of that name; built where Docker does not have it.
+    async fn built(&self, mut order: Order, name: String, note: &str) -> Result<Held, Failure> {
+        let lock = self.lock_images(FlockArg::LockShared)?;
         let docker = Docker::find(self.context.env.docker())?;
         docker.engine().await?;
         if docker.image(&name).await?.is_some() {
-            return Ok(name);
+            return Ok(Held { name, built: false, _lock: lock });
         }
-        ui.note(format!("building the image of `{}`", agent.name));
+        self.context.ui.note(note);
         order.recipe.tags = vec![name.clone()];
         // The result is another command's: what the build does is talk.
         order.run(self.context, Consent::Refused, false).await?;
-        Ok(name)
+        Ok(Held { name, built: true, _lock: lock })
+    }
+
+    /// True when Docker has answered that there is no image of that name.
+    pub(crate) async fn image_is_gone(&self, name: &str) -> bool {
+        match Docker::find(self.context.env.docker()) {
+            Ok(docker) => matches!(docker.image(name).await, Ok(None)) && docker.engine().await.is_ok(),
+            Err(_) => false,
+        }
+    }
+
+    /// Lets go of an image that a version or a session names by now, and has those removed that it took the place of.
+    pub(crate) async fn named(&self, image: Option<Held>) {
+        let built = image.as_ref().is_some_and(|image| image.built);
+        drop(image);
+        if built && let Err(e) = self.prune_images().await {
+            self.context.ui.warn(format!("images that nothing needs any more are left: {}", e.message));
+        }
+    }
+
+    /// Removes the images built here that nothing needs; none while somebody builds one, which nothing names yet.
+    pub(crate) async fn prune_images(&self) -> Result<usize, Failure> {
+        match self.lock_images(FlockArg::LockExclusiveNonblock) {
+            Ok(_alone) => Ok(self.admin().prune_images().await?.images),
+            Err(_) => Ok(0),
+        }
+    }
+
+    fn lock_images(&self, how: FlockArg) -> Result<Flock<File>, Failure> {
+        let path = self.home.path().join(LOCK);
+        let broken = |e: &dyn std::fmt::Display| Failure::failed(format!("`{}`: {e}", path.display()));
+        let file = File::options().create(true).append(true).open(&path).map_err(|e| broken(&e))?;
+        Flock::lock(file, how).map_err(|(_, e)| broken(&e))
     }
 }
 
@@ -116,6 +184,7 @@ mod tests {
             region: "eu-west-1".parse().unwrap(),
             account: "123456789012".parse().unwrap(),
             platform: "linux/arm64".into(),
+            home: String::new(),
         };
         // RuntimeContainerUri of the service's model.
         let pattern = regex::Regex::new(

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::Context;
 use super::exit::Outcome;
 use super::target::Place;
-use super::{exec, invoke, list, logs as log, shell, stop};
+use super::{cp, exec, invoke, list, logs as log, shell, stop};
 
 pub(super) mod admin;
 mod clock;
@@ -33,6 +33,11 @@ pub(crate) use home::Home;
 
 /// Run agents offline, in the emulator
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  agentcore local demo                            # the whole story on this machine
+  agentcore local invoke 'remember the milk'      # starts what it needs
+  agentcore local session ls
+  agentcore local down")]
 pub(crate) struct LocalArgs {
     /// The emulator's state directory [env: AGENTCORE_HOME] [default: agentcore in the user's data directory]
     #[arg(long, global = true, value_name = "DIR")]
@@ -52,6 +57,7 @@ enum LocalVerb {
     Deploy(deploy::DeployArgs),
     Invoke(invoke::InvokeArgs),
     Exec(exec::ExecArgs),
+    Cp(cp::CpArgs),
     Shell(shell::ShellArgs),
     Stop(stop::StopArgs),
     Session(session::SessionArgs),
@@ -80,6 +86,7 @@ impl LocalArgs {
             LocalVerb::Deploy(verb) => verb.exec(&local),
             LocalVerb::Invoke(verb) => verb.exec(&Place::Local(&local)),
             LocalVerb::Exec(verb) => verb.exec(&Place::Local(&local)),
+            LocalVerb::Cp(verb) => verb.exec(&Place::Local(&local)),
             LocalVerb::Shell(verb) => verb.exec(&Place::Local(&local)),
             LocalVerb::Stop(verb) => verb.exec(&Place::Local(&local)),
             LocalVerb::Session(verb) => verb.exec(&local),

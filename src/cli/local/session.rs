@@ -11,6 +11,9 @@ use crate::wire::admin::{Enforcement, Session, SessionLimit};
 
 /// Look at and remove sessions
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  agentcore local session ls
+  agentcore local session show ticket-8421")]
 pub(crate) struct SessionArgs {
     #[command(subcommand)]
     verb: SessionVerb,
@@ -19,24 +22,34 @@ pub(crate) struct SessionArgs {
 #[derive(clap::Subcommand)]
 enum SessionVerb {
     /// List sessions, of every agent unless `--agent` names one
+    #[command(after_help = "Examples:
+  agentcore local session ls --output json | jq -r '.[].sessionId'")]
     Ls,
     /// Show one session, with the use of its storage
+    #[command(after_help = "Examples:
+  agentcore local session show ticket-8421")]
     Show {
         /// Its id or short name
         session: String,
     },
     /// Show what persistence did: resumes, what they found, times to the first answer, resets
+    #[command(after_help = "Examples:
+  agentcore local session stats")]
     Stats {
         /// Id or short name of one session [default: all of them]
         session: Option<String>,
     },
     /// End sessions and delete their storage
+    #[command(after_help = "Examples:
+  agentcore local session rm ticket-8421 ticket-8422")]
     Rm {
         /// Their ids or short names
         #[arg(required = true)]
         sessions: Vec<String>,
     },
     /// Forget expired sessions and delete storage that a new version replaced
+    #[command(after_help = "Examples:
+  agentcore local session prune")]
     Prune,
 }
 
@@ -77,12 +90,16 @@ impl SessionArgs {
                     ui.result(&json!({ "removed": ids }), text)?;
                 }
                 SessionVerb::Prune => {
-                    let pruned = admin.prune().await?;
+                    let mut pruned = admin.prune().await?;
+                    pruned.images = local.prune_images().await?;
                     let size = indicatif::HumanBytes(pruned.bytes);
-                    let text = format!(
+                    let mut text = format!(
                         "forgot {} expired sessions, deleted {} replaced storages ({size})",
                         pruned.sessions, pruned.storages
                     );
+                    if pruned.images > 0 {
+                        text.push_str(&format!(" and {} images", pruned.images));
+                    }
                     ui.result(&pruned, text)?;
                 }
             }

@@ -10,14 +10,14 @@ use std::path::PathBuf;
 use super::Local;
 use super::admin::AdminError;
 use super::deploy::{Prepared, prepare};
-use super::image;
+use super::image::{self, Held};
 use crate::artifacts::Stamp;
 use crate::aws::{Connection, RuntimeSummary};
 use crate::cli::exit::Failure;
 use crate::cli::memory::{Memory, Seen};
 use crate::model::{RuntimeId, Version};
 use crate::project::{Agent, AgentLaunch, Project};
-use crate::wire::admin::{ChangeSource, SourceChanged};
+use crate::wire::admin::{ChangeSource, SourceChanged, Status};
 
 /// The state of everything that a bundle of `agent` is made from.
 pub(crate) fn stamp(local: &Local<'_>, project: &Project, agent: &Agent) -> Result<Stamp, Failure> {
@@ -35,11 +35,23 @@ pub(crate) fn stamp(local: &Local<'_>, project: &Project, agent: &Agent) -> Resu
     Ok(Stamp::of(&agent.source, local.home.path(), argv, &also)?)
 }
 
+/// What is remembered of an agent's code that the emulator has been told. An emulator that runs it elsewhere, or images of
+/// another platform, is told anew.
+pub(crate) fn seen(status: &Status, runtime: &RuntimeSummary, stamp: &Stamp, image: Option<&Held>) -> Seen {
+    Seen {
+        runtime: runtime.id.clone(),
+        version: runtime.version.clone(),
+        stamp: format!("{} {} {}", stamp.as_str(), status.engine, status.platform),
+        image: image.map(|image| image.name.clone()),
+    }
+}
+
 impl Local<'_> {
     /// Sees to it that computes of the agent run the code that is in the project now. With `restart`, those
     /// that run other code are started again. Nothing: there was nothing new to look at.
     pub(crate) async fn follow_source(
         &self,
+        status: &Status,
         project: &Project,
         agent: &Agent,
         connection: &Connection,
@@ -48,17 +60,20 @@ impl Local<'_> {
     ) -> Result<Option<SourceChanged>, Failure> {
         let stamp = stamp(self, project, agent)?;
         let memory = Memory::of(&self.home, project.root());
-        let seen = Seen {
-            runtime: runtime.id.clone(),
-            version: runtime.version.clone(),
-            stamp: stamp.as_str().to_owned(),
-        };
-        if !restart && memory.seen(agent.name.as_str()).as_ref() == Some(&seen) {
-            return Ok(None);
+        if let Some(before) = memory.seen(agent.name.as_str()).filter(|_| !restart) {
+            let same = Seen { image: before.image.clone(), ..seen(status, runtime, &stamp, None) } == before;
+            // Whoever removed the image did not tell.
+            let gone = match &before.image {
+                Some(image) if same => self.image_is_gone(image).await,
+                _ => false,
+            };
+            if same && !gone {
+                return Ok(None);
+            }
         }
         let control = connection.control();
         control.wait_ready(&runtime.id).await?;
-        let Prepared { settings, .. } = prepare(self, project, agent, false).await?;
+        let Prepared { settings, image, .. } = prepare(self, status, project, agent, false).await?;
         let difference = control.compare(&runtime.id, &settings).await?;
         if difference.settings {
             self.context.ui.warn(format!(
@@ -79,8 +94,9 @@ impl Local<'_> {
             Err(e) => return Err(e.into()),
         };
         if !stamp.fresh {
-            memory.see(agent.name.as_str(), seen)?;
+            memory.see(agent.name.as_str(), seen(status, runtime, &stamp, image.as_ref()))?;
         }
+        self.named(image).await;
         Ok(Some(change))
     }
 

@@ -11,6 +11,9 @@ use crate::model::format_duration;
 
 /// Show whether the emulator runs; exits with 1 when it does not
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  agentcore local status
+  agentcore local status --output json | jq -r .endpoint")]
 pub(crate) struct StatusArgs {}
 
 impl StatusArgs {

@@ -61,8 +61,9 @@ impl Local<'_> {
                 let runtime = match control.find_runtime(agent.name.as_str()).await? {
                     Some(runtime) => {
                         if with_code {
-                            let change =
-                                self.follow_source(&project, agent, &connection, &runtime, false).await?;
+                            let change = self
+                                .follow_source(&status, &project, agent, &connection, &runtime, false)
+                                .await?;
                             if let Some(change) = change {
                                 self.note_source(agent, &runtime, &change);
                             }
@@ -71,9 +72,9 @@ impl Local<'_> {
                     }
                     None => {
                         self.context.ui.note(format!("deploying agent `{}` for its first use", agent.name));
+                        let options = DeployOptions::default();
                         let deployed =
-                            deploy::deploy(self, &project, agent, &connection, DeployOptions::default())
-                                .await?;
+                            deploy::deploy(self, &status, &project, agent, &connection, options).await?;
                         deployed.runtime
                     }
                 };

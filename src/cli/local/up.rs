@@ -30,6 +30,11 @@ const DEFAULT_ACCOUNT: &str = "000000000000";
 
 /// Start the emulator, in the background unless told otherwise
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  agentcore local up
+  agentcore local up --watch                      # restarts sessions when the code changes
+  agentcore local up --aws-identity profile dev
+  agentcore local up --network off --network-allow localhost:11434")]
 pub(crate) struct UpArgs {
     #[command(flatten)]
     settings: Settings,
@@ -112,6 +117,13 @@ enum PlatformChoice {
     Arm64,
     /// Those for this machine
     Native,
+}
+
+impl PlatformChoice {
+    /// The word of the command line.
+    fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -291,6 +303,8 @@ impl Settings {
     /// The configuration with these settings in place of its defaults.
     pub(crate) fn apply(&self, mut config: EmulatorConfig) -> EmulatorConfig {
         config.early_mount = self.early_mount;
+        // Whoever builds an image for this emulator asks it.
+        config.platform = self.platform.unwrap_or(PlatformChoice::Arm64).name();
         config.stop_grace = self.grace.unwrap_or(config.stop_grace);
         config.ready_delay = self.ready_delay.unwrap_or(config.ready_delay);
         config.init_timeout = self.init_timeout.unwrap_or(config.init_timeout);
@@ -403,5 +417,17 @@ mod tests {
         assert_eq!(Line::parse_from(again).settings, first);
         assert_eq!(first.grace, Some(Duration::from_millis(250)));
         assert!(Settings::default().to_arguments().is_empty());
+    }
+
+    #[test]
+    fn builders_are_told_the_platform_that_the_engine_runs() {
+        let told = |line: &[&str]| {
+            let settings = Line::parse_from([&["x"], line].concat()).settings;
+            let (region, account) = (settings.region().unwrap(), settings.account().unwrap());
+            settings.apply(EmulatorConfig::new("/".into(), region, account)).platform
+        };
+        assert_eq!(told(&["--platform", "native"]), "native");
+        assert_eq!(told(&["--platform", "linux/arm64"]), "linux/arm64");
+        assert_eq!(told(&[]), "linux/arm64");
     }
 }

@@ -112,7 +112,7 @@ impl Local<'_> {
         let Some(runtime) = connection.control().find_runtime(agent.name.as_str()).await? else {
             return Ok(());
         };
-        let change = self.follow_source(project, agent, &connection, &runtime, true).await?;
+        let change = self.follow_source(status, project, agent, &connection, &runtime, true).await?;
         let Some(change) = change.filter(|c| c.changed || c.restarted + c.failed > 0) else { return Ok(()) };
         let sessions = match change.restarted {
             0 if change.failed > 0 => "no session could be restarted".to_owned(),

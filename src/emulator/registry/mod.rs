@@ -511,12 +511,11 @@ impl Registry {
         self.snapshot.borrow().runtimes.keys().cloned().collect()
     }
 
-    /// The code bundle of every version of every runtime.
-    pub fn bundles(&self) -> HashSet<String> {
+    /// What any version of any runtime runs: keys of bundles, names of images.
+    pub fn all_sources(&self) -> HashSet<String> {
         let snapshot = self.snapshot.borrow();
         let versions = snapshot.runtimes.values().flat_map(|runtime| runtime.versions.values());
-        let code = versions.filter(|version| matches!(version.settings.spec().artifact, Artifact::Code(_)));
-        code.map(|version| version.settings.spec().artifact.source().to_owned()).collect()
+        versions.map(|version| version.settings.spec().artifact.source().to_owned()).collect()
     }
 
     /// A runtime.

@@ -91,7 +91,8 @@ fn bundle(home: &Path) -> String {
     let directory = home.join("artifacts").join(&key);
     std::fs::create_dir_all(directory.join("code")).unwrap();
     let launch = Launch::Command { argv: vec!["./agent".into()] };
-    let manifest = Manifest { format: Manifest::FORMAT, launch, read_only: vec![], environment: vec![] };
+    let manifest =
+        Manifest { format: Manifest::FORMAT, launch, read_only: vec![], environment: vec![], image: None };
     std::fs::write(directory.join("manifest.json"), serde_json::to_vec(&manifest).unwrap()).unwrap();
     key
 }

@@ -18,9 +18,10 @@ const SWEEP_PAUSE: Duration = Duration::from_secs(3600);
 const SWEEP_AGAIN: Duration = Duration::from_secs(10);
 
 impl Shared {
-    /// Every bundle that is in use. Nothing while a compute of an earlier emulator is left, whose code is not known.
-    pub(super) fn bundles_in_use(&self) -> Option<HashSet<String>> {
-        let mut named = self.targets.bundles();
+    /// What is in use, keys of bundles and names of images. Nothing while a compute of an earlier emulator is left, whose
+    /// code is not known.
+    pub(super) fn sources_in_use(&self) -> Option<HashSet<String>> {
+        let mut named = self.targets.all_sources();
         named.extend(self.sources.read().values().map(|(_, bundle)| bundle.clone()));
         for entry in self.all() {
             named.extend(entry.live().map(|live| live.source.clone()));
@@ -35,7 +36,7 @@ pub(super) async fn sweep_at_intervals(shared: Arc<Shared>) {
     loop {
         let sweeping = shared.clone();
         let swept = tokio::task::spawn_blocking(move || {
-            sweeping.artifacts.sweep(SWEEP_GRACE, || sweeping.bundles_in_use())
+            sweeping.artifacts.sweep(SWEEP_GRACE, || sweeping.sources_in_use())
         });
         let pause = match swept.await {
             Ok(Ok(Swept::Later)) => SWEEP_AGAIN,

@@ -303,7 +303,7 @@ async fn find_program(
         Artifact::Code(code) => code,
     };
     let bundle = Box::new(find_bundle(shared, code, source).await?);
-    let image = shared.sites.base_image(site);
+    let image = shared.sites.image_around(site, bundle.manifest.image.as_deref());
     let argv = match &image {
         None => command_line(&bundle.manifest, &code.entry_point, |p| p.exists()),
         Some(_) => image_command_line(&bundle.manifest, &code.entry_point),
@@ -600,6 +600,7 @@ mod tests {
             launch: Launch::Python { interpreter: PathBuf::from("/p/.venv/bin/python3") },
             read_only: Vec::new(),
             environment: vec![("PATH".into(), "/p/.venv/bin".into()), ("A".into(), "bundle".into())],
+            image: None,
         }
     }
 

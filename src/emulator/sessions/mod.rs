@@ -206,8 +206,8 @@ trait Targets: Send + Sync + 'static {
     /// Every runtime there is.
     fn runtimes(&self) -> Vec<RuntimeId>;
 
-    /// The bundle of every version there is.
-    fn bundles(&self) -> HashSet<String>;
+    /// What any version of them runs: keys of bundles, names of images.
+    fn all_sources(&self) -> HashSet<String>;
 }
 
 impl Targets for Registry {
@@ -219,8 +219,8 @@ impl Targets for Registry {
         Registry::runtime_ids(self)
     }
 
-    fn bundles(&self) -> HashSet<String> {
-        Registry::bundles(self)
+    fn all_sources(&self) -> HashSet<String> {
+        Registry::all_sources(self)
     }
 }
 
@@ -520,6 +520,27 @@ impl Sessions {
             }
         }
         Ok(pruned)
+    }
+
+    /// Removes the images that were built for this emulator and that nothing runs any more: no version, no changed code, no
+    /// running compute. Whoever builds one sees to it that this is not called before a version or a session names it.
+    pub async fn prune_images(&self) -> Result<usize, SessionError> {
+        let shared = &self.shared;
+        // While it is not known what runs, nothing is removed.
+        let Some(mut keep) = shared.sources_in_use() else { return Ok(0) };
+        let artifacts = shared.artifacts.clone();
+        let kept = tokio::task::spawn_blocking(move || {
+            let around = |key: &String| artifacts.find(key).ok()?.manifest.image;
+            let around: Vec<String> = keep.iter().filter_map(around).collect();
+            keep.extend(around);
+            keep
+        });
+        let keep = kept.await.map_err(|e| SessionError::Start(e.to_string()))?;
+        let mut removed = 0;
+        for site in shared.sites.all() {
+            removed += site.engine.prune_images(keep.clone()).await?;
+        }
+        Ok(removed)
     }
 
     /// Asks the owner of a session, who alone knows which storage is in use, to give one up that was set aside.

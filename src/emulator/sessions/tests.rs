@@ -331,7 +331,7 @@ impl Targets for DoubleTargets {
         vec!["coder-AbCdEf0123".parse().unwrap()]
     }
 
-    fn bundles(&self) -> HashSet<String> {
+    fn all_sources(&self) -> HashSet<String> {
         HashSet::from([BUNDLE.to_owned()])
     }
 
@@ -386,6 +386,7 @@ impl World {
             launch: Launch::Command { argv: vec!["agent".into()] },
             read_only: Vec::new(),
             environment: Vec::new(),
+            image: None,
         };
         std::fs::write(bundle.join("manifest.json"), serde_json::to_vec(&manifest).unwrap()).unwrap();
         let region = "us-west-2".parse().unwrap();
@@ -890,7 +891,7 @@ fn bundles_that_something_names_or_runs_are_kept() {
     drive(async {
         let world = World::standing();
         let (sessions, _store) = world.open().await;
-        let in_use = || sessions.shared.bundles_in_use().unwrap();
+        let in_use = || sessions.shared.sources_in_use().unwrap();
         let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<HashSet<_>>();
         assert_eq!(in_use(), set(&[BUNDLE]), "of a version");
         let [first, second] = ["1", "2"].map(|digit| digit.repeat(64));
@@ -928,11 +929,11 @@ fn no_bundle_is_deleted_while_code_of_a_dead_emulators_computes_may_run() {
         world.engines.ends_fail.store(true, Ordering::SeqCst);
         drop((sessions, store));
         let (sessions, _store) = world.open().await;
-        assert_eq!(sessions.shared.bundles_in_use(), None);
+        assert_eq!(sessions.shared.sources_in_use(), None);
         world.engines.ends_fail.store(false, Ordering::SeqCst);
         drop(world.acquire(&sessions, 1, Need::Agent).await.unwrap());
         sessions.stop(&world.key(1)).await.unwrap();
-        assert_eq!(sessions.shared.bundles_in_use(), Some(HashSet::from([BUNDLE.to_owned()])));
+        assert_eq!(sessions.shared.sources_in_use(), Some(HashSet::from([BUNDLE.to_owned()])));
     });
 }
 

@@ -29,9 +29,12 @@ const END_NOTICE: Duration = Duration::from_secs(2);
 /// Pause before a daemon that did not answer is asked again, doubled each time up to the second value. [ours]
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// How long a daemon may be away while what an earlier emulator left is ended. [ours: the time of a restart of dockerd,
-/// which gives its containers ten seconds]
-const DAEMON_AWAY: Duration = Duration::from_secs(30);
+/// How long a daemon that answers may fail while what an earlier emulator left is ended. [ours: the time of a restart of
+/// dockerd, which gives its containers ten seconds]
+const DAEMON_BUSY: Duration = Duration::from_secs(30);
+/// How long a daemon that does not answer is waited for then, by whoever calls the session. [ours: what a service manager
+/// takes to start one that died]
+const DAEMON_AWAY: Duration = Duration::from_secs(5);
 /// Units of the daemon's for one processor. [API: NanoCpus]
 const NANO_CPUS: u64 = 1_000_000_000;
 /// How much likelier than others the processes of sessions are ended when the machine's memory is out. [as embedded]
@@ -188,7 +191,9 @@ pub(super) async fn start(shared: &Arc<Shared>, spec: ComputeSpec) -> Result<Lin
     let daemon = shared.daemon().await?;
     let name =
         spec.image.clone().ok_or_else(|| EngineError::Start("there is no image to make it of".to_owned()))?;
-    let image = image::find(&daemon.client, &name, shared.config.platform, &daemon.facts).await?;
+    let around_code = spec.code.is_some();
+    let image =
+        image::find(&daemon.client, &name, shared.config.platform, &daemon.facts, around_code).await?;
     if image.argv.is_empty() && spec.code.is_none() {
         return Err(EngineError::Start(format!("the image `{name}` has neither `ENTRYPOINT` nor `CMD`")));
     }
@@ -391,13 +396,19 @@ pub(super) async fn end_leftover(
     record: &Record,
     grace: Duration,
 ) -> Result<(), EngineError> {
-    let deadline = tokio::time::Instant::now() + grace + DAEMON_AWAY;
+    let begun = tokio::time::Instant::now();
     let mut pause = FIRST_PAUSE;
     loop {
         match try_end_leftover(shared, record, grace).await {
+            Ok(()) => return Ok(()),
+            // It stays recorded: the next call of the session ends it.
+            Err(EngineError::Unavailable { reason, hint }) if begun.elapsed() >= DAEMON_AWAY => {
+                let reason = format!("what runs of the session cannot be ended: {reason}");
+                return Err(EngineError::Unavailable { reason, hint });
+            }
             // A daemon that has just been started again answers when it has seen to its containers.
-            Err(_) if tokio::time::Instant::now() < deadline => tokio::time::sleep(pause).await,
-            ended => return ended,
+            Err(e) if begun.elapsed() >= grace + DAEMON_BUSY => return Err(e),
+            Err(_) => tokio::time::sleep(pause).await,
         }
         pause = (pause * 2).min(LONGEST_PAUSE);
     }

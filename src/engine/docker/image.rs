@@ -1,17 +1,21 @@
 //! What an image says of itself, and whether this machine can run it.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use bollard::Docker;
 use bollard::errors::Error;
+use bollard::query_parameters::{ListImagesOptionsBuilder, RemoveImageOptionsBuilder};
 
-use super::daemon::Facts;
+use super::daemon::{Daemon, Facts, said, status};
 use crate::engine::EngineError;
 
 /// The architecture of the service's machines. [guide: container images must be arm64]
 const SERVICE_ARCHITECTURE: &str = "arm64";
 /// What a registry of the service is called, which nobody can pull from without an account.
 const REGISTRY_MARK: &str = ".dkr.ecr.";
+/// What is in the names of images that the command line builds for an emulator.
+const BUILT_MARK: &str = "/agentcore-local/";
 /// Where Linux lists what it can run through an interpreter.
 const FOREIGN_PROGRAMS: &str = "/proc/sys/fs/binfmt_misc";
 /// The machine field of arm64 in a program's head, as the list shows it. [ELF: EM_AARCH64]
@@ -54,17 +58,18 @@ pub(super) struct Image {
     pub(super) user: Option<String>,
 }
 
-/// Finds an image that sessions can be made of.
+/// Finds an image that sessions can be made of, or that stands around code.
 pub(super) async fn find(
     client: &Docker,
     name: &str,
     platform: Platform,
     facts: &Facts,
+    around_code: bool,
 ) -> Result<Image, EngineError> {
     let found = match client.inspect_image(name).await {
         Ok(found) => found,
         Err(Error::DockerResponseServerError { status_code: 404, .. }) => {
-            return Err(missing(name, platform));
+            return Err(missing(name, platform, around_code));
         }
         Err(e) => return Err(EngineError::Start(format!("the image `{name}` could not be looked up: {e}"))),
     };
@@ -93,7 +98,43 @@ pub(super) async fn find(
     })
 }
 
-fn missing(name: &str, platform: Platform) -> EngineError {
+/// Removes the images that were built for this home, but for those of the names to keep. What a container runs of is
+/// left; names that somebody else gave an image are his. Gives the number of names.
+pub(super) async fn prune(daemon: &Daemon, keep: &HashSet<String>) -> Result<usize, EngineError> {
+    let filters = daemon.labels.images_of_home();
+    let options = ListImagesOptionsBuilder::default().filters(&filters).build();
+    let listed = daemon.client.list_images(Some(options)).await;
+    let listed =
+        listed.map_err(|e| EngineError::Helper(format!("images could not be listed: {}", said(&e))))?;
+    let mut removed = 0;
+    for name in listed.into_iter().flat_map(|image| image.repo_tags) {
+        if !name.contains(BUILT_MARK) || keep.contains(&name) {
+            continue;
+        }
+        let options = RemoveImageOptionsBuilder::default().force(false).noprune(false).build();
+        match daemon.client.remove_image(&name, Some(options), None).await {
+            Ok(_) => removed += 1,
+            Err(e) if matches!(status(&e), Some(404 | 409)) => {
+                tracing::debug!("the image `{name}` is left: {}", said(&e));
+            }
+            Err(e) => {
+                return Err(EngineError::Helper(format!("`{name}` could not be removed: {}", said(&e))));
+            }
+        }
+    }
+    Ok(removed)
+}
+
+/// What to do about an image that is not there.
+fn missing(name: &str, platform: Platform, around_code: bool) -> EngineError {
+    if around_code || name.contains(BUILT_MARK) {
+        let other =
+            if around_code { ", and `agentcore local up --base-image IMAGE` takes another" } else { "" };
+        let hint = format!(
+            "`agentcore local invoke` or `agentcore local deploy` in the agent's project builds it{other}"
+        );
+        return EngineError::NoImage { image: name.to_owned(), hint };
+    }
     let flag = if platform == Platform::Service { " --platform linux/arm64" } else { "" };
     let pull = if name.contains(REGISTRY_MARK) {
         format!("log in to its registry and `docker pull{flag} {name}`")
@@ -161,12 +202,18 @@ mod tests {
     #[test]
     fn a_missing_image_is_named_with_the_ways_to_get_it() {
         let uri = "000000000000.dkr.ecr.us-west-2.amazonaws.com/coder:1";
-        let said = missing(uri, Platform::Service).to_string();
+        let said = missing(uri, Platform::Service, false).to_string();
         for part in
             [uri, "docker buildx build --platform linux/arm64 --load", "docker tag", "log in", "docker pull"]
         {
             assert!(said.contains(part), "{part}: {said}");
         }
-        assert!(!missing("coder", Platform::Native).to_string().contains("linux/arm64"));
+        assert!(!missing("coder", Platform::Native, false).to_string().contains("linux/arm64"));
+        let built = "000000000000.dkr.ecr.us-west-2.amazonaws.com/agentcore-local/coder:1";
+        for (name, around_code) in [(built, false), ("agentcore-base:latest", true)] {
+            let said = missing(name, Platform::Service, around_code).to_string();
+            assert!(said.contains(name) && said.contains("`agentcore local invoke`"), "{said}");
+            assert_eq!(said.contains("--base-image"), around_code, "{said}");
+        }
     }
 }

@@ -18,12 +18,22 @@ const VERSION: &str = "agentcore.version";
 const STORAGE: &str = "agentcore.storage";
 /// The image by the name it was asked for.
 const IMAGE: &str = "agentcore.image";
+/// Whose an image is that was built for an emulator. Not [`HOME`]: containers inherit the labels of their image, and one that
+/// somebody makes of it himself is his.
+const IMAGE_HOME: &str = "agentcore.image-home";
+/// The agent that an image was built for.
+const AGENT: &str = "agentcore.agent";
 /// Names of other labels begin with this.
 const PREFIX: &str = "agentcore.";
 /// Most of an identifier that a name has.
 const NAME_PART: usize = 40;
 
 type Written = HashMap<String, String>;
+
+/// The labels of an image that is built for the emulator of the home with this id, as `name=value`.
+pub fn of_image(home: &str, agent: &str) -> Vec<String> {
+    vec![format!("{IMAGE_HOME}={home}"), format!("{AGENT}={agent}")]
+}
 
 /// The labels of one emulator.
 #[derive(Debug, Clone)]
@@ -68,6 +78,11 @@ impl Labels {
     /// What finds everything of this home.
     pub(super) fn of_home(&self) -> HashMap<String, Vec<String>> {
         HashMap::from([("label".to_owned(), vec![format!("{HOME}={}", self.home)])])
+    }
+
+    /// What finds every image that was built for this home.
+    pub(super) fn images_of_home(&self) -> HashMap<String, Vec<String>> {
+        HashMap::from([("label".to_owned(), vec![format!("{IMAGE_HOME}={}", self.home)])])
     }
 
     /// What finds the volumes of a runtime, or of one session of it.

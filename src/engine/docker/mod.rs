@@ -43,6 +43,7 @@ use daemon::{ContainerEnd, Daemon, said};
 use helper::Helper;
 pub use image::Platform;
 use labels::Labels;
+pub use labels::of_image;
 use volumes::VolumeStorage;
 
 /// Hidden first argument that makes this program a container's first process.
@@ -96,7 +97,7 @@ fn known_id(home: &Path) -> io::Result<Option<String>> {
 }
 
 /// The id of a state directory: random, so that two machines with one daemon never take each other's for theirs.
-fn home_id(home: &Path) -> io::Result<String> {
+pub fn home_id(home: &Path) -> io::Result<String> {
     let file = home.join(HOME_ID);
     if let Some(id) = known_id(home)? {
         return Ok(id);
@@ -105,8 +106,11 @@ fn home_id(home: &Path) -> io::Result<String> {
     let new = tempfile::NamedTempFile::new_in(home)?;
     std::fs::write(new.path(), &id)?;
     new.as_file().sync_all()?;
-    new.persist(&file).map_err(|e| e.error)?;
-    Ok(id)
+    match new.persist_noclobber(&file) {
+        Ok(_) => Ok(id),
+        // Another process was first, and its is the one.
+        Err(_) => known_id(home)?.ok_or_else(|| io::ErrorKind::InvalidData.into()),
+    }
 }
 
 /// The engine. Making one asks nothing of the daemon; the first use does.
@@ -209,6 +213,7 @@ impl DockerEngine {
             volumes::delete(&daemon, &volume.name).await?;
             deleted.volumes += 1;
         }
+        deleted.images = image::prune(&daemon, &HashSet::new()).await?;
         Ok(deleted)
     }
 }
@@ -220,6 +225,8 @@ pub struct Deleted {
     pub containers: usize,
     /// Volumes.
     pub volumes: usize,
+    /// Names of images that were built for the home.
+    pub images: usize,
 }
 
 /// Every container of this home with its labels.
@@ -279,7 +286,19 @@ impl Engine for DockerEngine {
     fn check_image<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
         async move {
             let daemon = self.shared.daemon().await?;
-            image::find(&daemon.client, name, self.shared.config.platform, &daemon.facts).await.map(drop)
+            image::find(&daemon.client, name, self.shared.config.platform, &daemon.facts, false)
+                .await
+                .map(drop)
+        }
+        .boxed()
+    }
+
+    fn prune_images(&self, keep: HashSet<String>) -> BoxFuture<'_, Result<usize, EngineError>> {
+        async move {
+            if !self.shared.used() {
+                return Ok(0);
+            }
+            image::prune(&self.shared.daemon().await?, &keep).await
         }
         .boxed()
     }

@@ -2,7 +2,9 @@
 //! them and the program a proxy that makes one call fail.
 
 mod faults;
+mod image;
 mod proxy;
+mod toolkit;
 mod world;
 
 use serde_json::{Value, json};

@@ -27,6 +27,8 @@ pub struct Faults {
     plan: Mutex<Option<(usize, Fault)>>,
     /// Process to be killed.
     victim: Mutex<Option<u32>>,
+    /// What requests that count begin with; all where it is empty.
+    only: Mutex<String>,
     /// What the failing request was.
     hit: Mutex<Option<String>>,
 }
@@ -38,6 +40,11 @@ impl Faults {
         *self.plan.lock().unwrap() = plan;
         *self.hit.lock().unwrap() = None;
         *self.victim.lock().unwrap() = None;
+    }
+
+    /// Counts requests that begin so alone.
+    pub fn only(&self, start: &str) {
+        *self.only.lock().unwrap() = start.to_owned();
     }
 
     pub fn victim(&self, pid: u32) {
@@ -55,6 +62,9 @@ impl Faults {
     }
 
     fn next(&self, what: &str) -> Option<Fault> {
+        if !what.starts_with(self.only.lock().unwrap().as_str()) {
+            return None;
+        }
         let number = self.count.fetch_add(1, Ordering::SeqCst);
         let (at, fault) = (*self.plan.lock().unwrap())?;
         if at != number {

@@ -48,12 +48,31 @@ pub struct Done {
     pub stderr: String,
 }
 
+impl Done {
+    pub fn of(command: &mut Command) -> Self {
+        let output = command.output().unwrap();
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
 /// A project.
 pub struct Project {
     directory: TempDir,
 }
 
 impl Project {
+    /// An agent that answers what it is told, and no project file.
+    pub fn empty() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let agent = support::repository().join("templates/minimal/main.py");
+        fs::copy(agent, directory.path().join("main.py")).unwrap();
+        Self { directory }
+    }
+
     pub fn path(&self) -> &Path {
         self.directory.path()
     }
@@ -82,11 +101,17 @@ impl Project {
 
 impl World {
     pub fn new(test: &str) -> Option<Self> {
+        Self::of(test, ACCOUNT, &[])
+    }
+
+    /// The cloud of `account`, with an emulator that is started so.
+    pub fn of(test: &str, account: &str, flags: &[&str]) -> Option<Self> {
         let program = support::moto(test)?;
         let client = support::python(test)?.with_file_name("aws");
         // Taken and let go again: somebody else may get it in between, and then the start below fails.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let child = support::clean(program)
+            .env("MOTO_ACCOUNT_ID", account)
             .args(["-H", "127.0.0.1", "-p", &port.to_string()])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -98,7 +123,7 @@ impl World {
         });
         let endpoint = format!("http://127.0.0.1:{port}");
         let emulator = Emulator::start_with(
-            &["--account", ACCOUNT],
+            &[&["--account", account], flags].concat(),
             &[
                 ("AWS_ENDPOINT_URL", &endpoint),
                 ("AWS_ACCESS_KEY_ID", "test"),
@@ -113,11 +138,14 @@ impl World {
         Some(Self { moto, emulator, faults, services, planes, home: support::short_temp_dir() })
     }
 
+    /// The emulator's state directory.
+    pub fn home(&self) -> &Path {
+        self.emulator.home()
+    }
+
     /// A project with an agent that answers what it is told.
     pub fn project(&self, name: &str, keys: Value) -> Project {
-        let directory = tempfile::tempdir().unwrap();
-        let agent = support::repository().join("templates/minimal/main.py");
-        fs::copy(agent, directory.path().join("main.py")).unwrap();
+        let Project { directory } = Project::empty();
         let mut text = format!(
             "default_agent: {name}\nagents:\n  {name}:\n    name: {name}\n    entrypoint: main.py\n    \
              deployment_type: direct_code_deploy\n    # kept\n"
@@ -133,18 +161,8 @@ impl World {
     /// The program in a project of this cloud.
     pub fn command(&self, project: &Project, args: &[&str]) -> Command {
         let mut command = support::clean(support::BIN);
-        command
-            .current_dir(project.path())
-            .env("AGENTCORE_HOME", self.home.path())
-            .env("AWS_ENDPOINT_URL", self.services.endpoint())
-            .env("AWS_ENDPOINT_URL_BEDROCK_AGENTCORE", self.planes.endpoint())
-            .env("AWS_ENDPOINT_URL_BEDROCK_AGENTCORE_CONTROL", self.planes.endpoint())
-            .env("AWS_ACCESS_KEY_ID", "test")
-            .env("AWS_SECRET_ACCESS_KEY", "test")
-            .env("AWS_REGION", "us-west-2")
-            .env("AWS_CONFIG_FILE", "/dev/null")
-            .env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
-            .args(args);
+        self.point(&mut command);
+        command.current_dir(project.path()).env("AGENTCORE_HOME", self.home.path()).args(args);
         command
     }
 
@@ -160,12 +178,23 @@ impl World {
                 value => command.env(name, value),
             };
         }
-        let output = command.output().unwrap();
-        Done {
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
+        Done::of(&mut command)
+    }
+
+    /// Points another program at this cloud, by the variables that the SDKs and the starter toolkit know.
+    pub fn point(&self, command: &mut Command) {
+        command
+            .env("AWS_ENDPOINT_URL", self.services.endpoint())
+            .env("AWS_ENDPOINT_URL_BEDROCK_AGENTCORE", self.planes.endpoint())
+            .env("AWS_ENDPOINT_URL_BEDROCK_AGENTCORE_CONTROL", self.planes.endpoint())
+            .env("BEDROCK_AGENTCORE_DP_ENDPOINT", self.planes.endpoint())
+            .env("BEDROCK_AGENTCORE_CP_ENDPOINT", self.planes.endpoint())
+            .env("AWS_ACCESS_KEY_ID", "test")
+            .env("AWS_SECRET_ACCESS_KEY", "test")
+            .env("AWS_REGION", "us-west-2")
+            .env("AWS_DEFAULT_REGION", "us-west-2")
+            .env("AWS_CONFIG_FILE", "/dev/null")
+            .env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null");
     }
 
     /// The JSON that a command which must succeed prints.
@@ -174,6 +203,14 @@ impl World {
         let done = self.run(project, &[args, &["--output", "json"]].concat());
         assert_eq!(done.code, 0, "{args:?}\n{}\n{}", done.stdout, done.stderr);
         serde_json::from_str(&done.stdout).unwrap()
+    }
+
+    /// The lines of JSON that a command which must succeed prints.
+    #[track_caller]
+    pub fn json_lines(&self, project: &Project, args: &[&str]) -> Vec<Value> {
+        let done = self.run(project, &[args, &["--output", "json"]].concat());
+        assert_eq!(done.code, 0, "{args:?}\n{}\n{}", done.stdout, done.stderr);
+        done.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     /// The AWS CLI against moto.

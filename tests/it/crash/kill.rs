@@ -9,25 +9,59 @@ use serde_json::Value;
 
 use super::load::{Book, Dice, Load, TAG};
 use super::seed::known;
-use super::world::{Kind, Planes, World, runtime};
+use super::world::{Containers, Kind, Planes, World, runtime};
 use super::{figures, full, tell};
+use crate::support;
 
 /// Longest time until the registry and the machine agree again after something was killed. [ours]
 const SETTLE: Duration = Duration::from_secs(20);
+/// The same where a daemon that was killed has to see to its containers first. [ours]
+const SETTLE_CONTAINERS: Duration = Duration::from_secs(120);
 /// Sessions that are known besides those under load.
 const KNOWN: u32 = 1000;
 
-/// Nothing for the emulator itself.
-type Victim = Option<Kind>;
+/// What is killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Victim {
+    Emulator,
+    Process(Kind),
+    /// By the daemon.
+    Container,
+    Daemon,
+    /// At the same time, as by whoever is out of memory.
+    DaemonAndEmulator,
+}
 
-fn choose(dice: &mut Dice) -> Victim {
-    match dice.below(10) {
-        0..4 => None,
-        4..6 => Some(Kind::Launcher),
-        6..8 => Some(Kind::Helper),
-        8 => Some(Kind::Agent),
-        _ => Some(Kind::Command),
+impl Victim {
+    fn choose(dice: &mut Dice) -> Self {
+        match dice.below(10) {
+            0..4 => Self::Emulator,
+            4..6 => Self::Process(Kind::Launcher),
+            6..8 => Self::Process(Kind::Helper),
+            8 => Self::Process(Kind::Agent),
+            _ => Self::Process(Kind::Command),
+        }
     }
+
+    fn choose_with_containers(dice: &mut Dice) -> Self {
+        match dice.below(12) {
+            0..4 => Self::Emulator,
+            4..6 => Self::Process(Kind::Helper),
+            6 => Self::Process(Kind::Agent),
+            7 => Self::Process(Kind::Command),
+            8..10 => Self::Container,
+            10 => Self::Daemon,
+            _ => Self::DaemonAndEmulator,
+        }
+    }
+
+    fn ends_the_emulator(self) -> bool {
+        matches!(self, Self::Emulator | Self::DaemonAndEmulator)
+    }
+}
+
+fn settle(world: &World) -> Duration {
+    if world.containers().is_some() { SETTLE_CONTAINERS } else { SETTLE }
 }
 
 fn state(session: &Value) -> &str {
@@ -41,14 +75,16 @@ fn count(processes: &[(i32, Kind)], kind: Kind) -> usize {
 /// Waits until what is known agrees with what runs: each ready session has its two processes and no other
 /// session has any.
 async fn agreement(world: &World, planes: &Planes) -> BTreeMap<String, Value> {
-    let end = Instant::now() + SETTLE;
+    let end = Instant::now() + settle(world);
+    let in_containers = world.containers().is_some();
     loop {
         let sessions = planes.sessions().await.unwrap();
         let ready = sessions.values().filter(|s| state(s) == "ready").count();
         let at_rest = sessions.values().all(|s| matches!(state(s), "ready" | "stopped"));
         let processes = world.processes();
         let run = (count(&processes, Kind::Launcher), count(&processes, Kind::Helper));
-        if at_rest && run == (ready, ready) && count(&processes, Kind::Command) == 0 {
+        let launchers = if in_containers { 0 } else { ready };
+        if at_rest && run == (launchers, ready) && count(&processes, Kind::Command) == 0 {
             return sessions;
         }
         assert!(Instant::now() < end, "{ready} sessions are ready, and there run {processes:?}");
@@ -58,7 +94,11 @@ async fn agreement(world: &World, planes: &Planes) -> BTreeMap<String, Value> {
 
 /// The time until no session is anything but stopped.
 pub(super) async fn all_stopped(planes: &Planes) -> BTreeMap<String, Value> {
-    let end = Instant::now() + SETTLE;
+    stopped_within(planes, SETTLE).await
+}
+
+async fn stopped_within(planes: &Planes, limit: Duration) -> BTreeMap<String, Value> {
+    let end = Instant::now() + limit;
     loop {
         let sessions = planes.sessions().await.unwrap();
         if sessions.values().all(|s| state(s) == "stopped") {
@@ -71,7 +111,7 @@ pub(super) async fn all_stopped(planes: &Planes) -> BTreeMap<String, Value> {
 
 /// Waits until nothing is there that belongs to no session.
 pub(super) async fn nothing_left(world: &World, sessions: &BTreeMap<String, Value>) {
-    let end = Instant::now() + SETTLE;
+    let end = Instant::now() + settle(world);
     loop {
         let left = world.leftovers(sessions);
         if left.is_empty() {
@@ -106,69 +146,112 @@ async fn check_tag(planes: &Planes, load: &Load) {
 #[test]
 fn kill_rounds_lose_nothing_and_leave_nothing() {
     let (rounds, live) = if full() { (300, 6) } else { (14, 3) };
-    let seed = Dice::seed();
-    let mut dice = Dice::new(seed);
     let mut world = World::new();
-    let runtime = runtime();
     let planes = world.planes();
-
     // Many sessions are known besides those that are used.
-    runtime.block_on(async {
+    runtime().block_on(async {
         let (status, body) = planes.command(&"first-".repeat(7), "true").await.unwrap();
         assert!(status.is_success(), "{body:?}");
     });
     world.end();
     known(world.home(), KNOWN);
     world.start().unwrap();
+    kill_rounds(
+        &format!("kill rounds with {KNOWN} known sessions"),
+        world,
+        rounds,
+        live,
+        Victim::choose,
+        &[],
+    );
+}
 
+#[test]
+fn kill_rounds_with_containers_lose_nothing_and_leave_nothing() {
+    let (rounds, live) = if full() { (100, 5) } else { (6, 2) };
+    let test = "crash::kill::kill_rounds_with_containers_lose_nothing_and_leave_nothing";
+    let Some(containers) = Containers::start(test) else { return };
+    let world = World::of_containers(containers);
+    // Every run has each of these; the others are as chance will have it.
+    let first = [Victim::Daemon, Victim::Container, Victim::DaemonAndEmulator];
+    kill_rounds("kill rounds with containers", world, rounds, live, Victim::choose_with_containers, &first);
+}
+
+/// Kills what `choose` says while sessions are used, and looks each time whether what was acknowledged is there and
+/// nothing else is. The first victim is the emulator, so that every run has its recovery; then come those of `next`.
+fn kill_rounds(
+    name: &str,
+    mut world: World,
+    rounds: usize,
+    live: usize,
+    choose: fn(&mut Dice) -> Victim,
+    next: &[Victim],
+) {
+    let seed = Dice::seed();
+    let mut dice = Dice::new(seed);
+    let runtime = runtime();
+    let planes = world.planes();
     let load = runtime.block_on(async { Load::begin(&planes, live, seed) });
     let (mut answers, mut recoveries) = (Vec::new(), Vec::new());
     let mut killed: BTreeMap<String, usize> = BTreeMap::new();
     let mut acknowledged = 0;
     for round in 0..rounds {
-        std::thread::sleep(Duration::from_millis(100 + dice.below(400)));
-        // The first round is always the emulator, so that every run has its recovery.
-        let mut victim = if round == 0 { None } else { choose(&mut dice) };
+        // A container takes longer to make than a session with namespaces.
+        let used = if world.containers().is_some() { 2500 } else { 400 };
+        std::thread::sleep(Duration::from_millis(100 + dice.below(used)));
+        let mut victim = match round {
+            0 => Victim::Emulator,
+            _ => next.get(round - 1).copied().unwrap_or_else(|| choose(&mut dice)),
+        };
         load.disturb();
-        let mut hit = None;
-        if let Some(kind) = victim {
-            let all = world.processes();
-            let of_kind: Vec<_> = all.iter().filter(|p| p.1 == kind).collect();
-            match of_kind.get(dice.below(of_kind.len().max(1) as u64) as usize) {
-                Some((pid, _)) => hit = Some(*pid),
-                None => victim = None,
-            }
-        }
-        *killed
-            .entry(victim.map_or("emulator".to_owned(), |k| format!("{k:?}").to_lowercase()))
-            .or_default() += 1;
-        match hit {
-            Some(pid) => {
-                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-                std::thread::sleep(Duration::from_millis(dice.below(100)));
-                runtime.block_on(load.pause());
-            }
-            None => {
-                world.crash();
-                runtime.block_on(load.pause());
-                if dice.below(3) == 0 {
-                    // Dead again while it starts or recovers.
-                    world.stumble(Duration::from_millis(dice.below(150)));
-                    *killed.entry("starting emulator".to_owned()).or_default() += 1;
+        match victim {
+            Victim::Process(kind) => {
+                let all = world.processes();
+                let of_kind: Vec<_> = all.iter().filter(|p| p.1 == kind).collect();
+                match of_kind.get(dice.below(of_kind.len().max(1) as u64) as usize) {
+                    Some((pid, _)) => {
+                        let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
+                    }
+                    None => victim = Victim::Emulator,
                 }
-                answers.push(world.start().unwrap());
-                let begin = Instant::now();
-                runtime.block_on(async {
-                    all_stopped(&planes).await;
-                    recoveries.push(*answers.last().unwrap() + begin.elapsed());
-                });
             }
+            Victim::Container => {
+                let end = Instant::now() + SETTLE;
+                while world.kill_container(dice.below(64)).is_none() {
+                    assert!(Instant::now() < end, "no session has a container");
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+            }
+            Victim::Daemon => world.kill_daemon(Duration::from_millis(dice.below(1000))),
+            _ => {}
+        }
+        *killed.entry(format!("{victim:?}")).or_default() += 1;
+        if victim.ends_the_emulator() {
+            world.crash();
+            runtime.block_on(load.pause());
+            if victim == Victim::DaemonAndEmulator {
+                world.kill_daemon(Duration::from_millis(dice.below(1000)));
+            }
+            if dice.below(3) == 0 {
+                // Dead again while it starts or recovers.
+                world.stumble(Duration::from_millis(dice.below(150)));
+                *killed.entry("starting emulator".to_owned()).or_default() += 1;
+            }
+            answers.push(world.start().unwrap());
+            let begin = Instant::now();
+            runtime.block_on(async {
+                stopped_within(&planes, settle(&world)).await;
+                recoveries.push(*answers.last().unwrap() + begin.elapsed());
+            });
+        } else {
+            std::thread::sleep(Duration::from_millis(dice.below(100)));
+            runtime.block_on(load.pause());
         }
         runtime.block_on(async {
             let sessions = agreement(&world, &planes).await;
             acknowledged = check_books(&world, &load.books(), &sessions);
             check_tag(&planes, &load).await;
-            if victim.is_none() {
+            if victim.ends_the_emulator() {
                 nothing_left(&world, &sessions).await;
             }
         });
@@ -195,10 +278,14 @@ fn kill_rounds_lose_nothing_and_leave_nothing() {
     }
     assert_eq!(world.processes(), vec![]);
     assert!(!world.home().join("emulator.sock").exists() && !world.home().join("emulator.json").exists());
+    if let Some(containers) = world.containers() {
+        assert_eq!(containers.daemon.shims(), Vec::<i32>::new());
+        support::succeed(world.command().args(["local", "down", "--volumes"]));
+        assert_eq!(world.kept(), vec![]);
+    }
     tell(&format!(
-        "kill rounds: {rounds} (seed {seed}), killed {killed:?}; {} calls, {} failed while something was killed; \
-         {acknowledged} acknowledged writes, 0 lost, 0 left behind; with {KNOWN} known sessions `up` answers after: {}; \
-         all sessions stopped after: {}",
+        "{name}: {rounds} rounds (seed {seed}), killed {killed:?}; {} calls, {} failed while something was killed; \
+         {acknowledged} acknowledged writes, 0 lost, 0 left behind; `up` answers after: {}; all sessions stopped after: {}",
         calls.0,
         calls.1,
         figures(&answers),

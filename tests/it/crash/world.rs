@@ -19,6 +19,8 @@ use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::docker::daemon::Daemon;
+use crate::docker::lab::{self, Lab};
 use crate::support::{self, Project};
 
 const SESSION_HEADER: &str = "x-amzn-bedrock-agentcore-runtime-session-id";
@@ -162,6 +164,44 @@ pub struct World {
     port: u16,
     arn: String,
     flags: Vec<String>,
+    containers: Option<Containers>,
+}
+
+/// The daemon of a world whose sessions are containers: one of the world's own, because it is killed too.
+pub struct Containers {
+    pub daemon: Daemon,
+    base: String,
+}
+
+impl Containers {
+    /// Starts the daemon; nothing, after [`support::skip`], where there is none to be started.
+    pub fn start(test: &str) -> Option<Self> {
+        let there = runtime().block_on(lab::lab(test))?;
+        drop(there);
+        let mut daemon = match Daemon::find() {
+            Ok(daemon) => daemon,
+            Err(missing) => {
+                support::skip(test, &missing);
+                return None;
+            }
+        };
+        daemon.start();
+        let base = runtime().block_on(async {
+            let lab = lab::lab_at(&daemon.host()).await.unwrap();
+            lab.image("python", &["ENV PATH=/usr/local/bin:/usr/bin:/bin"]).await
+        });
+        Some(Self { daemon, base })
+    }
+
+    /// Asks the daemon, from within whatever asks.
+    fn ask<T: Send>(&self, question: impl AsyncFnOnce(&Lab) -> T + Send) -> T {
+        let host = self.daemon.host();
+        std::thread::scope(|scope| {
+            let asking = scope
+                .spawn(|| runtime().block_on(async { question(&lab::lab_at(&host).await.unwrap()).await }));
+            asking.join().unwrap()
+        })
+    }
 }
 
 impl World {
@@ -190,7 +230,49 @@ impl World {
         support::succeed(std::process::Command::new("cp").arg(support::BIN).arg(&program));
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let flags = vec!["--grace".to_owned(), GRACE.to_owned()];
-        Self { scratch, home, program, child: None, port, arn: String::new(), flags }
+        Self { scratch, home, program, child: None, port, arn: String::new(), flags, containers: None }
+    }
+
+    /// As [`Self::new`], with sessions in containers.
+    #[track_caller]
+    pub fn of_containers(containers: Containers) -> Self {
+        let scratch = support::short_temp_dir();
+        let home = scratch.path().join("home");
+        let mut world = Self::down(scratch, home);
+        let flags = ["--engine", "docker", "--platform", "native", "--base-image", &containers.base];
+        world.flags.extend(flags.map(str::to_owned));
+        world.containers = Some(containers);
+        world.start().unwrap();
+        world.deploy();
+        world
+    }
+
+    /// What its sessions are in, where they are in containers.
+    pub fn containers(&self) -> Option<&Containers> {
+        self.containers.as_ref()
+    }
+
+    /// SIGKILL to the daemon, and so much later its next start.
+    pub fn kill_daemon(&mut self, away: Duration) {
+        let daemon = &mut self.containers.as_mut().unwrap().daemon;
+        daemon.end(Signal::SIGKILL);
+        std::thread::sleep(away);
+        daemon.start();
+    }
+
+    /// Containers and volumes of this home.
+    fn labelled(&self, containers: &Containers) -> (Vec<String>, Vec<String>) {
+        let label = lab::label_of(&self.home);
+        containers.ask(async |lab| lab.labelled(&label).await)
+    }
+
+    /// Kills one of the session's containers by the daemon; nothing where there is none.
+    pub fn kill_container(&self, choice: u64) -> Option<()> {
+        let containers = self.containers.as_ref()?;
+        let running = self.labelled(containers).0;
+        let chosen = running.get(usize::try_from(choice).unwrap() % running.len().max(1))?;
+        // It may have ended in the meantime.
+        containers.ask(async |lab| lab.client.kill_container(chosen, None).await).ok()
     }
 
     pub fn home(&self) -> &Path {
@@ -234,6 +316,7 @@ impl World {
             .env("AGENTCORE_HOME", &self.home)
             .args(["local", "up", "--foreground", "--port", &self.port.to_string()])
             .args(&self.flags)
+            .envs(self.containers.as_ref().map(|c| ("DOCKER_HOST", c.daemon.host())))
             .stdout(log.try_clone().unwrap())
             .stderr(log);
         command.spawn().unwrap()
@@ -265,6 +348,7 @@ impl World {
     pub fn command(&self) -> std::process::Command {
         let mut command = support::clean(&self.program);
         command.env("AGENTCORE_HOME", &self.home);
+        command.envs(self.containers.as_ref().map(|c| ("DOCKER_HOST", c.daemon.host())));
         command
     }
 
@@ -382,15 +466,47 @@ impl World {
         ]
         .into();
         let others = names(&self.home).into_iter().filter(|n| !expected.contains(n.as_str()));
-        left.extend(others.map(|n| format!("unexpected `{n}` in the home")));
-        for (session, directory) in self.storages() {
-            let numbers = names(&directory);
+        if let Some(containers) = &self.containers {
+            left.extend(others.filter(|n| n != "d" && n != "docker-id"));
+            left.extend(names(&self.home.join("d")).iter().map(|n| format!("socket d/{n}")));
+            left.extend(self.labelled(containers).0.iter().map(|id| format!("container {id}")));
+            left.extend(containers.daemon.shims().iter().map(|pid| format!("shim {pid}")));
+        } else {
+            left.extend(others.map(|n| format!("unexpected `{n}` in the home")));
+        }
+        for (session, numbers) in self.kept() {
             let known = sessions.get(&session).is_some_and(|s| !s["storage"].is_null());
             if !known || numbers.len() != 1 {
                 left.push(format!("storage of {session}: {numbers:?}, known: {known}"));
             }
         }
         left
+    }
+
+    /// Where the files of a session's storages are.
+    fn data(&self, session: &str) -> Vec<PathBuf> {
+        if let Some(containers) = &self.containers {
+            let label = format!("agentcore.session={session}");
+            let volumes = containers.ask(async |lab| lab.labelled(&label).await).1;
+            return volumes.iter().map(|name| containers.daemon.volume(name)).collect();
+        }
+        let found = self.storages().into_iter().find(|(name, _)| name == session);
+        found.map_or_else(Vec::new, |(_, directory)| {
+            names(&directory).into_iter().map(|storage| directory.join(storage).join("data")).collect()
+        })
+    }
+
+    /// Every session with the names of its storages.
+    pub fn kept(&self) -> Vec<(String, Vec<String>)> {
+        let Some(containers) = &self.containers else {
+            return self.storages().into_iter().map(|(n, directory)| (n, names(&directory))).collect();
+        };
+        let mut kept: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for name in self.labelled(containers).1 {
+            let about = containers.ask(async |lab| lab.client.inspect_volume(&name).await.unwrap());
+            kept.entry(about.labels["agentcore.session"].clone()).or_default().push(name);
+        }
+        kept.into_iter().collect()
     }
 
     /// Every session's directory of storages.
@@ -402,12 +518,9 @@ impl World {
 
     /// What a session's storage holds in one file, as numbers; a line that is none is an error.
     pub fn ledger(&self, session: &str, file: &str, power_cut: bool) -> Result<Vec<u64>, String> {
-        let Some((_, directory)) = self.storages().into_iter().find(|(name, _)| name == session) else {
-            return Ok(Vec::new());
-        };
         let mut numbers = Vec::new();
-        for storage in names(&directory) {
-            let path = directory.join(storage).join("data").join(file);
+        for data in self.data(session) {
+            let path = data.join(file);
             let text = match fs::read_to_string(&path) {
                 Ok(text) => text,
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,

@@ -10,27 +10,30 @@ use std::time::Duration;
 
 use agentcore::engine::docker::{DaemonChoice, DockerConfig, DockerEngine, Platform};
 use bollard::Docker;
+use bollard::models::{ContainerConfig, ContainerCreateBody};
 use bollard::query_parameters::{
-    CreateImageOptionsBuilder, KillContainerOptionsBuilder, ListContainersOptionsBuilder,
-    ListVolumesOptionsBuilder,
+    CommitContainerOptionsBuilder, CreateContainerOptions, CreateImageOptionsBuilder,
+    KillContainerOptionsBuilder, ListContainersOptionsBuilder, ListVolumesOptionsBuilder,
+    RemoveContainerOptions, TagImageOptionsBuilder, UploadToContainerOptionsBuilder,
 };
 use futures_util::StreamExt;
+use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::support;
 
 /// The architecture of this machine in the words of images.
-pub(super) const NATIVE: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+pub(crate) const NATIVE: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
 
 /// A daemon with the roots of images.
 #[derive(Clone)]
-pub(super) struct Lab {
-    pub(super) client: Docker,
+pub(crate) struct Lab {
+    pub(crate) client: Docker,
     roots: PathBuf,
 }
 
 /// The lab; nothing, after [`support::skip`], where there is none.
-pub(super) async fn lab(test: &str) -> Option<Lab> {
+pub(crate) async fn lab(test: &str) -> Option<Lab> {
     match find().await {
         Ok(lab) => Some(lab),
         Err(missing) => {
@@ -46,7 +49,7 @@ fn variable(name: &str) -> Option<String> {
 }
 
 /// What decides which daemon the program under test uses, here as there.
-pub(super) fn choice() -> DaemonChoice {
+pub(crate) fn choice() -> DaemonChoice {
     DaemonChoice { host: variable("DOCKER_HOST"), ..DaemonChoice::default() }
 }
 
@@ -58,7 +61,7 @@ async fn find() -> Result<Lab, String> {
 }
 
 /// The same with a daemon that is known to be there.
-pub(super) async fn lab_at(host: &str) -> Result<Lab, String> {
+pub(crate) async fn lab_at(host: &str) -> Result<Lab, String> {
     let client = Docker::connect_with_host(host).map_err(|e| e.to_string())?;
     let client = client.negotiate_version().await.map_err(|e| e.to_string())?;
     let lab = variable("AGENTCORE_LAB").ok_or("no `AGENTCORE_LAB`; bring it up with `tests/lab/lab up`")?;
@@ -66,7 +69,7 @@ pub(super) async fn lab_at(host: &str) -> Result<Lab, String> {
 }
 
 /// An engine of its own home.
-pub(super) fn engine_at(home: &Path, platform: Platform) -> DockerEngine {
+pub(crate) fn engine_at(home: &Path, platform: Platform) -> DockerEngine {
     DockerEngine::new(DockerConfig {
         helper_exe: support::BIN.into(),
         runtime_dir: home.join("d"),
@@ -79,7 +82,7 @@ pub(super) fn engine_at(home: &Path, platform: Platform) -> DockerEngine {
 
 impl Lab {
     /// An image of `root` (`python`, `busybox`) for this machine, with more lines of a Dockerfile.
-    pub(super) async fn image(&self, root: &str, lines: &[&str]) -> String {
+    pub(crate) async fn image(&self, root: &str, lines: &[&str]) -> String {
         // One at a time: several tests want the same one.
         static MAKING: Mutex<()> = Mutex::new(());
         let archive = self.roots.join(format!("{root}-{NATIVE}.tar"));
@@ -113,8 +116,37 @@ impl Lab {
         image
     }
 
+    /// Gives an image the name of a repository of ECR's, as runtimes must call it.
+    pub(crate) async fn named(&self, image: &str, name: &str) -> String {
+        let repository = format!("123456789012.dkr.ecr.us-west-2.amazonaws.com/{name}");
+        let options = TagImageOptionsBuilder::default().repo(&repository).tag("1").build();
+        self.client.tag_image(image, Some(options)).await.unwrap();
+        format!("{repository}:1")
+    }
+
+    /// An image with the files of a tar archive in it, which are those of `origin`.
+    async fn with_files(&self, base: &str, archive: &Path, origin: &Path) -> String {
+        let length = archive.metadata().unwrap().len();
+        let seal = Sha256::digest(format!("{base}{}{length}", origin.display()).as_bytes());
+        let tag: String = seal.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+        let image = format!("agentcore-test-added:{tag}");
+        if self.client.inspect_image(&image).await.is_ok() {
+            return image;
+        }
+        let body = ContainerCreateBody { image: Some(base.to_owned()), ..ContainerCreateBody::default() };
+        let made = self.client.create_container(None::<CreateContainerOptions>, body).await.unwrap().id;
+        let options = UploadToContainerOptionsBuilder::default().path("/").build();
+        let body = bollard::body_full(std::fs::read(archive).unwrap().into());
+        self.client.upload_to_container(&made, Some(options), body).await.unwrap();
+        let options =
+            CommitContainerOptionsBuilder::default().container(&made).repo("agentcore-test-added").tag(&tag);
+        self.client.commit_container(options.build(), ContainerConfig::default()).await.unwrap();
+        self.client.remove_container(&made, None::<RemoveContainerOptions>).await.unwrap();
+        image
+    }
+
     /// Containers and volumes with this label.
-    pub(super) async fn labelled(&self, label: &str) -> (Vec<String>, Vec<String>) {
+    pub(crate) async fn labelled(&self, label: &str) -> (Vec<String>, Vec<String>) {
         let filters = HashMap::from([("label".to_owned(), vec![label.to_owned()])]);
         let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
         let containers = self.client.list_containers(Some(options)).await.unwrap();
@@ -127,26 +159,64 @@ impl Lab {
     }
 
     /// SIGKILL to a container's first process, and so to all of it.
-    pub(super) async fn kill(&self, container: &str) {
+    pub(crate) async fn kill(&self, container: &str) {
         let options = KillContainerOptionsBuilder::default().signal("SIGKILL").build();
         self.client.kill_container(container, Some(options)).await.unwrap();
     }
 }
 
+/// An image that has an agent of `tests/agents` as its command.
+pub(crate) async fn agent_image(lab: &Lab, agent: &str, user: &str) -> String {
+    let program = support::repository().join("tests/agents").join(agent).join("main.py");
+    let start = json!(["python3", "-u", "-c", std::fs::read_to_string(program).unwrap()]);
+    let lines = [PATH_LINE, "WORKDIR /app", &format!("USER {user}"), &format!("CMD {start}")];
+    lab.image("python", &lines).await
+}
+
+const PATH_LINE: &str = "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Where Debian's Python looks for what was installed beside it.
+const PACKAGES: &str = "usr/local/lib/python3.11/dist-packages";
+/// What of the tests' Python no agent needs.
+const NOT_IN_IMAGES: [&str; 5] = ["awscli", "botocore/data", "pip", "setuptools", "__pycache__"];
+
+/// An image on the pattern of the toolkit's Dockerfile: the official package installed, the agent's files in `/app`,
+/// an account `bedrock_agentcore` with the id 1000 that runs them as a module.
+///
+/// The package is copied from the tests' own environment, so that nothing is downloaded.
+pub(crate) async fn official_image(lab: &Lab, venv: &Path) -> String {
+    let lines = [PATH_LINE, "WORKDIR /app", "USER bedrock_agentcore", "CMD [\"python\", \"-m\", \"main\"]"];
+    let base = lab.image("python", &lines).await;
+    let packages = venv.join("lib/python3.11/site-packages");
+    assert!(packages.is_dir(), "the lab's images have Python 3.11, and there is no `{}`", packages.display());
+    let agent = support::repository().join("tests/agents/official");
+    let accounts =
+        "root:x:0:0:root:/root:/bin/bash\nbedrock_agentcore:x:1000:1000::/home/bedrock_agentcore:/bin/sh\n";
+    let scratch = tempfile::tempdir().unwrap();
+    let archive = scratch.path().join("added.tar");
+    std::fs::write(scratch.path().join("passwd"), accounts).unwrap();
+    let mut tar = std::process::Command::new("tar");
+    tar.arg("-cf").arg(&archive).args(NOT_IN_IMAGES.map(|name| format!("--exclude={name}")));
+    tar.args([format!("--transform=s,^\\./,{PACKAGES}/,"), "--owner=0".into(), "--group=0".into()]);
+    tar.args(["--transform=s,^main.py,app/main.py,", "--transform=s,^passwd,etc/passwd,"]);
+    tar.arg("-C").arg(&packages).arg(".").arg("-C").arg(agent).arg("main.py").arg("-C").arg(scratch.path());
+    support::succeed(tar.arg("passwd"));
+    lab.with_files(&base, &archive, venv).await
+}
+
 /// The label of everything of a home.
-pub(super) fn label_of(home: &Path) -> String {
+pub(crate) fn label_of(home: &Path) -> String {
     format!("agentcore.home={}", std::fs::read_to_string(home.join("docker-id")).unwrap().trim())
 }
 
 /// A home that is swept when the test ends, however it ends.
-pub(super) struct Home(pub(super) tempfile::TempDir);
+pub(crate) struct Home(pub(crate) tempfile::TempDir);
 
 impl Home {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(support::short_temp_dir())
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
 }

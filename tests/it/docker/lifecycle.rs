@@ -1,12 +1,10 @@
 //! Container sessions through the emulator: deployed with the SDK, called, stopped, resumed, killed, deleted.
 
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
 use std::time::Duration;
 
 use aws_sdk_bedrockagentcore::primitives::Blob;
 use aws_sdk_bedrockagentcorecontrol as control;
-use bollard::query_parameters::TagImageOptionsBuilder;
 use control::error::ProvideErrorMetadata as _;
 use control::types::{
     AgentRuntimeArtifact, AgentRuntimeStatus, ContainerConfiguration, FilesystemConfiguration,
@@ -14,9 +12,10 @@ use control::types::{
 };
 use serde_json::{Value, json};
 
-use super::lab::{Home, Lab, NATIVE, lab, lab_at, label_of};
+use super::daemon::Daemon;
+use super::lab::{Home, Lab, NATIVE, agent_image, lab, lab_at, label_of};
 use crate::sdk::{Clients, clients, command, invoke, session};
-use crate::support::{self, BIN, Emulator, eventually, repository, succeed};
+use crate::support::{self, BIN, Emulator, succeed};
 
 const ROLE: &str = "arn:aws:iam::123456789012:role/agent";
 const SOON: Duration = Duration::from_secs(60);
@@ -25,21 +24,9 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
-/// An image that has the agent of `tests/agents/lab` as its command, under the name of a repository of ECR's.
-async fn agent_image(lab: &Lab, name: &str) -> String {
-    let program = std::fs::read_to_string(repository().join("tests/agents/lab/main.py")).unwrap();
-    let start = format!("CMD {}", json!(["python3", "-u", "-c", program]));
-    let lines = [
-        "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        "WORKDIR /app",
-        "USER 1000",
-        &start,
-    ];
-    let image = lab.image("python", &lines).await;
-    let repository = format!("123456789012.dkr.ecr.us-west-2.amazonaws.com/{name}");
-    let options = TagImageOptionsBuilder::default().repo(&repository).tag("1").build();
-    lab.client.tag_image(&image, Some(options)).await.unwrap();
-    format!("{repository}:1")
+/// The image of the lab's agent, for user 1000, under the name of a repository of ECR's.
+async fn lab_agent(lab: &Lab, name: &str) -> String {
+    lab.named(&agent_image(lab, "lab", "1000").await, name).await
 }
 
 fn artifact(image: &str) -> AgentRuntimeArtifact {
@@ -110,7 +97,7 @@ fn start(home: &Path) -> Emulator {
 fn an_image_is_deployed_called_stopped_and_resumed() {
     play("an_image_is_deployed_called_stopped_and_resumed", async |lab, home, emulator| {
         let clients = clients(emulator.endpoint());
-        let image = agent_image(&lab, "coder").await;
+        let image = lab_agent(&lab, "coder").await;
         let arn = deploy(&clients, "coder", &image).await;
         let session = session("container");
         let before = invoke(&clients, &arn, &session, write("of a container")).await;
@@ -170,7 +157,7 @@ fn an_image_of_another_architecture_is_refused_before_a_session_starts() {
         let flags: &[&str] = if NATIVE == "arm64" { return } else { &[] };
         let emulator = Emulator::start_in_with(home.path(), flags);
         let clients = clients(emulator.endpoint());
-        let image = agent_image(&lab, "wrong").await;
+        let image = lab_agent(&lab, "wrong").await;
         let refused = clients
             .control
             .create_agent_runtime()
@@ -206,7 +193,7 @@ fn an_image_of_another_architecture_is_refused_before_a_session_starts() {
 fn an_emulator_that_is_killed_leaves_no_container_and_loses_no_file() {
     play("an_emulator_that_is_killed", async |lab, home, mut emulator| {
         let rounds = support::count(2, 20);
-        let image = agent_image(&lab, "coder").await;
+        let image = lab_agent(&lab, "coder").await;
         let arn = deploy(&clients(emulator.endpoint()), "coder", &image).await;
         let (session, label) = (session("killed"), label_of(home.path()));
         for round in 0..rounds {
@@ -252,7 +239,7 @@ fn down_with_volumes_removes_all_of_ours_and_nothing_else() {
         // What another home has, and a volume of nobody.
         let neighbour = Home::new();
         let theirs = start(neighbour.path());
-        let image = agent_image(&lab, "coder").await;
+        let image = lab_agent(&lab, "coder").await;
         for (emulator, name) in [(&emulator, "coder"), (&theirs, "coder")] {
             let clients = clients(emulator.endpoint());
             let arn = deploy(&clients, name, &image).await;
@@ -285,102 +272,6 @@ fn down_with_volumes_removes_all_of_ours_and_nothing_else() {
     });
 }
 
-/// A daemon of a test's own, which the test may kill.
-struct Daemon {
-    directory: tempfile::TempDir,
-    program: PathBuf,
-    path: String,
-    child: Option<Child>,
-    /// Its runtime, a daemon of its own as service managers start it: this one lives through the other's deaths.
-    containerd: Option<Child>,
-}
-
-impl Daemon {
-    #[allow(clippy::disallowed_methods, reason = "looks where programs are")]
-    fn find() -> Result<Self, String> {
-        let lab = std::env::var("AGENTCORE_LAB").unwrap_or_default();
-        let mut path = format!("{lab}/engine-20/usr/sbin:{lab}/engine-20/usr/bin:{lab}/bin:");
-        path += &std::env::var("PATH").unwrap_or_default();
-        let found = path.split(':').map(|dir| Path::new(dir).join("dockerd")).find(|file| file.is_file());
-        let program = found.ok_or("no `dockerd` in PATH or in the lab")?;
-        if !nix::unistd::Uid::effective().is_root() {
-            return Err("a daemon of its own needs root".to_owned());
-        }
-        let directory = tempfile::Builder::new().prefix("acd-").tempdir().unwrap();
-        Ok(Self { directory, program, path, child: None, containerd: None })
-    }
-
-    fn host(&self) -> String {
-        format!("unix://{}", self.directory.path().join("s").display())
-    }
-
-    fn start(&mut self) {
-        let at = |name: &str| self.directory.path().join(name);
-        let log = std::fs::File::options().create(true).append(true).open(at("log")).unwrap();
-        let runtime = at("c");
-        if self.containerd.is_none() {
-            let child = Command::new("containerd")
-                .arg("--address")
-                .arg(&runtime)
-                .arg("--root")
-                .arg(at("croot"))
-                .arg("--state")
-                .arg(at("cstate"))
-                .env("PATH", &self.path)
-                .stdin(Stdio::null())
-                .stdout(log.try_clone().unwrap())
-                .stderr(log.try_clone().unwrap())
-                .spawn()
-                .unwrap();
-            self.containerd = Some(child);
-            eventually(SOON, "containerd listens", || std::os::unix::net::UnixStream::connect(&runtime).ok());
-        }
-        // A pid file of a dead daemon keeps the next one from starting.
-        let _ = std::fs::remove_file(at("pid"));
-        let child = Command::new(&self.program)
-            .arg("--data-root")
-            .arg(at("data"))
-            .arg("--exec-root")
-            .arg(at("exec"))
-            .arg("--pidfile")
-            .arg(at("pid"))
-            .arg("--containerd")
-            .arg(&runtime)
-            .args(["-H", &self.host(), "--bridge", "none", "--iptables=false", "--ip-forward=false"])
-            .env("PATH", &self.path)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        self.child = Some(child);
-        let socket = at("s");
-        eventually(SOON, "the daemon listens", || std::os::unix::net::UnixStream::connect(&socket).ok());
-    }
-
-    fn end(&mut self, signal: nix::sys::signal::Signal) {
-        if let Some(mut child) = self.child.take() {
-            let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
-            let _ = nix::sys::signal::kill(pid, signal);
-            let _ = child.wait();
-        }
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        if self.child.is_none() {
-            self.start();
-        }
-        self.end(nix::sys::signal::Signal::SIGTERM);
-        if let Some(mut containerd) = self.containerd.take() {
-            let pid = nix::unistd::Pid::from_raw(i32::try_from(containerd.id()).unwrap());
-            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
-            let _ = containerd.wait();
-        }
-    }
-}
-
 #[test]
 fn a_daemon_that_dies_loses_nothing() {
     runtime().block_on(async {
@@ -400,7 +291,7 @@ fn a_daemon_that_dies_loses_nothing() {
         let flags = ["--platform", "native", "--grace", "2s"];
         let emulator = Emulator::start_in_as(home.path(), &flags, &environment);
         let clients = clients(emulator.endpoint());
-        let image = agent_image(&lab, "coder").await;
+        let image = lab_agent(&lab, "coder").await;
         let arn = deploy(&clients, "coder", &image).await;
         let session = session("daemon");
         let text = "before death".to_owned();
@@ -432,6 +323,50 @@ fn a_daemon_that_dies_loses_nothing() {
         assert_eq!(lab.labelled(&label).await.0, [] as [String; 0]);
         succeed(emulator.command().env("DOCKER_HOST", daemon.host()).args(["local", "down", "--volumes"]));
         assert_eq!(lab.labelled(&label).await, (vec![], vec![]));
+    });
+}
+
+#[test]
+fn a_session_that_cannot_be_ended_for_want_of_a_daemon_says_so_and_goes_on_later() {
+    runtime().block_on(async {
+        let test = "docker::lifecycle::a_session_that_cannot_be_ended_for_want_of_a_daemon";
+        if lab(test).await.is_none() {
+            return;
+        }
+        let mut daemon = match Daemon::find() {
+            Ok(daemon) => daemon,
+            Err(missing) => return support::skip(test, &missing),
+        };
+        daemon.start();
+        let lab = lab_at(&daemon.host()).await.unwrap();
+        let home = support::short_temp_dir();
+        let host = daemon.host();
+        let environment = [("DOCKER_HOST", host.as_str())];
+        let flags = ["--platform", "native", "--grace", "2s"];
+        let mut emulator = Emulator::start_in_as(home.path(), &flags, &environment);
+        let image = agent_image(&lab, "coder", "1000").await;
+        let (arn, session) = (deploy(&clients(emulator.endpoint()), "coder", &image).await, session("left"));
+        invoke(&clients(emulator.endpoint()), &arn, &session, write("kept")).await;
+        daemon.end(nix::sys::signal::Signal::SIGKILL);
+        emulator.crash();
+        drop(emulator);
+        let emulator = Emulator::start_in_as(home.path(), &flags, &environment);
+        let clients = clients(emulator.endpoint());
+        let call = || {
+            let call = clients.data.invoke_agent_runtime().agent_runtime_arn(&arn);
+            call.runtime_session_id(&session).payload(Blob::new(read().to_string())).send()
+        };
+        let begun = std::time::Instant::now();
+        let error = call().await.unwrap_err().into_service_error();
+        let said = error.to_string();
+        let said = error.message().unwrap_or(&said);
+        assert!(said.contains("cannot be ended") && said.contains("docker daemon"), "{error:?}");
+        assert!(begun.elapsed() < SOON / 2, "{:?}", begun.elapsed());
+        daemon.start();
+        let answer = call().await.unwrap().response.collect().await.unwrap().to_vec();
+        let found: Value = serde_json::from_slice(&answer).unwrap();
+        assert_eq!(found["text"], "kept", "{found}");
+        succeed(emulator.command().env("DOCKER_HOST", &host).args(["local", "down", "--volumes"]));
     });
 }
 

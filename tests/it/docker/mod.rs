@@ -5,6 +5,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail")]
 
+pub(crate) mod daemon;
 mod engine;
-mod lab;
+pub(crate) mod lab;
 mod lifecycle;
+mod projects;
+mod suite;

@@ -1,0 +1,8 @@
+# The agent's packages: requirements.txt with the files that it names, else the dependencies in pyproject.toml.
+COPY packages/ /tmp/packages/
+RUN cd /tmp/packages && export PIP_ROOT_USER_ACTION=ignore PIP_BREAK_SYSTEM_PACKAGES=1 \
+    && if [ ! -f requirements.txt ]; then \
+        python3 -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb")).get("project", {}).get("dependencies", []), sep="\n")' >requirements.txt; \
+    fi \
+    && python3 -m pip install --no-cache-dir --disable-pip-version-check --requirement requirements.txt \
+    && rm -rf /tmp/packages
