@@ -19,6 +19,8 @@ mod load;
 #[path = "../runtime/report.rs"]
 #[allow(dead_code, reason = "the other benchmark uses the rest")]
 mod report;
+#[path = "../../tests/it/crash/seed.rs"]
+mod seed;
 #[path = "../runtime/world.rs"]
 #[allow(dead_code, reason = "the other benchmark uses the rest")]
 mod world;
@@ -154,7 +156,7 @@ async fn round(scale: &Scale, client: &mut Client, emulator: &Emulator, sessions
 fn known(scale: &Scale, emulator: &Emulator, report: &mut Report) {
     let home = emulator.home();
     end(pid(&home));
-    seed(&home, scale.known);
+    seed::known(&home, scale.known);
     let name = format!("{} known sessions", scale.known);
     let mut command = Command::new(AGENTCORE);
     command.args(["local", "up", "--foreground"]).env("AGENTCORE_HOME", &home);
@@ -181,7 +183,7 @@ fn known(scale: &Scale, emulator: &Emulator, report: &mut Report) {
             let listed = command.output().unwrap();
             times.push(begin.elapsed());
             assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
-            let last = format!("seeded-{:033}", scale.known);
+            let last = seed::seeded(scale.known);
             assert!(String::from_utf8_lossy(&listed.stdout).contains(&last), "a session is missing");
         }
         let time = quantile(&times, 0.5);
@@ -217,26 +219,5 @@ fn end(pid: Pid) {
     while !ended() {
         assert!(begin.elapsed() < LIMIT, "the emulator does not end");
         std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// Copies one stopped session many times.
-fn seed(home: &Path, count: u32) {
-    let state = rusqlite::Connection::open(home.join("state.db")).unwrap();
-    let added = state.execute(
-        "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?1)
-         INSERT INTO sessions (runtime, endpoint, session, arn, version, state, created_at,
-             last_activity_at, last_end, storage, storage_version, mount_path)
-         SELECT runtime, endpoint, printf('seeded-%033d', n), arn, version, 'stopped', created_at,
-             last_activity_at, 'requested', 1, version, mount_path
-         FROM (SELECT * FROM sessions WHERE storage IS NOT NULL LIMIT 1), numbers",
-        [count],
-    );
-    assert_eq!(added.unwrap(), usize::try_from(count).unwrap());
-    let row = "SELECT runtime FROM sessions LIMIT 1";
-    let runtime: String = state.query_row(row, [], |r| r.get(0)).unwrap();
-    for number in 1..=count {
-        let data = format!("storage/{runtime}/DEFAULT/seeded-{number:033}/1/data");
-        fs::create_dir_all(home.join(data)).unwrap();
     }
 }

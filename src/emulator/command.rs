@@ -6,7 +6,7 @@
 
 use futures_util::Stream;
 use tokio::io::AsyncReadExt;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
 use super::sessions::{Cut, Lease};
@@ -19,6 +19,10 @@ const READ_BYTES: usize = limits::MAX_COMMAND_CHUNK_BYTES / 3;
 const PIPE_BYTES: usize = 64 * 1024;
 /// Events that wait for the reader. [ours]
 const EVENTS_WAITING: usize = 4;
+/// Output of a command that is sent before it waits for its turn. [ours]
+const TURN_BYTES: usize = 16 * 1024;
+/// Commands at a time whose turn it is. [ours: one is written while another waits for its thread]
+const TURNS: usize = 4;
 /// Shells tried for a command, the service's own first. [guide: bash]
 const SHELLS: [&str; 2] = ["/bin/bash", "/bin/sh"];
 
@@ -53,8 +57,16 @@ pub async fn run_command(
             Ok(process) => {
                 let (events, inbox) = mpsc::channel(EVENTS_WAITING);
                 tokio::spawn(Running::new(lease, process, timeout).run_to_end(events));
-                return Ok(futures_util::stream::unfold(inbox, |mut inbox| async move {
-                    inbox.recv().await.map(|event| (event, inbox))
+                return Ok(futures_util::stream::unfold((inbox, 0), |(mut inbox, mut taken)| async move {
+                    let event = inbox.recv().await?;
+                    if let Ok(CommandEvent::Delta(_, text)) = &event {
+                        taken += text.len();
+                    }
+                    if taken >= TURN_BYTES {
+                        taken = 0;
+                        turn().await;
+                    }
+                    Some((event, (inbox, taken)))
                 }));
             }
             Err(e @ EngineError::Spawn { .. }) => missing = Some(e),
@@ -62,6 +74,15 @@ pub async fn run_command(
         }
     }
     Err(missing.unwrap_or(EngineError::Gone))
+}
+
+/// Waits until it is this command's turn to send much. Frames are made on threads that other connections share: hundreds
+/// of commands that always have more to say would keep a small answer waiting until each of them had its say.
+async fn turn() {
+    static NEXT: Semaphore = Semaphore::const_new(TURNS);
+    // Never closed. Held over one round of the thread, in which what else is there comes first.
+    let _turn = NEXT.acquire().await;
+    tokio::task::yield_now().await;
 }
 
 struct Running {

@@ -180,6 +180,7 @@ async fn change_source(State(admin): Shared, Path(runtime): Path<String>, body: 
             changed: change.changed,
             outdated: change.outdated,
             restarted: change.restarted,
+            failed: change.failed,
         }),
         Err(e) => {
             let status = match &e {

@@ -231,6 +231,9 @@ pub struct SourceChanged {
     /// Running computes with other code, and those of them that were restarted.
     pub outdated: usize,
     pub restarted: usize,
+    /// Those whose agent ended as soon as it was started again: they are stopped.
+    #[serde(default)]
+    pub failed: usize,
 }
 
 /// The clock.

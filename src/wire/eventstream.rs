@@ -20,55 +20,81 @@ const ENVELOPE_BYTES: usize = 256;
 /// A frame that could not be written: its payload is longer than the format can say.
 #[derive(Debug, thiserror::Error)]
 #[error("an event-stream frame could not be written: {0}")]
-pub struct FrameError(#[from] aws_smithy_eventstream::error::Error);
+pub struct FrameError(#[source] Box<dyn std::error::Error + Send + Sync>);
+
+impl From<aws_smithy_eventstream::error::Error> for FrameError {
+    fn from(error: aws_smithy_eventstream::error::Error) -> Self {
+        Self(error.into())
+    }
+}
+
+impl From<serde_json::Error> for FrameError {
+    fn from(error: serde_json::Error) -> Self {
+        Self(error.into())
+    }
+}
 
 /// The frame of an event; of a delta whose JSON is longer than one event may be, several frames.
 pub fn event(event: &CommandEvent) -> Result<Bytes, FrameError> {
     let mut buffer = Vec::new();
     let headers = [(":message-type", "event"), (":event-type", "chunk")];
     match event {
-        CommandEvent::Start => frame(&headers, &json!({ "contentStart": {} }), &mut buffer)?,
+        CommandEvent::Start => {
+            frame(&headers, json!({ "contentStart": {} }).to_string().into(), &mut buffer)?;
+        }
         CommandEvent::Delta(stream, text) => {
             let member = match stream {
                 OutputStream::Stdout => "stdout",
                 OutputStream::Stderr => "stderr",
             };
             for piece in pieces(text) {
-                frame(&headers, &json!({ "contentDelta": { member: piece } }), &mut buffer)?;
+                frame(&headers, delta(member, piece)?, &mut buffer)?;
             }
         }
         CommandEvent::Stop { exit_code, status } => {
             let stop = json!({ "contentStop": { "exitCode": exit_code, "status": status.as_str() } });
-            frame(&headers, &stop, &mut buffer)?;
+            frame(&headers, stop.to_string().into(), &mut buffer)?;
         }
     }
     Ok(buffer.into())
 }
 
+/// `{"contentDelta":{member:text}}`, written without a copy of the text: most of what a session says goes through here.
+fn delta(member: &str, text: &str) -> Result<Vec<u8>, FrameError> {
+    let mut payload = Vec::with_capacity(text.len() + text.len() / 8 + ENVELOPE_BYTES);
+    payload.extend_from_slice(b"{\"contentDelta\":{\"");
+    payload.extend_from_slice(member.as_bytes());
+    payload.extend_from_slice(b"\":");
+    serde_json::to_writer(&mut payload, text)?;
+    payload.extend_from_slice(b"}}");
+    Ok(payload)
+}
+
 /// Cuts a text between characters so that each piece's frame stays within [`limits::MAX_COMMAND_CHUNK_BYTES`].
 fn pieces(text: &str) -> impl Iterator<Item = &str> {
+    const MOST: usize = limits::MAX_COMMAND_CHUNK_BYTES - ENVELOPE_BYTES;
     let mut rest = text;
     std::iter::from_fn(move || {
         if rest.is_empty() {
             return None;
         }
         let mut size = 0;
-        let end = rest.char_indices().find(|(_, c)| {
-            size += json_len(*c);
-            size > limits::MAX_COMMAND_CHUNK_BYTES - ENVELOPE_BYTES
+        let end = rest.bytes().position(|byte| {
+            size += json_len(byte);
+            size > MOST
         });
-        let (piece, after) = rest.split_at(end.map_or(rest.len(), |(at, _)| at));
+        let (piece, after) = rest.split_at(rest.floor_char_boundary(end.unwrap_or(rest.len())));
         rest = after;
         Some(piece)
     })
 }
 
-/// Bytes of a character inside a JSON string. [RFC 8259 section 7, as serde_json writes it]
-fn json_len(c: char) -> usize {
-    match c {
-        '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
-        '\u{0}'..='\u{1f}' => 6,
-        c => c.len_utf8(),
+/// Bytes of a byte of text inside a JSON string. [RFC 8259 section 7, as serde_json writes it]
+fn json_len(byte: u8) -> usize {
+    match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
+        0..=0x1f => 6,
+        _ => 1,
     }
 }
 
@@ -85,16 +111,15 @@ pub fn exception(kind: ErrorKind, message: &str) -> Result<Bytes, FrameError> {
     };
     let mut buffer = Vec::new();
     let headers = [(":message-type", "exception"), (":exception-type", name)];
-    frame(&headers, &json!({ "message": message }), &mut buffer)?;
+    frame(&headers, json!({ "message": message }).to_string().into(), &mut buffer)?;
     Ok(buffer.into())
 }
 
 fn frame(
     headers: &[(&'static str, &'static str)],
-    payload: &serde_json::Value,
+    payload: Vec<u8>,
     buffer: &mut Vec<u8>,
 ) -> Result<(), FrameError> {
-    let payload = payload.to_string();
     buffer.reserve(payload.len() + ENVELOPE_BYTES);
     let mut message = Message::new(payload);
     for (name, value) in headers.iter().chain(&[(":content-type", "application/json")]) {

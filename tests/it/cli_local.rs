@@ -328,15 +328,25 @@ fn a_watched_project_restarts_its_sessions_and_keeps_their_files() {
     // A look or two must have seen the project as it was.
     std::thread::sleep(Duration::from_millis(1500));
     edit(&world, "noted: ", "written: ");
-    assert_eq!(next(), serde_json::json!({ "agent": "coder", "restarted": 1 }));
+    let event = |restarted: u32, failed: u32| serde_json::json!({ "agent": "coder", "restarted": restarted, "failed": failed });
+    assert_eq!(next(), event(1, 0));
     let answer = world.json(&["invoke", "two"]);
     assert_eq!(answer["response"]["result"], "written: two");
     assert_eq!(answer["response"]["notes"], serde_json::json!(["one", "two"]));
+    // A mistake is told of as soon as it is saved.
+    edit(&world, "import json", "import json, not_a_module");
+    assert_eq!(next(), event(0, 1));
+    let shown = world.json(&["session", "show", "s"]);
+    assert_eq!((shown["state"].as_str(), shown["lastEnd"].as_str()), (Some("stopped"), Some("startFailed")));
+    edit(&world, "import json, not_a_module", "import json");
+    assert_eq!(next(), event(0, 0));
+    assert_eq!(world.json(&["invoke", "three"])["response"]["notes"].as_array().unwrap().len(), 3);
     let pid = nix::unistd::Pid::from_raw(i32::try_from(watch.id()).unwrap());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
     let run = Run::from(watch.wait_with_output().unwrap());
     assert_eq!(run.status, 0, "{}", run.stderr);
     assert!(run.stderr.contains("the emulator runs on"), "{}", run.stderr);
+    assert!(run.stderr.contains("ended as soon as it was started"), "{}", run.stderr);
     assert_eq!(world.json(&["status"])["running"], true);
 }
 

@@ -72,11 +72,13 @@ fn the_emulators_log_is_bounded_and_one_emulator_replaces_it() {
 
     // What it says of its failure is found, although the log was replaced between.
     fs::write(path("emulator.log"), vec![b'o'; TOO_MUCH]).unwrap();
-    fs::write(path("state.db"), "this is not a database, however long it may be. ".repeat(200)).unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
     let mut command = support::clean(support::BIN);
-    let failed = command.env("AGENTCORE_HOME", home.path()).args(["local", "up"]).output().unwrap();
-    let said = String::from_utf8_lossy(&failed.stderr);
-    assert!(failed.status.code() == Some(1) && said.contains("move it away"), "{said}");
+    command.env("AGENTCORE_HOME", home.path()).args(["local", "up", "--port", &port]);
+    let failed = command.output().unwrap();
+    let errors = String::from_utf8_lossy(&failed.stderr);
+    assert!(failed.status.code() == Some(1) && errors.contains("cannot be served"), "{errors}");
 }
 
 /// Both limits of a process's descriptors, as the kernel says them.

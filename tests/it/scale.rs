@@ -5,6 +5,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use crate::crash::room::room;
+use crate::crash::seed::{known, seeded};
 use crate::crash::world::{World, names, runtime};
 use crate::support;
 
@@ -22,13 +23,13 @@ fn ten_thousand_known_sessions_are_opened_listed_and_used() {
         assert!(planes.invoke(&first, json!({ "number": 1, "sync": false })).await.unwrap().0.is_success());
     });
     world.end();
-    world.seed(KNOWN);
+    known(world.home(), KNOWN);
     world.start().unwrap();
     let listed = support::succeed(world.command().args(["local", "session", "ls", "--output", "json"]));
     let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
     assert_eq!(listed.as_array().unwrap().len(), usize::try_from(KNOWN).unwrap() + 1);
     runtime().block_on(async {
-        let seeded = format!("seeded-{:033}", KNOWN / 2);
+        let seeded = seeded(KNOWN / 2);
         assert!(planes.invoke(&first, json!({ "number": 2, "sync": false })).await.unwrap().0.is_success());
         assert!(planes.command(&seeded, "test -d /mnt/workspace").await.unwrap().0.is_success());
         let states = planes.sessions().await.unwrap();

@@ -113,16 +113,25 @@ impl Local<'_> {
             return Ok(());
         };
         let change = self.follow_source(status, project, agent, &connection, &runtime, true).await?;
-        let Some(change) = change.filter(|c| c.changed || c.restarted > 0) else { return Ok(()) };
+        let Some(change) = change.filter(|c| c.changed || c.restarted + c.failed > 0) else { return Ok(()) };
         let sessions = match change.restarted {
+            0 if change.failed > 0 => "no session could be restarted".to_owned(),
             0 => "no session was running".to_owned(),
             1 => "restarted 1 session".to_owned(),
             n => format!("restarted {n} sessions"),
         };
+        let name = agent.name.as_str();
         if ui.is_json() {
-            return ui.event(&json!({ "agent": agent.name.as_str(), "restarted": change.restarted }));
+            ui.event(&json!({ "agent": name, "restarted": change.restarted, "failed": change.failed }))?;
+        } else {
+            ui.note(format!("the code of `{name}` has changed: {sessions}"));
         }
-        ui.note(format!("the code of `{}` has changed: {sessions}", agent.name));
+        if change.failed > 0 {
+            let whose = if change.failed == 1 { "one".to_owned() } else { change.failed.to_string() };
+            ui.warn(format!(
+                "the agent of {whose} ended as soon as it was started: `agentcore local logs` shows what it wrote"
+            ));
+        }
         Ok(())
     }
 }

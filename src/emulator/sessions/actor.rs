@@ -558,6 +558,7 @@ impl Actor {
         let remark = format!("the agent ended ({exit})");
         self.shared.logs.remark(&self.entry.key, &remark).await;
         let Phase::Up(up) = &mut self.phase else { return };
+        up.live.agent_ended.store(true, Ordering::Release);
         up.ping = None;
         let error = SessionError::AgentDied { exit, last_lines: up.agent.tail.lines() };
         let error = blamed(up.stage, up.live.clone(), error).await;

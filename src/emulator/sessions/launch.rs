@@ -174,6 +174,7 @@ async fn try_launch(
         },
         gate: Gate::default(),
         agent_ready: AtomicBool::new(false),
+        agent_ended: AtomicBool::new(false),
         storage_ready: AtomicBool::new(storage_ready),
         usable: AtomicBool::new(false),
         cut: CancellationToken::new(),

@@ -30,6 +30,11 @@ const SETTLE_LIMIT: Duration = Duration::from_millis(100);
 /// Time between two looks for them. [ours]
 const SETTLE_POLL: Duration = Duration::from_millis(2);
 
+/// Longest wait for a restarted agent. One that takes longer is not waited for. [ours]
+const COME_UP_LIMIT: Duration = Duration::from_secs(5);
+/// Time between two looks at it. [ours]
+const COME_UP_POLL: Duration = Duration::from_millis(10);
+
 /// A running compute.
 pub(super) struct Live {
     pub(super) compute: Box<dyn Compute>,
@@ -41,6 +46,8 @@ pub(super) struct Live {
     pub(super) gate: Gate,
     /// The agent has answered a ping and has not ended.
     pub(super) agent_ready: AtomicBool,
+    /// The agent has ended.
+    pub(super) agent_ended: AtomicBool,
     /// The storage is mounted, or there is none.
     pub(super) storage_ready: AtomicBool,
     /// Its agent has been healthy, or a command was let in: until then the session is shown as provisioning.
@@ -270,6 +277,16 @@ impl Lease {
         while Instant::now() < end && self.live.agent_ready.load(Ordering::Acquire) {
             sleep(SETTLE_POLL).await;
         }
+    }
+
+    /// Waits for the agent's first healthy ping or its end, but not for long. False: it has ended.
+    pub(super) async fn agent_came_up(&self) -> bool {
+        let end = Instant::now() + COME_UP_LIMIT;
+        let open = || !self.live.agent_ready.load(Ordering::Acquire) && !self.live.cut.is_cancelled();
+        while open() && !self.live.agent_ended.load(Ordering::Acquire) && Instant::now() < end {
+            sleep(COME_UP_POLL).await;
+        }
+        !self.live.agent_ended.load(Ordering::Acquire)
     }
 
     /// Starts a process on a terminal of its own in the session.

@@ -22,6 +22,8 @@ pub struct SourceChange {
     pub outdated: usize,
     /// Those of them that were restarted.
     pub restarted: usize,
+    /// Those whose agent ended as soon as it was started again: they are stopped.
+    pub failed: usize,
 }
 
 /// Why a source could not be changed.
@@ -108,34 +110,55 @@ impl Sessions {
             .into_iter()
             .filter(|entry| entry.key.runtime == *runtime && is_outdated(entry, version, &bundle))
             .collect();
-        let mut change = SourceChange { changed: before != bundle, outdated: outdated.len(), restarted: 0 };
+        let mut change =
+            SourceChange { changed: before != bundle, outdated: outdated.len(), restarted: 0, failed: 0 };
         if restart {
             let restarts = outdated.iter().map(|entry| self.restart(entry));
-            change.restarted = join_all(restarts).await.into_iter().filter(|done| *done).count();
+            for restart in join_all(restarts).await {
+                match restart {
+                    Restart::Done => change.restarted += 1,
+                    Restart::AgentEnded => change.failed += 1,
+                    Restart::Not => {}
+                }
+            }
         }
         Ok(change)
     }
 
-    /// Ends a compute and starts the session's next one. False: somebody else ended it, or the start failed.
-    async fn restart(&self, entry: &Arc<Entry>) -> bool {
+    /// Ends a compute and starts the session's next one.
+    async fn restart(&self, entry: &Arc<Entry>) -> Restart {
         if self.stop_entry(entry, EndReason::SourceChanged).await.is_err() {
-            return false;
+            return Restart::Not;
         }
         let Some(target) = self.shared.targets.current(&entry.key.runtime, &entry.key.endpoint) else {
-            return false;
+            return Restart::Not;
         };
-        match self.acquire(&target, &entry.key.session, Need::Command).await {
-            Ok(lease) => {
-                lease.unmeasured();
-                true
-            }
-            Err(SessionError::ShuttingDown) => false,
+        let lease = match self.acquire(&target, &entry.key.session, Need::Command).await {
+            Ok(lease) => lease,
+            Err(SessionError::ShuttingDown) => return Restart::Not,
             Err(e) => {
                 tracing::warn!("session `{}` could not be restarted: {e}", entry.key.session);
-                false
+                return Restart::Not;
             }
+        };
+        lease.unmeasured();
+        if lease.agent_came_up().await {
+            return Restart::Done;
         }
+        drop(lease);
+        // Nobody called it yet, and the next call would end it anyway.
+        let _ = self.stop_entry(entry, EndReason::StartFailed).await;
+        Restart::AgentEnded
     }
+}
+
+/// What came of a restart.
+enum Restart {
+    Done,
+    /// The agent did not live to its first healthy ping.
+    AgentEnded,
+    /// Somebody else ended the compute, or the start failed.
+    Not,
 }
 
 /// True when a compute of this version runs, or is being made with, other code.

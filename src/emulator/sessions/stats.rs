@@ -63,7 +63,7 @@ pub(super) async fn keep_at_intervals(shared: std::sync::Arc<Shared>) {
 pub struct FirstAnswers {
     /// Computes that gave one.
     pub count: u64,
-    /// The middle one of their times, in milliseconds; nothing without any.
+    /// The middle one of their times, in milliseconds, or what lies between the middle two; nothing without any.
     pub median_millis: Option<u64>,
 }
 
@@ -143,7 +143,10 @@ impl Sum {
 
 fn answers(times: &mut [u64]) -> FirstAnswers {
     times.sort_unstable();
-    FirstAnswers { count: times.len() as u64, median_millis: times.get(times.len() / 2).copied() }
+    let middle = [times.len().saturating_sub(1) / 2, times.len() / 2];
+    let [low, high] = middle.map(|at| times.get(at).copied());
+    let median_millis = low.zip(high).map(|(low, high)| low.midpoint(high));
+    FirstAnswers { count: times.len() as u64, median_millis }
 }
 
 fn add_up(events: &[SessionEvent]) -> Stats {
@@ -215,7 +218,7 @@ mod tests {
         let a = &stats.sessions[&key('a')];
         assert_eq!((a.starts, a.resumes, a.files_found, a.bytes_found), (1, 2, 40, 4_000));
         assert_eq!(a.fresh, FirstAnswers { count: 1, median_millis: Some(5_000) });
-        assert_eq!(a.resumed, FirstAnswers { count: 2, median_millis: Some(6_500) });
+        assert_eq!(a.resumed, FirstAnswers { count: 2, median_millis: Some(3_750) });
         // 4 s faster, and once 1.5 s slower.
         assert_eq!(a.saved_millis, Some(2_500));
         assert_eq!(a.resets, BTreeMap::from([(ResetReason::NewVersion, 1)]));

@@ -1558,7 +1558,7 @@ fn changed_code_runs_from_the_next_start_with_the_storage_kept() {
 
         // Told, and nothing that runs is touched.
         let told = change(&sessions, &edited, false).await.unwrap();
-        assert_eq!(told, SourceChange { changed: true, outdated: 2, restarted: 0 });
+        assert_eq!(told, SourceChange { changed: true, outdated: 2, restarted: 0, failed: 0 });
         assert_eq!(code(&sessions, 1).as_deref(), Some(BUNDLE));
         let storage = |n| {
             let storage = sessions.shared.entry(&world.key(n)).unwrap().record().unwrap().storage.unwrap();
@@ -1573,9 +1573,19 @@ fn changed_code_runs_from_the_next_start_with_the_storage_kept() {
         // Told again, with a restart: only the session that still runs the old code is restarted.
         let made = world.engines.made();
         let told = change(&sessions, &edited, true).await.unwrap();
-        assert_eq!(told, SourceChange { changed: false, outdated: 1, restarted: 1 });
+        assert_eq!(told, SourceChange { changed: false, outdated: 1, restarted: 1, failed: 0 });
         assert_eq!((code(&sessions, 2), world.engines.made()), (Some(edited.clone()), made + 1));
         assert_eq!(storage(2), second);
+
+        // An agent that ends at its start is told of, and its session is stopped.
+        change(&sessions, BUNDLE, false).await.unwrap();
+        world.engines.conduct(Conduct::Dies);
+        let told = change(&sessions, BUNDLE, true).await.unwrap();
+        assert_eq!((told.restarted, told.failed), (0, 2));
+        let stopped = Some((SessionState::Stopped, Some(EndReason::StartFailed)));
+        assert_eq!([1, 2].map(|n| world.state(&sessions, n)), [stopped, stopped]);
+        world.engines.conduct(Conduct::Healthy);
+        change(&sessions, &edited, false).await.unwrap();
 
         // The next emulator knows it too; a new version runs its own code.
         sessions.shutdown().await;

@@ -8,6 +8,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use super::load::{Book, Dice, Load, TAG};
+use super::seed::known;
 use super::world::{Containers, Kind, Planes, World, runtime};
 use super::{figures, full, tell};
 use crate::support;
@@ -153,7 +154,7 @@ fn kill_rounds_lose_nothing_and_leave_nothing() {
         assert!(status.is_success(), "{body:?}");
     });
     world.end();
-    world.seed(KNOWN);
+    known(world.home(), KNOWN);
     world.start().unwrap();
     kill_rounds(
         &format!("kill rounds with {KNOWN} known sessions"),

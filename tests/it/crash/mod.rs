@@ -9,6 +9,7 @@ mod kill;
 mod load;
 mod power;
 pub(crate) mod room;
+pub(crate) mod seed;
 pub(crate) mod world;
 
 use std::time::Duration;

@@ -556,30 +556,3 @@ pub fn names(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect()
 }
-
-impl World {
-    /// Makes `count` more stopped sessions with storage, as copies of one that is there. The emulator is down.
-    pub fn seed(&self, count: u32) {
-        let path = self.home.join("state.db");
-        runtime().block_on(async move {
-            let store = agentcore::emulator::store::Store::open(&path).await.unwrap();
-            let added = store.write(move |t| {
-                Ok(t.execute(
-                    "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?1)
-                     INSERT INTO sessions (runtime, endpoint, session, arn, version, state, created_at,
-                         last_activity_at, last_end, storage, storage_version, mount_path)
-                     SELECT runtime, endpoint, printf('seeded-%033d', n), arn, version, 'stopped', created_at,
-                         last_activity_at, 'requested', 1, version, mount_path
-                     FROM (SELECT * FROM sessions WHERE storage IS NOT NULL LIMIT 1), numbers",
-                    [count],
-                )?)
-            });
-            assert_eq!(added.await.unwrap(), usize::try_from(count).unwrap());
-        });
-        let id = self.arn.rsplit('/').next().unwrap();
-        for number in 1..=count {
-            let session = format!("storage/{id}/DEFAULT/seeded-{number:033}/1/data");
-            fs::create_dir_all(self.home.join(session)).unwrap();
-        }
-    }
-}
