@@ -392,6 +392,11 @@ impl Docker {
         })
     }
 
+    /// Takes a name from an image of this engine, and the image with its last name.
+    pub async fn untag(&self, name: &str) -> Result<(), BuildError> {
+        self.said(&["image", "rm", "--no-prune", name]).await.map(drop)
+    }
+
     /// The user's own settings of the client, with one login more.
     fn settings_with(
         &self,

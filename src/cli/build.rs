@@ -216,11 +216,13 @@ impl Order {
         Self { recipe, protocol: agent.protocol.clone(), agent: agent.clone(), of_service: false }
     }
 
-    /// What decides over the image beside the files.
+    /// What decides over the image beside the files: not where caches and secrets are, which differ between machines
+    /// that make the same image.
     pub(crate) fn words(&self) -> Vec<String> {
-        let plain = Recipe { context: "".into(), dockerfile: "".into(), ..self.recipe.clone() };
-        let mut words = vec![self.agent.name.to_string()];
-        words.extend(plain.arguments("").iter().map(|word| word.to_string_lossy().into_owned()));
+        let Recipe { platform, build_args, target, .. } = &self.recipe;
+        let mut words = vec![self.agent.name.to_string(), platform.clone()];
+        words.extend(build_args.iter().map(|arg| format!("--build-arg {arg}")));
+        words.extend(target.iter().map(|target| format!("--target {target}")));
         words
     }
 
@@ -230,6 +232,16 @@ impl Order {
         let words = self.words();
         let words: Vec<&str> = words.iter().map(String::as_str).chain(more.iter().copied()).collect();
         Ok(BuildContext::open(&self.recipe.context, &self.recipe.dockerfile)?.hash(&words)?)
+    }
+
+    /// After a build: an error if what went into it may not be what this hash was taken of. An image under the name of
+    /// other files would be taken for theirs for ever.
+    pub(crate) fn check_unchanged(&self, hash: &str, more: &[&str]) -> Result<(), Failure> {
+        if self.hash(more)? == hash {
+            return Ok(());
+        }
+        let message = format!("the files of `{}` were changed while its image was built", self.agent.name);
+        Err(Failure::failed(message).hint("run the command again"))
     }
 
     async fn dry_run(&mut self, context: &Context) -> Outcome {

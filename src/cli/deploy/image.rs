@@ -43,7 +43,9 @@ impl Planned {
     pub(super) async fn build(&mut self, context: &Context) -> Result<String, Failure> {
         let name = &self.image.reference;
         context.ui.note(format!("building the image `{name}`"));
-        match self.order.run(context, Consent::Refused, false).await?.image {
+        let built = self.order.run(context, Consent::Refused, false).await?.image;
+        self.order.check_unchanged(&self.image.hash, &[])?;
+        match built {
             Some(image) => Ok(image.id),
             None => {
                 let message = format!("the image `{name}` was built and Docker's engine does not have it");

@@ -92,10 +92,17 @@ impl Local<'_> {
                  code without an image",
             ));
         }
-        let name = registry.image(agent.name.as_str(), &order.hash(&[&registry.home])?);
+        let hash = order.hash(&[&registry.home])?;
         order.recipe.labels = of_image(&registry.home, agent.name.as_str());
         let note = format!("building the image of `{}`", agent.name);
-        self.built(order, name, &note).await
+        let held = self.built(&mut order, registry.image(agent.name.as_str(), &hash), &note).await?;
+        if held.built
+            && let Err(changed) = order.check_unchanged(&hash, &[&registry.home])
+        {
+            Docker::find(self.context.env.docker())?.untag(&held.name).await?;
+            return Err(changed);
+        }
+        Ok(held)
     }
 
     /// The image that code of the agent runs on in containers, with its packages; built where Docker does not have it.
@@ -123,11 +130,11 @@ impl Local<'_> {
         let mut recipe = base.recipe(scratch.path(), &platform)?;
         recipe.labels = of_image(&registry.home, agent.name.as_str());
         let note = format!("building the image that `{}` runs on in containers", agent.name);
-        self.built(Order::of_base(agent, recipe), name, &note).await
+        self.built(&mut Order::of_base(agent, recipe), name, &note).await
     }
 
     /// The image of that name; built where Docker does not have it.
-    async fn built(&self, mut order: Order, name: String, note: &str) -> Result<Held, Failure> {
+    async fn built(&self, order: &mut Order, name: String, note: &str) -> Result<Held, Failure> {
         let lock = self.lock_images(FlockArg::LockShared)?;
         let docker = Docker::find(self.context.env.docker())?;
         docker.engine().await?;

@@ -197,8 +197,10 @@ fn an_image_goes_to_the_cloud_changes_and_goes_away() {
     let resumed = run(&["invoke", "--session", "ticket-1", "and the bread"]);
     assert!(resumed.stdout.contains("remember the milk"), "{resumed:?}");
 
-    // Unchanged: built again from the builder's memory, and neither pushed nor a new version.
-    let again = world.json(&project, &["deploy", "--yes"]);
+    // Unchanged: neither built nor pushed nor a new version.
+    let done = world.run(&project, &["deploy", "--yes", "--output", "json"]);
+    assert!(done.code == 0 && !done.stderr.contains("building the image"), "{done:?}");
+    let again: Value = serde_json::from_str(&done.stdout).unwrap();
     assert_eq!((&again["agentRuntimeVersion"], &again["changed"]), (&json!("1"), &json!(false)), "{again:#}");
     assert!(actions(&again["plan"]).iter().all(|(_, action)| *action == "keep"), "{again:#}");
     // The same as a ready image.
