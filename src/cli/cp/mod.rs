@@ -35,7 +35,7 @@ const MOST_IN: u64 = transfer::MOST_BYTES;
 /// the copy's name; `DIR/.` means what is in the directory. `-` is a tar archive on standard input or output.
 ///
 /// An archive may have 100 MB on its way in and 74 MB on its way out, which the service's limits of commands leave. What
-/// does not fit is said before anything is copied, and a copy that fails leaves nothing half done in its destination.
+/// does not fit is said before anything is copied, and a copy that fails leaves no file half written.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   agentcore cp notes.txt src ticket-8421:/mnt/workspace/
@@ -211,7 +211,10 @@ impl CpArgs {
                             End::Here(path) => Some(Source::new(path, &here)),
                             End::Session { .. } | End::Stream => None,
                         });
-                        What::Files(sources.collect::<Result<_, _>>()?)
+                        let sources = sources.collect::<Result<Vec<_>, _>>()?;
+                        // Before a session is started for what does not fit.
+                        pack::check(&sources, MOST_IN)?;
+                        What::Files(sources)
                     }
                 };
                 Ok(Plan::In { name: name.clone(), what, path: path.clone() })
@@ -358,10 +361,7 @@ impl Copy<'_> {
         id: &str,
     ) -> Result<Vec<Copied>, Failure> {
         let (sources, archive) = match what {
-            What::Files(sources) => {
-                pack::check(sources, MOST_IN)?;
-                (sources.as_slice(), None)
-            }
+            What::Files(sources) => (sources.as_slice(), None),
             What::Archive(bytes) => (&[][..], Some(bytes)),
         };
         let kind = remote::kind(&self.ask(&remote::ask_destination(path)).await?)?;

@@ -77,8 +77,10 @@ pub(super) fn unpack(
     // Everything is looked at before anything is moved.
     check(&from, destination)?;
     let mut moved = Vec::new();
-    place(&from, destination, &mut moved).map_err(unwritable)?;
-    unpacked.finish(&moved).map_err(unwritable)?;
+    let placed = place(&from, destination, &mut moved);
+    // What was moved has its modes and times, even where not everything could be.
+    let finished = unpacked.finish(&moved);
+    placed.and(finished).map_err(unwritable)?;
     for name in &unpacked.skipped {
         ui.warn(format!("`{}` is neither a file, a directory nor a link, and is left out", ui.plain(name)));
     }
