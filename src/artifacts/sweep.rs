@@ -82,15 +82,25 @@ impl ArtifactStore {
                 continue;
             }
             let ours = name.starts_with(PACKING) || is_hash(name) && !named.contains(name);
+            if !ours {
+                continue;
+            }
+            let age = match entry.metadata() {
+                Ok(metadata) => metadata.modified()?,
+                // Whoever packed it has given up, or was faster.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                Err(e) => return Err(e),
+            };
             // A time that lies ahead is no age.
-            let age = entry.metadata()?.modified()?;
-            let old = now.duration_since(age).is_ok_and(|age| age >= grace);
-            if ours && old {
+            if now.duration_since(age).is_ok_and(|age| age >= grace) {
                 // A name of its own: the same bundle may have been left by a sweep that was killed.
                 let moment = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
                 let target = self.root.join(format!("{SWEPT}{moment}{name}"));
-                fs::rename(entry.path(), &target)?;
-                taken.push(target);
+                match fs::rename(entry.path(), &target) {
+                    Ok(()) => taken.push(target),
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                    Err(e) => return Err(e),
+                }
             }
         }
         Ok(taken)

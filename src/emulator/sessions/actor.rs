@@ -516,10 +516,11 @@ impl Actor {
             // A call that is cut was active until now.
             self.entry.touch();
         }
+        // First what is shown: a session without a compute that is not stopping looks like one that starts.
+        self.go(event);
         self.entry.publish_live(None);
         up.live.agent_ready.store(false, Ordering::Release);
         up.live.cut.cancel();
-        self.go(event);
         let work = end(self.shared.clone(), self.entry.clone(), up.live.clone(), record, reason);
         self.phase = Phase::Stopping(Box::pin(work));
     }

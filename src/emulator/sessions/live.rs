@@ -124,6 +124,9 @@ impl Entry {
         if !live.gate.enter(need) {
             return None;
         }
+        if need == Need::Command {
+            live.usable.store(true, Ordering::Release);
+        }
         self.touch();
         Some(Lease { entry: self.clone(), live, need })
     }
@@ -166,8 +169,13 @@ impl Entry {
 
     /// What the session's compute runs, as long as anything of a compute may run; an error where that is not known.
     pub(super) fn code_in_use(&self) -> Result<Option<String>, ()> {
-        if self.record.read().as_ref().is_none_or(|record| record.compute.is_none()) {
-            return Ok(None);
+        match self.record.read().as_ref() {
+            // It is being made, of what is not known here yet.
+            Some(record) if record.compute.is_none() && record.state == SessionState::Provisioning => {
+                return Err(());
+            }
+            Some(record) if record.compute.is_some() => {}
+            _ => return Ok(None),
         }
         self.source.read().clone().map(Some).ok_or(())
     }

@@ -65,7 +65,7 @@ use super::logs::Logs;
 use super::registry::{Registry, Target};
 use super::store::sessions::SessionRecord;
 use super::store::{Store, StoreError};
-use crate::artifacts::ArtifactStore;
+use crate::artifacts::{ArtifactError, ArtifactStore};
 use crate::engine::{ComputeRecord, Engine, EngineError};
 pub use crate::engine::{Holder, Limit};
 use crate::model::{
@@ -530,12 +530,20 @@ impl Sessions {
         let Some(mut keep) = shared.sources_in_use() else { return Ok(0) };
         let artifacts = shared.artifacts.clone();
         let kept = tokio::task::spawn_blocking(move || {
-            let around = |key: &String| artifacts.find(key).ok()?.manifest.image;
-            let around: Vec<String> = keep.iter().filter_map(around).collect();
+            let mut around = Vec::new();
+            for key in &keep {
+                match artifacts.find(key) {
+                    Ok(bundle) => around.extend(bundle.manifest.image),
+                    // The name of an image, or a bundle that is lost: it needs none.
+                    Err(ArtifactError::NotFound(_)) => {}
+                    // Which image it needs is not known.
+                    Err(e) => return Err(SessionError::Start(e.to_string())),
+                }
+            }
             keep.extend(around);
-            keep
+            Ok(keep)
         });
-        let keep = kept.await.map_err(|e| SessionError::Start(e.to_string()))?;
+        let keep = kept.await.map_err(|e| SessionError::Start(e.to_string()))??;
         let mut removed = 0;
         for site in shared.sites.all() {
             removed += site.engine.prune_images(keep.clone()).await?;
