@@ -91,7 +91,13 @@ impl SessionArgs {
                 }
                 SessionVerb::Prune => {
                     let mut pruned = admin.prune().await?;
-                    pruned.images = local.prune_images().await?;
+                    // What has been deleted is told, whatever becomes of the images.
+                    match local.prune_images().await {
+                        Ok(images) => pruned.images = images,
+                        Err(e) => {
+                            ui.warn(format!("images that nothing needs any more are left: {}", e.message));
+                        }
+                    }
                     let size = indicatif::HumanBytes(pruned.bytes);
                     let mut text = format!(
                         "forgot {} expired sessions, deleted {} replaced storages ({size})",

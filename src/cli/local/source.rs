@@ -41,7 +41,13 @@ pub(crate) fn seen(status: &Status, runtime: &RuntimeSummary, stamp: &Stamp, ima
     Seen {
         runtime: runtime.id.clone(),
         version: runtime.version.clone(),
-        stamp: format!("{} {} {}", stamp.as_str(), status.engine, status.platform),
+        stamp: format!(
+            "{} {} {} {}",
+            stamp.as_str(),
+            status.engine,
+            status.platform,
+            status.base_image.as_deref().unwrap_or_default()
+        ),
         image: image.map(|image| image.name.clone()),
     }
 }
