@@ -156,5 +156,8 @@ impl Drop for Daemon {
             let _ = kill(pid, Signal::SIGTERM);
             let _ = containerd.wait();
         }
+        // One that was killed in between leaves its data mounted on itself, and the directory could not go.
+        let data = self.directory.path().join("data");
+        let _ = nix::mount::umount2(&data, nix::mount::MntFlags::MNT_DETACH);
     }
 }
