@@ -90,7 +90,7 @@ class Commands(Suite):
     def test_timeout(self):
         begin = time.monotonic()
         done = self.run_command("echo start; (sleep 60; echo late) & setsid sleep 61 & sleep 62", timeout=1)
-        self.assertLess(time.monotonic() - begin, 10)
+        self.assertLess(time.monotonic() - begin, 40)
         self.assertEqual((done.stdout, done.exit_code, done.status), ("start\n", -1, "TIMED_OUT"))
         left = self.run_command("for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline 2>/dev/null; echo; done"
                                 " | grep -c '^sleep 6[012]'")
