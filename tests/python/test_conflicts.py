@@ -34,7 +34,7 @@ class RetryableConflict(Suite):
 
     def test_while_a_session_stops_and_boto3_repeats_by_itself(self):
         runtime, session = create(environmentVariables={"LAB_GRACE": "3"}), new_session()
-        once, patient = data(**ONCE), data(retries={"max_attempts": 8, "mode": "standard"})
+        once, patient = data(**ONCE), data(retries={"max_attempts": 12, "mode": "standard"})
         runtime.invoke({"do": "echo"}, session)
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
             stop = pool.submit(runtime.stop, session)
