@@ -45,7 +45,6 @@ struct Scale {
     outputs: usize,
     resumes: usize,
     rounds: usize,
-    calls: usize,
     stored_megabytes: usize,
 }
 
@@ -56,19 +55,10 @@ const FULL: Scale = Scale {
     outputs: 5,
     resumes: 7,
     rounds: 21,
-    calls: 1_000,
     stored_megabytes: 1024,
 };
-const SMOKE: Scale = Scale {
-    name: "smoke",
-    starts: 3,
-    commands: 5,
-    outputs: 1,
-    resumes: 2,
-    rounds: 1,
-    calls: 200,
-    stored_megabytes: 64,
-};
+const SMOKE: Scale =
+    Scale { name: "smoke", starts: 3, commands: 5, outputs: 1, resumes: 2, rounds: 1, stored_megabytes: 64 };
 /// Output of the command whose rate is measured. Text in lines: what commands say.
 const OUTPUT_BYTES: usize = 64 << 20;
 const MAKE_OUTPUT: &str = "base64 -w 76 /dev/zero | head -c 67108864 > /tmp/output";
@@ -290,6 +280,17 @@ async fn resumes(scale: &Scale, ours: &mut Ours<'_>, report: &mut Report) {
     report.add(name, ratio(with_much, with_nothing), "x", Some(Limit::AtMost(1.1)));
 }
 
+fn p50(round: &Round) -> Duration {
+    round.p50
+}
+
+fn p99(round: &Round) -> Duration {
+    round.p99
+}
+
+/// Length of a round of calls.
+const SECONDS: usize = 1;
+
 /// Warm calls of a container, and of the same agent in a session of the embedded engine.
 async fn invocations(scale: &Scale, ours: &Ours<'_>, report: &mut Report) {
     let target = |name, arn: &str| Target {
@@ -301,18 +302,17 @@ async fn invocations(scale: &Scale, ours: &Ours<'_>, report: &mut Report) {
     let targets = [target("container", &ours.arn), target("embedded", &ours.emulator.arn)];
     for connections in [1, 32] {
         for target in &targets {
-            load::round(target, connections, (scale.calls / 10).max(connections)).await;
+            load::check(target).await;
+            load::round(target, connections, SECONDS);
         }
         let mut rounds: [Vec<Round>; 2] = Default::default();
         for _ in 0..scale.rounds {
             for (target, rounds) in targets.iter().zip(&mut rounds) {
-                rounds.push(load::round(target, connections, scale.calls).await);
+                rounds.push(load::round(target, connections, SECONDS));
             }
         }
-        for (what, share) in [("p50", 0.5), ("p99", 0.99)] {
-            let of = |rounds: &[Round]| {
-                middle(&rounds.iter().map(|round| round.quantile(share)).collect::<Vec<_>>())
-            };
+        for (what, quantile) in [("p50", p50 as fn(&Round) -> Duration), ("p99", p99)] {
+            let of = |rounds: &[Round]| middle(&rounds.iter().map(quantile).collect::<Vec<_>>());
             let [container, embedded] = [of(&rounds[0]), of(&rounds[1])];
             for (target, time) in targets.iter().zip([container, embedded]) {
                 let name = format!("invoke, {connections} connections, {}: {what}", target.name);

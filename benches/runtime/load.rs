@@ -1,20 +1,21 @@
-//! The load client: the same requests over kept-alive connections to every target.
+//! Load by wrk, the same to every target; and a client of our own for single calls.
+//!
+//! A load client takes from the processors what it measures. One of our HTTP library costs as much a call as a proxy
+//! does, and on a machine of two processors its thread and what it measures stand in each other's way; wrk costs a
+//! fifth.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use serde_json::Value;
 use tokio::net::TcpStream;
-use tokio::sync::Barrier;
-
-/// What every call sends besides the path; about what an SDK sends.
-const PAYLOAD: &str =
-    r#"{"prompt":"what is the weather like in the place where I am going to be tomorrow?"}"#;
 
 /// Something that answers invocations.
 #[derive(Debug, Clone)]
@@ -25,21 +26,18 @@ pub struct Target {
     pub session: String,
 }
 
-/// Latencies of one round, and how long it took in all.
-#[derive(Debug, Default, Clone)]
+/// What one round of calls took.
+#[derive(Debug, Clone)]
 pub struct Round {
-    latencies: Vec<Duration>,
-    pub took: Duration,
+    pub p50: Duration,
+    pub p99: Duration,
+    pub calls: u32,
+    took: Duration,
 }
 
 impl Round {
-    /// The latency below which this share of the calls stayed.
-    pub fn quantile(&self, share: f64) -> Duration {
-        quantile(&self.latencies, share)
-    }
-
     pub fn per_second(&self) -> f64 {
-        self.latencies.len() as f64 / self.took.as_secs_f64()
+        f64::from(self.calls) / self.took.as_secs_f64()
     }
 }
 
@@ -103,41 +101,27 @@ impl Client {
     }
 }
 
-/// Calls `target` `calls` times over `connections` connections. Each has made a call before, at the same time as
-/// the others, so that what is measured has every connection there is to be made, on both sides of the target.
-pub async fn round(target: &Target, connections: usize, calls: usize) -> Round {
-    let each = calls.div_ceil(connections);
-    let ready = Arc::new(Barrier::new(connections + 1));
-    let mut running = Vec::new();
-    for _ in 0..connections {
-        let mut client = Client::connect(target.address).await;
-        let (target, ready) = (target.clone(), ready.clone());
-        running.push(tokio::spawn(async move {
-            timed(&mut client, &target).await;
-            ready.wait().await;
-            let mut latencies = Vec::with_capacity(each);
-            for _ in 0..each {
-                latencies.push(timed(&mut client, &target).await);
-            }
-            latencies
-        }));
-    }
-    ready.wait().await;
-    let begin = Instant::now();
-    let mut all = Round::default();
-    for task in running {
-        all.latencies.extend(task.await.unwrap());
-    }
-    all.took = begin.elapsed();
-    all
+/// Calls `target` for some seconds over `connections` connections that are kept.
+pub fn round(target: &Target, connections: usize, seconds: usize) -> Round {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/wrk.lua");
+    let mut command = Command::new("wrk");
+    command.args(["--threads", "1", "--connections", &connections.to_string()]);
+    command.args(["--duration", &format!("{seconds}s"), "--script"]).arg(script);
+    command.arg(format!("http://{}{}", target.address, target.path)).env("BENCH_SESSION", &target.session);
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}: {text}{}", target.name, String::from_utf8_lossy(&output.stderr));
+    let told: Value = serde_json::from_str(text.lines().last().unwrap_or_default()).unwrap();
+    assert_eq!(told["errors"], 0, "{}: {text}", target.name);
+    let micros = |name: &str| Duration::from_micros(told[name].as_u64().unwrap());
+    let calls = told["calls"].as_u64().and_then(|calls| u32::try_from(calls).ok()).unwrap();
+    Round { p50: micros("p50"), p99: micros("p99"), calls, took: micros("took") }
 }
 
-async fn timed(client: &mut Client, target: &Target) -> Duration {
-    let payload = Bytes::from_static(PAYLOAD.as_bytes());
-    let begin = Instant::now();
-    let (status, body) = client.call("POST", &target.path, &target.session, payload).await;
-    let took = begin.elapsed();
+/// Sees to it that the target answers as it should.
+pub async fn check(target: &Target) {
+    let (status, body) =
+        Client::connect(target.address).await.call("POST", &target.path, &target.session, "{}").await;
     assert_eq!(status, StatusCode::OK, "{}: {body:?}", target.name);
     assert!(body.len() > 90, "{}: {body:?}", target.name);
-    took
 }

@@ -35,23 +35,17 @@ use world::{AGENTCORE, Emulator, free_port, loopback, start_agent, start_bare, s
 struct Scale {
     name: &'static str,
     rounds: usize,
-    calls: usize,
+    seconds: usize,
     repeats: usize,
     stored_megabytes: usize,
     dirty_megabytes: usize,
 }
 
 // Many short rounds: what else the machine does comes and goes within seconds, and must meet all targets alike.
-const FULL: Scale = Scale {
-    name: "full",
-    rounds: 41,
-    calls: 2_500,
-    repeats: 25,
-    stored_megabytes: 1024,
-    dirty_megabytes: 256,
-};
+const FULL: Scale =
+    Scale { name: "full", rounds: 21, seconds: 1, repeats: 25, stored_megabytes: 1024, dirty_megabytes: 256 };
 const SMOKE: Scale =
-    Scale { name: "smoke", rounds: 1, calls: 320, repeats: 3, stored_megabytes: 32, dirty_megabytes: 8 };
+    Scale { name: "smoke", rounds: 1, seconds: 1, repeats: 3, stored_megabytes: 32, dirty_megabytes: 8 };
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -179,7 +173,8 @@ async fn invocations(scale: &Scale, emulator: &Emulator, report: &mut Report) {
     for connections in [1, 32] {
         // What is measured is the warm path.
         for target in &targets {
-            load::round(target, connections, (scale.calls / 10).max(connections)).await;
+            load::check(target).await;
+            load::round(target, connections, 1);
         }
         let mut rounds: [Vec<Round>; 4] = Default::default();
         let used = || [proxy.used(), bare.used(), emulator.used()];
@@ -187,20 +182,20 @@ async fn invocations(scale: &Scale, emulator: &Emulator, report: &mut Report) {
         // Turn by turn, so that whatever else the machine does meets all three alike.
         for _ in 0..scale.rounds {
             for (target, rounds) in targets.iter().zip(&mut rounds) {
-                rounds.push(load::round(target, connections, scale.calls).await);
+                rounds.push(load::round(target, connections, scale.seconds));
             }
         }
-        let calls = (scale.rounds * scale.calls) as u32;
         // Says what a call costs even where the machine is busy with something else.
-        for (target, (before, after)) in ["haproxy", "bare", "emulator"].iter().zip(before.iter().zip(used()))
-        {
-            let name = format!("invoke, {connections} connections, {target}: processor time a call");
+        let proxies = targets.iter().zip(&rounds).skip(1);
+        for ((target, rounds), (before, after)) in proxies.zip(before.iter().zip(used())) {
+            let name = format!("invoke, {connections} connections, {}: processor time a call", target.name);
+            let calls: u32 = rounds.iter().map(|round| round.calls).sum();
             report.micros(name, after.saturating_sub(*before) / calls, None);
         }
         for (target, rounds) in targets.iter().zip(&rounds) {
             let name = |what: &str| format!("invoke, {connections} connections, {}: {what}", target.name);
-            report.micros(name("p50"), median(rounds, |r| r.quantile(0.5)), None);
-            report.micros(name("p99"), median(rounds, |r| r.quantile(0.99)), None);
+            report.micros(name("p50"), median(rounds, |r| r.p50), None);
+            report.micros(name("p99"), median(rounds, |r| r.p99), None);
             report.add(name("throughput"), middle(rounds.iter().map(Round::per_second)), "/s", None);
         }
         let [direct, haproxy, bare, ours] = &rounds;
@@ -216,15 +211,13 @@ async fn invocations(scale: &Scale, emulator: &Emulator, report: &mut Report) {
                 // The others say where the distance comes from.
                 report.add(name, value, "x", (number == 0).then_some(limit));
             };
-            add("p50", ratio(|r| r.quantile(0.5).as_secs_f64()), Limit::AtMost(1.3));
-            add("p99", ratio(|r| r.quantile(0.99).as_secs_f64()), Limit::AtMost(1.3));
+            add("p50", ratio(|r| r.p50.as_secs_f64()), Limit::AtMost(1.3));
+            add("p99", ratio(|r| r.p99.as_secs_f64()), Limit::AtMost(1.3));
             add("throughput", ratio(Round::per_second), Limit::AtLeast(0.8));
         }
         if connections == 1 {
-            let added = ours
-                .iter()
-                .zip(direct)
-                .map(|(a, b)| (a.quantile(0.5).as_secs_f64() - b.quantile(0.5).as_secs_f64()) * 1e6);
+            let added =
+                ours.iter().zip(direct).map(|(a, b)| (a.p50.as_secs_f64() - b.p50.as_secs_f64()) * 1e6);
             let limit = Some(Limit::AtMost(250.0));
             report.add("invoke, 1 connection, emulator - direct: p50", middle(added), "us", limit);
         }

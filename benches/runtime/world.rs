@@ -65,15 +65,24 @@ pub fn wait_for(address: SocketAddr) -> Duration {
     begin.elapsed()
 }
 
+/// A program in a session of its own, as daemons run. The kernel shares processors out by session: what is measured
+/// must not share with its load, nor one yardstick with another.
+fn daemon(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new("setsid");
+    // Replaced by the program, whose process this is then.
+    command.arg(program);
+    command
+}
+
 /// This program as an agent of its own.
 pub fn start_agent(port: u16) -> Running {
-    let mut command = Command::new(std::env::current_exe().unwrap());
+    let mut command = daemon(std::env::current_exe().unwrap());
     Running::start(command.args(["agent", &loopback(port).to_string()]))
 }
 
 /// This program as a bare proxy.
 pub fn start_bare(front: u16, agent: u16) -> Running {
-    let mut command = Command::new(std::env::current_exe().unwrap());
+    let mut command = daemon(std::env::current_exe().unwrap());
     Running::start(command.args(["bare", &loopback(front).to_string(), &loopback(agent).to_string()]))
 }
 
@@ -84,7 +93,7 @@ pub fn start_haproxy(front: u16, agent: u16) -> Running {
         .into_iter()
         .find(|p| !p.starts_with('/') || Path::new(p).exists())
         .unwrap_or("haproxy");
-    let mut command = Command::new(program);
+    let mut command = daemon(program);
     command.arg("-db").arg("-q").arg("-f").arg(config);
     Running::start(
         command.env("BENCH_FRONT_PORT", front.to_string()).env("BENCH_AGENT_PORT", agent.to_string()),
@@ -115,7 +124,7 @@ impl Emulator {
     pub fn start_with(flags: &[&str]) -> Self {
         let home = tempfile::Builder::new().prefix("ac-bench-").tempdir().unwrap();
         let log = std::fs::File::create(home.path().join("log")).unwrap();
-        let mut command = Command::new(AGENTCORE);
+        let mut command = daemon(AGENTCORE);
         command.args(["local", "up", "--foreground"]).args(flags);
         command.env("AGENTCORE_HOME", home.path().join("home"));
         command.stdout(log.try_clone().unwrap()).stderr(log);
