@@ -27,6 +27,8 @@ const ELF_ARM64: u16 = 183;
 const ELF_X86_64: u16 = 62;
 /// Most files of a package. [ours: an archive of nothing but names must end too]
 const MAX_FILES: usize = 200_000;
+/// Packages that a remark names. [ours]
+const NAMED: usize = 20;
 /// Program of the service's tracing, which may stand first in `entryPoint`.
 const TRACING: &str = "opentelemetry-instrument";
 
@@ -219,10 +221,17 @@ impl Importer {
             let why = "it belongs to no package that could be installed anew".to_owned();
             return Err(ImportError::Foreign { file, what, why });
         }
+        let names: Vec<String> =
+            found.iter().take(NAMED).map(|d| format!("{} {}", d.name, d.version)).collect();
+        let more = match found.len().saturating_sub(NAMED) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
         remarks.push(format!(
-            "`{file}` is {what}: its {} packages were installed anew for this machine ({})",
+            "`{file}` is {what}, so the package's {} packages were installed anew for this machine ({}): {}{more}",
             found.len(),
-            python.runtime
+            python.runtime,
+            names.join(", ")
         ));
         Ok(python)
     }

@@ -12,6 +12,7 @@ use sdk::types::{
 };
 
 use super::error;
+use super::notices::Notices;
 use crate::model::{Artifact, AwsError, MountPath};
 
 const CREATE: &str = "CreateAgentRuntime";
@@ -251,15 +252,17 @@ impl ControlClient {
         }
     }
 
-    /// Waits until the runtime is READY.
-    pub async fn wait_ready(&self, id: &str) -> Result<(), AwsError> {
+    /// Waits until the runtime is READY. Gives what an emulator did so that it runs there; the service says nothing.
+    pub async fn wait_ready(&self, id: &str) -> Result<Vec<String>, AwsError> {
         let deadline = tokio::time::Instant::now() + READY_TIMEOUT;
         let (mut pause, longest) = POLL;
         loop {
-            let now = self.client.get_agent_runtime().agent_runtime_id(id).send().await;
+            let notices = Notices::default();
+            let call = self.client.get_agent_runtime().agent_runtime_id(id).customize();
+            let now = call.interceptor(notices.clone()).send().await;
             let now = now.map_err(|e| error::from_sdk(GET, e))?;
             match now.status {
-                AgentRuntimeStatus::Ready => return Ok(()),
+                AgentRuntimeStatus::Ready => return Ok(notices.take()),
                 AgentRuntimeStatus::Creating | AgentRuntimeStatus::Updating => {}
                 status => {
                     let reason = now.failure_reason.unwrap_or_else(|| "no reason was given".into());

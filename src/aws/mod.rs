@@ -32,6 +32,7 @@ mod data;
 mod error;
 mod identity;
 mod look;
+mod notices;
 mod retry;
 mod services;
 mod shell;

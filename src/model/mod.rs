@@ -10,6 +10,7 @@ mod credentials;
 mod ids;
 pub mod limits;
 mod names;
+mod notices;
 mod runtime;
 mod session;
 mod time;
@@ -23,6 +24,7 @@ pub use ids::{
     SessionId, ShellId, Version,
 };
 pub use names::session_id_for_name;
+pub use notices::{NOTICES_HEADER, read_notices, write_notices};
 pub use runtime::{
     Artifact, ArtifactRef, HeaderAllowlist, Lifecycle, LifecycleError, RuntimeSpec, ServerProtocol,
 };

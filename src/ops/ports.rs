@@ -177,8 +177,9 @@ pub trait Runtimes {
     fn create_runtime(&self, document: &Document) -> impl Future<Output = Answer<Runtime>>;
     /// UpdateAgentRuntime.
     fn update_runtime(&self, id: &str, document: &Document) -> impl Future<Output = Answer<Runtime>>;
-    /// Waits until it is READY; fails with the service's reason when it will not be.
-    fn wait_runtime(&self, id: &str) -> impl Future<Output = Answer<()>>;
+    /// Waits until it is READY; fails with the service's reason when it will not be. Gives what an emulator did so that
+    /// it runs there, in words.
+    fn wait_runtime(&self, id: &str) -> impl Future<Output = Answer<Vec<String>>>;
     /// DeleteAgentRuntime.
     fn delete_runtime(&self, id: &str) -> impl Future<Output = Answer<()>>;
     /// Waits until a deleted one is gone.

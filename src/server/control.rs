@@ -23,31 +23,44 @@ use crate::emulator::registry::{
     ClientToken, Endpoint, NewEndpoint, NewRuntime, PageRequest, Registry, RegistryError, Runtime,
     RuntimeSettings, RuntimeVersion, Tagged, Tags,
 };
-use crate::model::{EndpointName, ParseIdError, RuntimeArn, RuntimeId, Version, limits};
+use crate::model::{
+    EndpointName, NOTICES_HEADER, ParseIdError, RuntimeArn, RuntimeId, Version, limits, write_notices,
+};
 use crate::wire::error::{AwsError, ErrorKind, FieldError, ValidationReason};
 use crate::wire::service_model as model;
 use crate::wire::shape::Operation;
 use crate::wire::validate::{self, Members, RawInput};
 
 type Answer = Result<Value, AwsError>;
-type Handler = fn(Arc<Emulator>, Members) -> BoxFuture<'static, Answer>;
+type Handler = fn(Arc<Emulator>, Members) -> BoxFuture<'static, Result<Output, AwsError>>;
+
+/// Members of an operation's output, and what the emulator tells beside them.
+struct Output {
+    members: Value,
+    notices: Vec<String>,
+}
+
+/// An operation beside which nothing is told.
+async fn plain(answer: impl Future<Output = Answer>) -> Result<Output, AwsError> {
+    Ok(Output { members: answer.await?, notices: Vec::new() })
+}
 
 /// Every operation of the control plane with its handler.
 const OPERATIONS: [(&Operation, Handler); 14] = [
-    (&model::CREATE_AGENT_RUNTIME, |e, i| Box::pin(create_agent_runtime(e, i))),
+    (&model::CREATE_AGENT_RUNTIME, |e, i| Box::pin(plain(create_agent_runtime(e, i)))),
     (&model::GET_AGENT_RUNTIME, |e, i| Box::pin(get_agent_runtime(e, i))),
-    (&model::UPDATE_AGENT_RUNTIME, |e, i| Box::pin(update_agent_runtime(e, i))),
-    (&model::LIST_AGENT_RUNTIMES, |e, i| Box::pin(list_agent_runtimes(e, i))),
-    (&model::DELETE_AGENT_RUNTIME, |e, i| Box::pin(delete_agent_runtime(e, i))),
-    (&model::LIST_AGENT_RUNTIME_VERSIONS, |e, i| Box::pin(list_agent_runtime_versions(e, i))),
-    (&model::CREATE_AGENT_RUNTIME_ENDPOINT, |e, i| Box::pin(create_agent_runtime_endpoint(e, i))),
-    (&model::GET_AGENT_RUNTIME_ENDPOINT, |e, i| Box::pin(get_agent_runtime_endpoint(e, i))),
-    (&model::UPDATE_AGENT_RUNTIME_ENDPOINT, |e, i| Box::pin(update_agent_runtime_endpoint(e, i))),
-    (&model::LIST_AGENT_RUNTIME_ENDPOINTS, |e, i| Box::pin(list_agent_runtime_endpoints(e, i))),
-    (&model::DELETE_AGENT_RUNTIME_ENDPOINT, |e, i| Box::pin(delete_agent_runtime_endpoint(e, i))),
-    (&model::TAG_RESOURCE, |e, i| Box::pin(tag_resource(e, i))),
-    (&model::UNTAG_RESOURCE, |e, i| Box::pin(untag_resource(e, i))),
-    (&model::LIST_TAGS_FOR_RESOURCE, |e, i| Box::pin(list_tags_for_resource(e, i))),
+    (&model::UPDATE_AGENT_RUNTIME, |e, i| Box::pin(plain(update_agent_runtime(e, i)))),
+    (&model::LIST_AGENT_RUNTIMES, |e, i| Box::pin(plain(list_agent_runtimes(e, i)))),
+    (&model::DELETE_AGENT_RUNTIME, |e, i| Box::pin(plain(delete_agent_runtime(e, i)))),
+    (&model::LIST_AGENT_RUNTIME_VERSIONS, |e, i| Box::pin(plain(list_agent_runtime_versions(e, i)))),
+    (&model::CREATE_AGENT_RUNTIME_ENDPOINT, |e, i| Box::pin(plain(create_agent_runtime_endpoint(e, i)))),
+    (&model::GET_AGENT_RUNTIME_ENDPOINT, |e, i| Box::pin(plain(get_agent_runtime_endpoint(e, i)))),
+    (&model::UPDATE_AGENT_RUNTIME_ENDPOINT, |e, i| Box::pin(plain(update_agent_runtime_endpoint(e, i)))),
+    (&model::LIST_AGENT_RUNTIME_ENDPOINTS, |e, i| Box::pin(plain(list_agent_runtime_endpoints(e, i)))),
+    (&model::DELETE_AGENT_RUNTIME_ENDPOINT, |e, i| Box::pin(plain(delete_agent_runtime_endpoint(e, i)))),
+    (&model::TAG_RESOURCE, |e, i| Box::pin(plain(tag_resource(e, i)))),
+    (&model::UNTAG_RESOURCE, |e, i| Box::pin(plain(untag_resource(e, i)))),
+    (&model::LIST_TAGS_FOR_RESOURCE, |e, i| Box::pin(plain(list_tags_for_resource(e, i)))),
 ];
 
 /// The routes of the control plane, trailing slashes as the service model has them and without.
@@ -108,11 +121,17 @@ async fn read_request(
     validate::read_input(operation, &RawInput { path: &path, query: &query, headers: &[], body: &body })
 }
 
-fn respond(operation: &Operation, output: &Value) -> Response {
+fn respond(operation: &Operation, output: &Output) -> Response {
     let status = StatusCode::from_u16(operation.status).unwrap_or(StatusCode::OK);
     let empty = status == StatusCode::NO_CONTENT;
-    let mut response = Response::new(if empty { Body::empty() } else { Body::from(output.to_string()) });
+    let mut response =
+        Response::new(if empty { Body::empty() } else { Body::from(output.members.to_string()) });
     *response.status_mut() = status;
+    if !output.notices.is_empty()
+        && let Ok(notices) = HeaderValue::from_str(&write_notices(&output.notices))
+    {
+        response.headers_mut().insert(NOTICES_HEADER, notices);
+    }
     if !empty {
         let json = HeaderValue::from_static("application/json");
         response.headers_mut().insert(header::CONTENT_TYPE, json);
@@ -138,7 +157,7 @@ async fn create_agent_runtime(emulator: Arc<Emulator>, input: Members) -> Answer
     })))
 }
 
-async fn get_agent_runtime(emulator: Arc<Emulator>, input: Members) -> Answer {
+async fn get_agent_runtime(emulator: Arc<Emulator>, input: Members) -> Result<Output, AwsError> {
     let runtime = emulator.registry.runtime(&required(&input, "agentRuntimeId")?)?;
     let version = runtime.version(optional(&input, "agentRuntimeVersion")?)?;
     let mut output = version.settings.shown();
@@ -158,7 +177,7 @@ async fn get_agent_runtime(emulator: Arc<Emulator>, input: Members) -> Answer {
     if let Value::Object(made) = made {
         output.extend(made);
     }
-    Ok(Value::Object(output))
+    Ok(Output { members: Value::Object(output), notices: version.settings.notices() })
 }
 
 async fn update_agent_runtime(emulator: Arc<Emulator>, input: Members) -> Answer {

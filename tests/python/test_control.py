@@ -1,9 +1,10 @@
 """Control plane beyond the main story: versions, endpoints, pages, tags, tokens."""
 
+import copy
 import datetime
 import uuid
 
-from harness import (ROLE, STORAGE, Suite, artifact, control, create, new_name, new_session, until)
+from harness import (ROLE, STORAGE, Runtime, Suite, artifact, control, create, new_name, new_session, until)
 
 
 class Fields(Suite):
@@ -60,8 +61,32 @@ class Fields(Suite):
         self.assertEqual(answer["ResponseMetadata"]["HTTPStatusCode"], 202)
         self.assertEqual((answer["status"], answer["agentRuntimeVersion"]), ("CREATING", "1"))
         # An invocation now waits for READY instead of failing.
-        from harness import Runtime
         runtime = Runtime(answer["agentRuntimeId"])
+        self.assertEqual(runtime.invoke({"do": "echo", "n": 1}, new_session()), {"n": 1})
+        runtime.delete()
+
+    def test_a_package_that_cannot_be_fetched_makes_a_version_that_fails(self):
+        elsewhere = copy.deepcopy(artifact())
+        elsewhere["codeConfiguration"]["code"]["s3"]["bucket"] = "somebody-elses-bucket"
+        given = {"roleArn": ROLE, "networkConfiguration": {"networkMode": "PUBLIC"},
+                 "agentRuntimeArtifact": elsewhere}
+        answer = control().create_agent_runtime(agentRuntimeName=new_name(), **given)
+        self.assertEqual((answer["ResponseMetadata"]["HTTPStatusCode"], answer["status"]), (202, "CREATING"))
+        runtime = Runtime(answer["agentRuntimeId"])
+
+        def settled():
+            got = runtime.get()
+            return got["status"] not in ("CREATING", "UPDATING") and got
+        got = until("CREATE_FAILED", settled)
+        self.assertEqual(got["status"], "CREATE_FAILED")
+        self.assertIn("s3://somebody-elses-bucket/", got["failureReason"])
+        self.assertEqual(got["agentRuntimeArtifact"], elsewhere)
+        # What serves goes on serving when the next version fails.
+        runtime.control.update_agent_runtime(agentRuntimeId=runtime.id, **{**given, "agentRuntimeArtifact": artifact()})
+        runtime.wait_ready()
+        runtime.control.update_agent_runtime(agentRuntimeId=runtime.id, **given)
+        got = until("UPDATE_FAILED", settled)
+        self.assertEqual((got["status"], got["agentRuntimeVersion"]), ("UPDATE_FAILED", "3"))
         self.assertEqual(runtime.invoke({"do": "echo", "n": 1}, new_session()), {"n": 1})
         runtime.delete()
 

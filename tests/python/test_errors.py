@@ -86,10 +86,7 @@ class Validation(Suite):
         s3_files = {"s3FilesAccessPoint": {"accessPointArn":
                     "arn:aws:s3files:us-west-2:123456789012:file-system/fs-0123456789abcdef0/"
                     "access-point/fsap-0123456789abcdef0", "mountPath": "/mnt/s3"}}
-        bundle = json.loads(json.dumps(artifact()))
-        bundle["codeConfiguration"]["code"]["s3"]["bucket"] = "somebody-elses-bucket"
         for name, change in {
-            "somebody-elses-bucket": {"agentRuntimeArtifact": bundle},
             "VPC": {"networkConfiguration": {"networkMode": "VPC", "networkModeConfig": {
                 "securityGroups": ["sg-0123456789abcdef0"], "subnets": ["subnet-0123456789abcdef0"]}}},
             "efsAccessPoint": {"filesystemConfigurations": [efs]},

@@ -77,7 +77,7 @@ impl Runtimes for Services {
         })
     }
 
-    async fn wait_runtime(&self, id: &str) -> Answer<()> {
+    async fn wait_runtime(&self, id: &str) -> Answer<Vec<String>> {
         self.control.wait_ready(id).await
     }
 

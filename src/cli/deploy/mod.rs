@@ -109,6 +109,7 @@ impl DeployArgs {
             let outcome = applied.await?;
             drop(recorder);
             work.record_applied()?;
+            outcome.notices.iter().for_each(|notice| context.ui.warn(context.ui.plain(notice)));
             let runtime = outcome.runtime;
             let name = &work.agent.name;
             let text = match (outcome.changed, plan.is_empty()) {
@@ -129,6 +130,7 @@ impl DeployArgs {
                 "agentRuntimeArn": runtime.arn,
                 "agentRuntimeVersion": runtime.version,
                 "changed": outcome.changed,
+                "notices": outcome.notices,
                 "plan": plan,
             });
             context.ui.result(&value, text)?;

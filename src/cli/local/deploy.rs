@@ -55,6 +55,7 @@ pub(crate) struct Deployed {
     changed: bool,
     source: String,
     packed: Option<Packed>,
+    notices: Vec<String>,
 }
 
 impl DeployArgs {
@@ -78,6 +79,7 @@ impl DeployArgs {
                 "agentRuntimeArn": arn,
                 "agentRuntimeVersion": version,
                 "changed": deployed.changed,
+                "notices": deployed.notices,
             });
             match &deployed.packed {
                 Some(packed) => {
@@ -247,7 +249,7 @@ pub(crate) async fn deploy(
             }
         }
     }
-    let Some((runtime, changed)) = written else {
+    let Some((runtime, changed, notices)) = written else {
         return Err(Failure::failed(format!("agent `{}` is being deployed by others", agent.name)));
     };
     // An edit that computes of this very version were told to run is taken back; a deployment of others
@@ -262,17 +264,20 @@ pub(crate) async fn deploy(
         Err(e) => return Err(e.into()),
     }
     local.named(image).await;
-    Ok(Deployed { runtime, changed, source, packed })
+    let ui = &local.context.ui;
+    notices.iter().for_each(|notice| ui.warn(ui.plain(notice)));
+    Ok(Deployed { runtime, changed, source, packed, notices })
 }
 
-/// Creates or updates the runtime and waits until it is READY. True: something was written.
+/// Creates or updates the runtime and waits until it is READY. True: something was written. Gives what the emulator did
+/// so that it runs there, too.
 async fn register(
     local: &Local<'_>,
     agent: &Agent,
     connection: &Connection,
     settings: &RuntimeSettings,
     options: DeployOptions,
-) -> Result<(RuntimeSummary, bool), AwsError> {
+) -> Result<(RuntimeSummary, bool, Vec<String>), AwsError> {
     let control = connection.control();
     let name = agent.name.to_string();
     let existing = control.find_runtime(&name).await?;
@@ -280,7 +285,7 @@ async fn register(
         // A deployment that somebody else has just begun comes to its end first.
         control.wait_ready(&runtime.id).await?;
         if !options.force && control.compare(&runtime.id, settings).await?.is_none() {
-            return Ok((runtime.clone(), false));
+            return Ok((runtime.clone(), false, Vec::new()));
         }
     }
     let _spinner = local.context.ui.spinner("waiting until the runtime is ready");
@@ -288,8 +293,8 @@ async fn register(
         Some(runtime) => control.update(&runtime.id, settings).await?,
         None => control.create(&name, settings).await?,
     };
-    control.wait_ready(&written.id).await?;
-    Ok((RuntimeSummary { name, id: written.id, arn: written.arn, version: written.version }, true))
+    let notices = control.wait_ready(&written.id).await?;
+    Ok((RuntimeSummary { name, id: written.id, arn: written.arn, version: written.version }, true, notices))
 }
 
 /// How the agent is started: its manifest, and what stands for it in `codeConfiguration`.

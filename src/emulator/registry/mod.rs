@@ -28,8 +28,8 @@ use super::store::{Store, StoreError};
 use crate::artifacts::import::{ImportError, Imported, Importer};
 use crate::artifacts::{self, ArtifactStore};
 use crate::model::{
-    AccountId, Artifact, EndpointName, Partition, RuntimeArn, RuntimeId, RuntimeName, RuntimeSpec, Timestamp,
-    Version, limits,
+    AccountId, Artifact, ArtifactRef, EndpointName, Partition, RuntimeArn, RuntimeId, RuntimeName,
+    RuntimeSpec, Timestamp, Version, limits,
 };
 
 pub use page::{Page, PageRequest};
@@ -410,7 +410,8 @@ struct Snapshot {
 pub struct Registry {
     home: RuntimeHome,
     artifacts: ArtifactStore,
-    importer: Option<Importer>,
+    /// There are code packages elsewhere.
+    imports: bool,
     snapshot: watch::Receiver<Arc<Snapshot>>,
     orders: mpsc::Sender<Order>,
     /// Longest wait for something that is CREATING.
@@ -454,7 +455,8 @@ impl RuntimeHome {
 const ORDERS_WAITING: usize = 64;
 
 impl Registry {
-    /// Reads the registry from the store. What was CREATING or UPDATING when the last emulator ended is READY.
+    /// Reads the registry from the store. What was CREATING or UPDATING when the last emulator ended is READY, or goes on
+    /// to fetch its code package.
     pub async fn open(
         store: Store,
         config: EmulatorConfig,
@@ -462,13 +464,14 @@ impl Registry {
     ) -> Result<Arc<Self>, StoreError> {
         let home = RuntimeHome::of(&config)?;
         let (orders, inbox) = mpsc::channel(ORDERS_WAITING);
+        let imports = config.importer.is_some();
         let (owner, snapshot) =
-            Owner::open(store, home.clone(), clock, config.ready_delay, orders.downgrade()).await?;
+            Owner::open(store, home.clone(), clock, config.ready_delay, config.importer, orders.downgrade())
+                .await?;
         tokio::spawn(owner.run(inbox));
         let artifacts = ArtifactStore::below(&config.home);
         let creating_wait = limits::CREATING_WAIT.max(config.ready_delay * 2);
-        let importer = config.importer;
-        Ok(Arc::new(Self { home, artifacts, importer, snapshot, orders, creating_wait }))
+        Ok(Arc::new(Self { home, artifacts, imports, snapshot, orders, creating_wait }))
     }
 
     /// Finds what a data-plane call is aimed at; memory only, on every call's path.
@@ -598,8 +601,7 @@ impl Registry {
         new: NewRuntime,
         token: Option<ClientToken>,
     ) -> Result<RuntimeOutcome, RegistryError> {
-        let settings = self.check_bundle(new.settings).await?;
-        let new = NewRuntime { settings, ..new };
+        self.check_bundle(&new.settings).await?;
         self.order(Mutation::CreateRuntime(new), token).await?.runtime()
     }
 
@@ -611,7 +613,7 @@ impl Registry {
         token: Option<ClientToken>,
     ) -> Result<RuntimeOutcome, RegistryError> {
         self.runtime(id)?;
-        let settings = self.check_bundle(settings).await?;
+        self.check_bundle(&settings).await?;
         self.order(Mutation::UpdateRuntime { id: id.clone(), settings }, token).await?.runtime()
     }
 
@@ -722,37 +724,27 @@ impl Registry {
         self.order(Mutation::Untag { of, keys }, None).await.map(drop)
     }
 
-    /// A version whose bundle is not there could never start a session. One that is in another bucket is fetched.
-    async fn check_bundle(&self, settings: RuntimeSettings) -> Result<RuntimeSettings, RegistryError> {
+    /// A version whose bundle is not there could never start a session. What is in another bucket is fetched once the
+    /// version is on its way, because that takes as long as it takes.
+    async fn check_bundle(&self, settings: &RuntimeSettings) -> Result<(), RegistryError> {
         const MEMBER: &str = "agentRuntimeArtifact.codeConfiguration.code.s3";
-        let refused =
-            |member: String, message: String| RegistryError::Refused(vec![Refusal { member, message }]);
-        let Artifact::Code(artifact) = settings.spec().artifact.clone() else { return Ok(settings) };
-        if artifact.bucket != artifacts::BUCKET {
-            let Some(importer) = self.importer.clone() else {
-                let message =
-                    format!("the emulator has no access to buckets but its own, `{}`", artifacts::BUCKET);
-                return Err(refused(format!("{MEMBER}.bucket"), message));
+        let refused = |member: &str, message: String| {
+            let member = format!("{MEMBER}.{member}");
+            RegistryError::Refused(vec![Refusal { member, message }])
+        };
+        if settings.unfetched().is_some() {
+            return match self.imports {
+                true => Ok(()),
+                false => Err(refused("bucket", no_importer())),
             };
-            let imported = match import(importer, artifact).await {
-                Ok(imported) => imported,
-                // What there is cannot run here, which is no fault of the request.
-                Err(e @ ImportError::Foreign { .. }) => {
-                    return settings.with_failure(&e.to_string()).map_err(RegistryError::Refused);
-                }
-                Err(e) => return Err(refused(MEMBER.to_owned(), e.to_string())),
-            };
-            for remark in &imported.remarks {
-                tracing::warn!("a code package of another machine: {remark}");
-            }
-            return settings.with_bundle(&imported.hash).map_err(RegistryError::Refused);
         }
+        let Artifact::Code(artifact) = settings.spec().artifact.clone() else { return Ok(()) };
         let store = self.artifacts.clone();
         let found = tokio::task::spawn_blocking(move || store.find(&artifact.prefix)).await;
         match found {
-            Ok(Ok(_)) => Ok(settings),
-            Ok(Err(e)) => Err(refused(format!("{MEMBER}.prefix"), e.to_string())),
-            Err(e) => Err(refused(format!("{MEMBER}.prefix"), e.to_string())),
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(e)) => Err(refused("prefix", e.to_string())),
+            Err(e) => Err(refused("prefix", e.to_string())),
         }
     }
 
@@ -763,7 +755,26 @@ impl Registry {
     }
 }
 
-async fn import(importer: Importer, object: crate::model::ArtifactRef) -> Result<Imported, ImportError> {
+/// Why a code package cannot be fetched where nothing fetches any.
+fn no_importer() -> String {
+    format!("the emulator has no access to buckets but its own, `{}`", artifacts::BUCKET)
+}
+
+/// What becomes of settings whose code package is fetched: they name the bundle, or say why the version can never run.
+async fn fetched(importer: Option<Importer>, settings: &RuntimeSettings) -> Option<RuntimeSettings> {
+    let object = settings.unfetched()?.clone();
+    let imported = match importer {
+        Some(importer) => import(importer, object).await.map_err(|e| e.to_string()),
+        None => Err(no_importer()),
+    };
+    let done = match imported {
+        Ok(Imported { hash, remarks }) => settings.with_bundle(&hash, &remarks),
+        Err(reason) => settings.with_failure(&reason),
+    };
+    done.or_else(|refusals| settings.with_failure(&format!("the code package is refused: {refusals:?}"))).ok()
+}
+
+async fn import(importer: Importer, object: ArtifactRef) -> Result<Imported, ImportError> {
     let failed = |e: &dyn std::fmt::Display| ImportError::Failed(e.to_string());
     let file = tempfile::NamedTempFile::new().map_err(|e| failed(&e))?;
     importer.fetch(&object, file.path()).await?;

@@ -11,6 +11,7 @@ use super::{
     ClientToken, Endpoint, EndpointOutcome, RegistryError, Runtime, RuntimeHome, RuntimeOutcome,
     RuntimeSettings, RuntimeVersion, Snapshot, Status, Tags,
 };
+use crate::artifacts::import::Importer;
 use crate::emulator::clock::Clock;
 use crate::emulator::store::runtimes::{self, Change, EndpointRow, Rows, RuntimeRow, TokenRow, VersionRow};
 use crate::emulator::store::{Store, StoreError};
@@ -62,6 +63,7 @@ pub(super) struct Owner {
     home: RuntimeHome,
     clock: Arc<Clock>,
     ready_delay: Duration,
+    importer: Option<Importer>,
     snapshot: watch::Sender<Arc<Snapshot>>,
     /// By operation and token.
     tokens: HashMap<(String, String), Remembered>,
@@ -76,6 +78,7 @@ impl Owner {
         home: RuntimeHome,
         clock: Arc<Clock>,
         ready_delay: Duration,
+        importer: Option<Importer>,
         orders: mpsc::WeakSender<Order>,
     ) -> Result<(Self, watch::Receiver<Arc<Snapshot>>), StoreError> {
         let rows = store.read(runtimes::load).await?;
@@ -93,8 +96,16 @@ impl Owner {
         if !changes.is_empty() {
             store.write(move |t| runtimes::apply(t, &changes)).await?;
         }
+        let unfetched: Vec<Arc<Runtime>> =
+            snapshot.runtimes.values().filter(|r| awaits(r)).cloned().collect();
         let (snapshot, receiver) = watch::channel(Arc::new(snapshot));
-        Ok((Self { store, home, clock, ready_delay, snapshot, tokens, next_sequence, orders }, receiver))
+        let owner =
+            Self { store, home, clock, ready_delay, importer, snapshot, tokens, next_sequence, orders };
+        // Nor has anybody fetched the packages that the last one did not get to.
+        for runtime in unfetched {
+            owner.order_later(Mutation::SettleRuntime(runtime.arn.id.clone()), Some(&runtime));
+        }
+        Ok((owner, receiver))
     }
 
     pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Order>) {
@@ -150,6 +161,7 @@ impl Owner {
             self.tokens.insert((operation.to_owned(), token), remembered);
         }
         let mut next = Snapshot::clone(&snapshot);
+        let id = effect.id().clone();
         match effect {
             Effect::Put(runtime) => {
                 self.next_sequence = self.next_sequence.max(runtime.sequence + 1);
@@ -162,24 +174,45 @@ impl Owner {
                 next.runtimes.remove(&id);
             }
         }
+        let changed = next.runtimes.get(&id).cloned();
         self.snapshot.send_replace(Arc::new(next));
         if let Some(mutation) = settle {
-            self.order_later(mutation);
+            self.order_later(mutation, changed.as_deref());
         }
         Ok(Answer { outcome, repeated: false })
     }
 
-    /// Real time, not the emulator's clock: a clock that stands still must not keep runtimes from becoming READY.
-    fn order_later(&self, mutation: Mutation) {
+    /// After the delay, and after the code package has been fetched that the runtime waits for. Real time, not the
+    /// emulator's clock: a clock that stands still must not keep runtimes from becoming READY.
+    fn order_later(&self, mutation: Mutation, runtime: Option<&Runtime>) {
         let (orders, delay) = (self.orders.clone(), self.ready_delay);
+        let importer = self.importer.clone();
+        let waiting = match &mutation {
+            Mutation::SettleRuntime(id) => {
+                runtime.filter(|r| awaits(r)).map(|r| (id.clone(), r.newest.clone()))
+            }
+            _ => None,
+        };
         tokio::spawn(async move {
-            tokio::time::sleep(delay).await;
+            let fetched = async {
+                let (id, version) = waiting?;
+                let settings = super::fetched(importer, &version.settings).await?;
+                Some(Mutation::SettleFetched { id, settings })
+            };
+            let (fetched, ()) = tokio::join!(fetched, tokio::time::sleep(delay));
+            let mutation = fetched.unwrap_or(mutation);
             if let Some(orders) = orders.upgrade() {
                 let (reply, _) = oneshot::channel();
                 let _ = orders.send(Order { mutation, token: None, reply }).await;
             }
         });
     }
+}
+
+/// A version of it is on its way whose code package has to be fetched.
+fn awaits(runtime: &Runtime) -> bool {
+    let under_way = matches!(runtime.status, Status::Creating | Status::Updating);
+    under_way && runtime.newest.settings.unfetched().is_some()
 }
 
 fn millis(duration: Duration) -> i64 {

@@ -58,6 +58,11 @@ pub(super) enum Mutation {
     },
     /// CREATING or UPDATING to READY.
     SettleRuntime(RuntimeId),
+    /// The same, where the newest version's code package was fetched first: its settings know now what became of it.
+    SettleFetched {
+        id: RuntimeId,
+        settings: RuntimeSettings,
+    },
     /// CREATING or UPDATING to READY.
     SettleEndpoint {
         id: RuntimeId,
@@ -81,12 +86,12 @@ impl Mutation {
             }
             Self::Tag { .. } => "TagResource",
             Self::Untag { .. } => "UntagResource",
-            Self::SettleRuntime(_) | Self::SettleEndpoint { .. } => "",
+            Self::SettleRuntime(_) | Self::SettleFetched { .. } | Self::SettleEndpoint { .. } => "",
         }
     }
 
     pub(super) fn is_settling(&self) -> bool {
-        matches!(self, Self::SettleRuntime(_) | Self::SettleEndpoint { .. })
+        matches!(self, Self::SettleRuntime(_) | Self::SettleFetched { .. } | Self::SettleEndpoint { .. })
     }
 }
 
@@ -177,6 +182,22 @@ pub(super) fn plan(
         Mutation::SettleRuntime(id) => {
             let mut runtime = copy(&id)?;
             let mut changes = Vec::new();
+            settle_runtime(&mut runtime, now, &mut changes);
+            Ok(done(runtime, changes))
+        }
+        Mutation::SettleFetched { id, settings } => {
+            let mut runtime = copy(&id)?;
+            let mut changes = Vec::new();
+            if runtime.newest.settings.unfetched().is_some() {
+                let version = Arc::new(RuntimeVersion {
+                    version: runtime.newest.version,
+                    created_at: runtime.newest.created_at,
+                    settings,
+                });
+                changes.push(Change::PutVersion(version_row(&runtime, &version)?));
+                runtime.versions.insert(version.version, version.clone());
+                runtime.newest = version;
+            }
             settle_runtime(&mut runtime, now, &mut changes);
             Ok(done(runtime, changes))
         }
@@ -425,9 +446,10 @@ fn change_tags(runtime: &mut Runtime, of: &Tagged, change: impl FnOnce(&mut Tags
     tags.len()
 }
 
-/// READY, with DEFAULT on the newest version.
+/// READY, with DEFAULT on the newest version; not before its code package has been fetched.
 fn settle_runtime(runtime: &mut Runtime, now: Timestamp, changes: &mut Vec<Change>) {
-    if !matches!(runtime.status, Status::Creating | Status::Updating) {
+    let under_way = matches!(runtime.status, Status::Creating | Status::Updating);
+    if !under_way || runtime.newest.settings.unfetched().is_some() {
         return;
     }
     runtime.status = runtime.status.settled(runtime.newest.settings.failure().is_some());
@@ -450,7 +472,8 @@ fn settle_endpoint(runtime: &mut Runtime, endpoint: Endpoint, now: Timestamp, ch
     put_endpoint(runtime, endpoint);
 }
 
-/// The runtime with nothing left in transition, and the rows that changes; nothing when it is so already.
+/// The runtime with nothing left in transition but what waits for its code package, and the rows that changes; nothing
+/// when it is so already.
 pub(super) fn settle_everything(runtime: &Runtime) -> Option<(Runtime, Vec<Change>)> {
     let (mut settled, mut changes) = (runtime.clone(), Vec::new());
     settle_runtime(&mut settled, runtime.updated_at, &mut changes);

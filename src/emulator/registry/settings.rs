@@ -54,6 +54,8 @@ const MEMBERS: [&str; 16] = [
 const BUNDLE: &str = "agentcore:bundle";
 /// Another: why the version can never run.
 const FAILURE: &str = "agentcore:failure";
+/// Another: what was done so that it runs here.
+const NOTICES: &str = "agentcore:notices";
 
 /// The only platform there is here, and the service's default. [guide]
 const PLATFORM: &str = "V1";
@@ -136,11 +138,30 @@ impl RuntimeSettings {
         Ok(Self { members, spec })
     }
 
-    /// These settings with the bundle that its code package became.
-    pub fn with_bundle(&self, bundle: &str) -> Result<Self, Vec<Refusal>> {
+    /// These settings with the bundle that its code package became, and what was done for that.
+    pub fn with_bundle(&self, bundle: &str, notices: &[String]) -> Result<Self, Vec<Refusal>> {
         let mut members = self.members.clone();
         members.insert(BUNDLE.to_owned(), json!(bundle));
+        if !notices.is_empty() {
+            members.insert(NOTICES.to_owned(), json!(notices));
+        }
         Self::from_members(members)
+    }
+
+    /// The code package that has to be fetched before anything is known of it.
+    pub fn unfetched(&self) -> Option<&ArtifactRef> {
+        match &self.spec.artifact {
+            Artifact::Code(code) if code.bucket != artifacts::BUCKET && self.failure().is_none() => {
+                Some(code)
+            }
+            _ => None,
+        }
+    }
+
+    /// What was done so that the version runs here.
+    pub fn notices(&self) -> Vec<String> {
+        let list = self.members.get(NOTICES).and_then(Value::as_array);
+        list.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
     }
 
     /// These settings as those of a version that can never run.
@@ -158,7 +179,7 @@ impl RuntimeSettings {
     /// The members as GetAgentRuntime shows them.
     pub fn shown(&self) -> Map<String, Value> {
         let mut shown = self.members.clone();
-        shown.retain(|name, _| ![BUNDLE, FAILURE].contains(&name.as_str()));
+        shown.retain(|name, _| ![BUNDLE, FAILURE, NOTICES].contains(&name.as_str()));
         shown
     }
 
@@ -555,13 +576,18 @@ mod tests {
             image => panic!("{image:?}"),
         };
         assert_eq!(code(&settings).0, "mine");
-        let fetched = settings.with_bundle("0123").unwrap();
+        let fetched = settings.with_bundle("0123", &["`x.so` is for arm64".to_owned()]).unwrap();
         assert_eq!(code(&fetched), (artifacts::BUCKET.to_owned(), "0123".to_owned()));
+        assert_eq!(settings.unfetched().map(|code| code.prefix.as_str()), Some("a/b.zip"));
+        assert_eq!(fetched.unfetched(), None);
+        assert_eq!(settings.with_failure("no").unwrap().unfetched(), None);
         // What callers see is what they said, also after a restart.
         let again = RuntimeSettings::from_members(fetched.members().clone()).unwrap();
         assert_eq!(again, fetched);
         let shown = &again.members()["agentRuntimeArtifact"]["codeConfiguration"]["code"]["s3"];
         assert_eq!(*shown, location);
+        assert!(!again.shown().keys().any(|name| name.contains(':')));
+        assert_eq!((again.notices().len(), settings.notices().len()), (1, 0));
     }
 
     #[test]

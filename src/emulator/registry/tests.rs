@@ -1,9 +1,12 @@
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::json;
 use tempfile::TempDir;
+use tokio::sync::Notify;
 
 use super::*;
+use crate::artifacts::import::Bucket;
 use crate::artifacts::{BUCKET, Launch, Manifest};
 
 const READY_DELAY: Duration = Duration::from_millis(40);
@@ -167,6 +170,90 @@ async fn a_version_that_can_never_run_fails_and_says_why() {
     assert_eq!(statuses, [Status::CreateFailed, Status::Ready, Status::UpdateFailed]);
     let (outcome, _) = bench.registry.begin_delete_runtime(&id, None).await.unwrap();
     assert_eq!(outcome.status, Status::Deleting);
+}
+
+/// A bucket that answers once it is let, with nothing.
+#[derive(Default)]
+struct Slow {
+    asked: AtomicUsize,
+    answer: Notify,
+}
+
+impl Bucket for Slow {
+    fn fetch<'a>(
+        &'a self,
+        _: &'a ArtifactRef,
+        _: &'a Path,
+        _: u64,
+    ) -> futures_util::future::BoxFuture<'a, Result<(), String>> {
+        Box::pin(async {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            self.answer.notified().await;
+            Err("no such bucket".to_owned())
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_version_whose_package_cannot_be_had_fails_and_nobody_waits_for_it() {
+    let Bench { home, mut config, registry, store } = Bench::new().await;
+    let bucket = Arc::new(Slow::default());
+    config.importer = Some(Importer::new(bucket.clone(), home.path().to_owned(), None, None));
+    let elsewhere = || {
+        let mut input = settings("agent.zip", "far").members().clone();
+        let code = &mut input["agentRuntimeArtifact"]["codeConfiguration"]["code"];
+        code["s3"]["bucket"] = json!("somebody-elses");
+        RuntimeSettings::from_input(&input).unwrap()
+    };
+    let reaches = async |bench: &Bench, id: &RuntimeId, status: Status| {
+        let mut snapshot = bench.registry.snapshot.clone();
+        let done = |s: &Arc<Snapshot>| s.runtimes.get(id).is_some_and(|r| r.status == status);
+        let wait = tokio::time::timeout(Duration::from_secs(10), snapshot.wait_for(done));
+        drop(wait.await.unwrap().unwrap());
+    };
+    let asked = async |times: usize| {
+        let wait = async {
+            while bucket.asked.load(Ordering::SeqCst) < times {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), wait).await.unwrap();
+    };
+    // Without anybody who fetches it is refused at once.
+    let refused = NewRuntime { settings: elsewhere(), name: "far".parse().unwrap(), tags: Tags::new() };
+    assert!(matches!(registry.create_runtime(refused, None).await, Err(RegistryError::Refused(_))));
+    let bench = Bench { home, config, registry, store }.reopen().await;
+
+    // The call is answered while the bucket is not; a restart in between asks it anew.
+    let new = NewRuntime { settings: elsewhere(), ..bench.new_runtime("far") };
+    let id = bench.registry.create_runtime(new, None).await.unwrap().id;
+    asked(1).await;
+    assert_eq!(bench.registry.runtime(&id).unwrap().status, Status::Creating);
+    let bench = bench.reopen().await;
+    asked(2).await;
+    assert_eq!(bench.registry.runtime(&id).unwrap().status, Status::Creating);
+    assert!(is_conflict(bench.registry.begin_delete_runtime(&id, None).await));
+    bucket.answer.notify_waiters();
+    reaches(&bench, &id, Status::CreateFailed).await;
+    let bench = bench.reopen().await;
+    let runtime = bench.registry.runtime(&id).unwrap();
+    assert_eq!(runtime.status, Status::CreateFailed);
+    let reason = runtime.failure(Version::FIRST).unwrap();
+    assert!(
+        reason.contains("`s3://somebody-elses/agent.zip`") && reason.contains("no such bucket"),
+        "{reason}"
+    );
+
+    // An update to such a package fails, and what served before goes on.
+    bench.update(&id).await;
+    bench.settled(&id).await;
+    bench.registry.update_runtime(&id, elsewhere(), None).await.unwrap();
+    asked(3).await;
+    assert_eq!(bench.live(&id, "DEFAULT"), Some(2));
+    bucket.answer.notify_waiters();
+    reaches(&bench, &id, Status::UpdateFailed).await;
+    assert_eq!(bench.live(&id, "DEFAULT"), Some(2));
+    assert!(bench.registry.runtime(&id).unwrap().failure(version(3)).is_some());
 }
 
 #[tokio::test]

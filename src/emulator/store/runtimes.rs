@@ -128,7 +128,7 @@ pub struct Rows {
 pub enum Change {
     /// Makes a runtime or changes its status and time.
     PutRuntime(RuntimeRow),
-    /// Makes a version.
+    /// Makes a version, or says what became of its code package.
     PutVersion(VersionRow),
     /// Removes a version.
     DeleteVersion { runtime_id: String, version: u32 },
@@ -160,7 +160,8 @@ pub fn apply(transaction: &Transaction<'_>, changes: &[Change]) -> Result<(), St
             )?,
             Change::PutVersion(v) => run(
                 transaction,
-                "INSERT INTO runtime_versions (runtime_id, version, settings, created_at) VALUES (?1, ?2, ?3, ?4)",
+                "INSERT INTO runtime_versions (runtime_id, version, settings, created_at) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (runtime_id, version) DO UPDATE SET settings = excluded.settings",
                 params![v.runtime_id, v.version, v.settings, v.created_at],
             )?,
             Change::DeleteVersion { runtime_id, version } => run(

@@ -63,6 +63,8 @@ pub struct Outcome {
     pub runtime: Runtime,
     /// A version was made.
     pub changed: bool,
+    /// What an emulator did so that the version runs there, in words.
+    pub notices: Vec<String>,
 }
 
 /// Takes the steps.
@@ -80,6 +82,7 @@ pub async fn apply<C: Cloud, B: Builder>(
         targets,
         runtime: observed.runtime.as_ref().map(|found| found.runtime.clone()),
         fresh_role: false,
+        notices: Vec::new(),
         // What comes after the runtime needs it READY.
         wait: wait
             || plan.steps.iter().any(|s| {
@@ -111,7 +114,7 @@ pub async fn apply<C: Cloud, B: Builder>(
     }
     let changed = plan.makes_version();
     match doing.runtime {
-        Some(runtime) => Ok(Outcome { runtime, changed }),
+        Some(runtime) => Ok(Outcome { runtime, changed, notices: doing.notices }),
         None => refuse("the plan made no runtime", "run it again"),
     }
 }
@@ -153,6 +156,7 @@ struct Doing<'a, C> {
     runtime: Option<Runtime>,
     /// The role was made or changed a moment ago, so AgentCore may not see it yet.
     fresh_role: bool,
+    notices: Vec<String>,
     wait: bool,
 }
 
@@ -246,7 +250,7 @@ impl<C: Cloud> Doing<'_, C> {
         let id = runtime.id.clone();
         self.runtime = Some(runtime);
         if self.wait {
-            self.cloud.wait_runtime(&id).await?;
+            self.notices = self.cloud.wait_runtime(&id).await?;
         }
         Ok(())
     }

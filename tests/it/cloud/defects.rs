@@ -9,7 +9,7 @@ use super::proxy::Fault;
 use super::world::World;
 
 /// An ELF file of a machine that this one is not.
-fn foreign_module() -> Vec<u8> {
+pub(super) fn foreign_module() -> Vec<u8> {
     let machine: u16 = if cfg!(target_arch = "aarch64") { 62 } else { 183 };
     let mut bytes = vec![0; 64];
     bytes[..6].copy_from_slice(b"\x7fELF\x02\x01");

@@ -5,6 +5,7 @@ mod defects;
 mod faults;
 mod image;
 mod logs;
+mod packages;
 mod proxy;
 mod toolkit;
 mod world;

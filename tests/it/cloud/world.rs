@@ -1,7 +1,6 @@
 //! moto and an emulator as one cloud, reached through proxies, and projects to deploy there.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
@@ -106,36 +105,49 @@ impl World {
 
     /// The cloud of `account`, with an emulator that is started so.
     pub fn of(test: &str, account: &str, flags: &[&str]) -> Option<Self> {
+        Self::with(test, account, flags, &[])
+    }
+
+    /// The same, with more in the emulator's environment.
+    pub fn with(test: &str, account: &str, flags: &[&str], environment: &[(&str, &str)]) -> Option<Self> {
         let program = support::moto(test)?;
         let client = support::python(test)?.with_file_name("aws");
-        // Taken and let go again: somebody else may get it in between, and then the start below fails.
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let home = support::short_temp_dir();
+        let log = home.path().join("moto.log");
+        let file = fs::File::create(&log).unwrap();
         let child = support::clean(program)
             .env("MOTO_ACCOUNT_ID", account)
-            .args(["-H", "127.0.0.1", "-p", &port.to_string()])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .args(["-H", "127.0.0.1", "-p", "0"])
+            .stdout(file.try_clone().unwrap())
+            .stderr(file)
             .spawn()
             .unwrap();
-        let moto = Moto { child, port, client };
-        support::eventually(START_LIMIT, "moto answers", || {
-            std::net::TcpStream::connect(("127.0.0.1", port)).ok()
+        let mut moto = Moto { child, port: 0, client };
+        // It takes a free port, listens there and says which it is.
+        let port = support::eventually(START_LIMIT, "moto says where it listens", || {
+            let said = fs::read_to_string(&log).unwrap();
+            said.split_once("Running on http://127.0.0.1:")?.1.split_once('\n')?.0.trim().parse().ok()
         });
+        moto.port = port;
         let endpoint = format!("http://127.0.0.1:{port}");
         let emulator = Emulator::start_with(
             &[&["--account", account], flags].concat(),
             &[
-                ("AWS_ENDPOINT_URL", &endpoint),
-                ("AWS_ACCESS_KEY_ID", "test"),
-                ("AWS_SECRET_ACCESS_KEY", "test"),
-                ("AWS_CONFIG_FILE", "/dev/null"),
-                ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
-            ],
+                &[
+                    ("AWS_ENDPOINT_URL", endpoint.as_str()),
+                    ("AWS_ACCESS_KEY_ID", "test"),
+                    ("AWS_SECRET_ACCESS_KEY", "test"),
+                    ("AWS_CONFIG_FILE", "/dev/null"),
+                    ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
+                ],
+                environment,
+            ]
+            .concat(),
         );
         let faults = Arc::new(Faults::default());
         let services = Proxy::new(&format!("127.0.0.1:{port}"), faults.clone());
         let planes = Proxy::new(emulator.endpoint().trim_start_matches("http://"), faults.clone());
-        Some(Self { moto, emulator, faults, services, planes, home: support::short_temp_dir() })
+        Some(Self { moto, emulator, faults, services, planes, home })
     }
 
     /// The emulator's state directory.
