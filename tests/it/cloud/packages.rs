@@ -4,10 +4,13 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 
+use agentcore::aws::{Connection, RuntimeSettings};
+use agentcore::model::{Artifact, ArtifactRef};
 use serde_json::json;
 
 use super::defects::foreign_module;
 use super::world::{ACCOUNT, Project, World};
+use crate::support::{self, Emulator};
 
 const AGENT: &str = "\
 import json
@@ -118,7 +121,7 @@ fn packages_of_another_machine_are_replaced_and_the_program_says_so() {
         r#"{"networkMode":"PUBLIC"}"#,
     ]);
     assert_eq!(updated["status"], "UPDATING", "{updated:#}");
-    let failed = crate::support::eventually(std::time::Duration::from_secs(60), "the version fails", || {
+    let failed = support::eventually(std::time::Duration::from_secs(60), "the version fails", || {
         Some(world.runtime(id)).filter(|now| now["status"] == "UPDATE_FAILED")
     });
     assert!(failed["failureReason"].as_str().unwrap().contains("`s3://nobodys/gone.zip`"), "{failed:#}");
@@ -127,4 +130,49 @@ fn packages_of_another_machine_are_replaced_and_the_program_says_so() {
     let answer = world.run(&project, &["invoke", "--session", "t", "{}"]);
     assert!(answer.code == 0 && answer.stdout.contains("the index"), "{answer:?}");
     world.json(&project, &["destroy", "--yes"]);
+}
+
+/// A set-up of AWS whose credentials take forever costs a version ten seconds, and nobody else anything.
+#[test]
+fn credentials_that_are_never_found_make_a_version_that_fails() {
+    let scratch = tempfile::tempdir().unwrap();
+    // It ends with the directory, or by itself.
+    let script = scratch.path().join("credentials");
+    fs::write(
+        &script,
+        format!("for i in $(seq 600); do [ -e '{}' ] || exit; sleep 0.1; done\n", script.display()),
+    )
+    .unwrap();
+    let config = scratch.path().join("config");
+    let process = format!("credential_process = /bin/sh {}", script.display());
+    fs::write(&config, format!("[default]\nregion = us-west-2\n{process}\n")).unwrap();
+    let environment =
+        [("AWS_CONFIG_FILE", config.to_str().unwrap()), ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")];
+    let emulator = Emulator::start_with(&[], &environment);
+    let control = Connection::local(emulator.endpoint(), "us-west-2".parse().unwrap()).control();
+    let settings = RuntimeSettings {
+        artifact: Artifact::Code(ArtifactRef {
+            bucket: "nobodys".into(),
+            prefix: "agent.zip".into(),
+            version_id: None,
+            runtime: "PYTHON_3_13".into(),
+            entry_point: vec!["main.py".into()],
+        }),
+        role_arn: format!("arn:aws:iam::{ACCOUNT}:role/agent"),
+        environment: None,
+        idle: None,
+        max_lifetime: None,
+        header_allowlist: Vec::new(),
+        session_storage: None,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let failed = runtime.block_on(async {
+        let made = control.create("patient", &settings).await.unwrap();
+        // The call did not wait for what it began.
+        assert_eq!(control.details(&made.id).await.unwrap().row.status, "CREATING");
+        control.wait_ready(&made.id).await.unwrap_err().to_string()
+    });
+    for part in ["CREATE_FAILED", "`s3://nobodys/agent.zip`", "within 10 seconds", "AWS_PROFILE"] {
+        assert!(failed.contains(part), "{part}: {failed}");
+    }
 }
