@@ -79,9 +79,7 @@ impl Drop for Tag {
 /// A program called `docker` that does what a shell script says.
 fn fake_docker(script: &str) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("docker");
-    fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+    support::script(&dir.path().join("docker"), script);
     dir
 }
 
@@ -296,7 +294,7 @@ fn what_is_missing_is_named_with_its_fix() {
 
     let plugins = empty.path().join("cli-plugins");
     fs::create_dir(&plugins).unwrap();
-    fs::copy(fake.path().join("docker"), plugins.join("docker-buildx")).unwrap();
+    support::script(&plugins.join("docker-buildx"), "exit 1");
     let nowhere = format!("unix://{}/none.sock", empty.path().display());
     let (code, errors) = run(&|c| {
         _ = c.env("PATH", fake.path()).env("DOCKER_CONFIG", empty.path()).env("DOCKER_HOST", &nowhere)
@@ -315,8 +313,9 @@ fn what_is_missing_is_named_with_its_fix() {
             fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).unwrap();
         }
         let program = place.path().join("agentcore");
-        // In use by other tests, so it is linked and not copied while somebody forks.
-        fs::hard_link(BIN, &program).or_else(|_| fs::copy(BIN, &program).map(drop)).unwrap();
+        // A link leads through directories that are not this user's, and what this process copies may be open in
+        // another one that a thread of another test has just started: then it cannot be run.
+        succeed(Command::new("cp").arg(BIN).arg(&program));
         let mut command = clean(&program);
         command.current_dir(project.path()).args(["build", "--tag", "x"]);
         command.env("PATH", fake.path()).env("DOCKER_CONFIG", empty.path()).env("HOME", empty.path());

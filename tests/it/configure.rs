@@ -284,6 +284,8 @@ struct Terminal {
     child: Box<dyn portable_pty::Child + Send + Sync>,
     input: Box<dyn std::io::Write + Send>,
     output: Receiver<Vec<u8>>,
+    /// All that came, and the text in it: what comes in one piece may end within a character or a control sequence.
+    bytes: Vec<u8>,
     screen: String,
     /// Where the search for the next question begins.
     seen: usize,
@@ -312,7 +314,7 @@ impl Terminal {
                 }
             }
         });
-        Self { child, input, output, screen: String::new(), seen: 0, _master: pair.master }
+        Self { child, input, output, bytes: Vec::new(), screen: String::new(), seen: 0, _master: pair.master }
     }
 
     /// Waits for `question`, then types `answer`.
@@ -333,12 +335,15 @@ impl Terminal {
             }
             let left = end.saturating_duration_since(Instant::now());
             match self.output.recv_timeout(left) {
-                Ok(bytes) => {
-                    self.screen.push_str(&console::strip_ansi_codes(&String::from_utf8_lossy(&bytes)))
-                }
+                Ok(bytes) => self.show(&bytes),
                 Err(e) => panic!("no `{words}` ({e}) in:\n{}", self.screen),
             }
         }
+    }
+
+    fn show(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+        self.screen = console::strip_ansi_codes(&String::from_utf8_lossy(&self.bytes)).into_owned();
     }
 
     #[track_caller]
@@ -351,8 +356,9 @@ impl Terminal {
             assert!(Instant::now() < end, "it does not end:\n{}", self.screen);
             std::thread::sleep(Duration::from_millis(10));
         };
-        while let Ok(bytes) = self.output.recv_timeout(Duration::from_millis(200)) {
-            self.screen.push_str(&console::strip_ansi_codes(&String::from_utf8_lossy(&bytes)));
+        // The terminal ends with its last user, after everything that was written to it.
+        while let Ok(bytes) = self.output.recv_timeout(PATIENCE) {
+            self.show(&bytes);
         }
         (code, self.screen.clone())
     }

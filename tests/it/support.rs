@@ -94,6 +94,14 @@ pub fn eventually<T>(limit: Duration, what: &str, mut done: impl FnMut() -> Opti
     }
 }
 
+/// Makes a program of a shell script. Another process writes it: a program that is being written cannot be run, and
+/// while this process writes, a thread of another test may start a process that keeps the file open.
+#[track_caller]
+pub fn script(file: &Path, text: &str) {
+    let write = "printf '#!/bin/sh\n%s\n' \"$0\" >\"$1\" && chmod 755 \"$1\"";
+    succeed(Command::new("/bin/sh").args(["-c", write, text]).arg(file));
+}
+
 /// A temporary directory whose path is short enough for the sockets that the program puts below it.
 pub fn short_temp_dir() -> TempDir {
     tempfile::Builder::new().prefix("ac-").tempdir().unwrap()

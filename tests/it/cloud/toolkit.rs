@@ -3,7 +3,6 @@
 #![allow(clippy::disallowed_methods, reason = "puts the toolkit's programs before the PATH it runs under")]
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use serde_json::json;
@@ -22,9 +21,7 @@ impl<'w> Toolkit<'w> {
         let bin = support::toolkit_python(test)?.parent().unwrap().to_owned();
         let stand_ins = tempfile::tempdir().unwrap();
         // It looks whether there is one and packs by Python itself.
-        let zip = stand_ins.path().join("zip");
-        fs::write(&zip, "#!/bin/sh\nexit 1\n").unwrap();
-        fs::set_permissions(zip, fs::Permissions::from_mode(0o755)).unwrap();
+        support::script(&stand_ins.path().join("zip"), "exit 1");
         Some(Self { world, bin, stand_ins })
     }
 
