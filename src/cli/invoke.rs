@@ -4,6 +4,7 @@ use std::io::Read;
 use std::time::Duration;
 
 use base64::Engine;
+use clap::builder::NonEmptyStringValueParser;
 use http::{HeaderName, HeaderValue};
 use serde_json::{Value, json};
 
@@ -43,13 +44,13 @@ pub(crate) struct InvokeArgs {
     #[arg(long = "header", value_name = "NAME:VALUE", value_parser = parse_header)]
     headers: Vec<(HeaderName, HeaderValue)>,
     /// End user on whose behalf the call is made
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
     user_id: Option<String>,
     /// Longest wait for the agent's answer to begin [default: 15m]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     timeout: Option<Duration>,
     /// Content type of the payload, which is then sent as it is
-    #[arg(long, value_name = "TYPE")]
+    #[arg(long, value_name = "TYPE", value_parser = NonEmptyStringValueParser::new())]
     content_type: Option<String>,
     /// Write server-sent events byte for byte instead of their data
     #[arg(long)]

@@ -437,6 +437,60 @@ fn a_cloud_verb_without_a_runtime_says_how_to_name_one() {
 }
 
 #[test]
+fn an_empty_name_is_a_usage_error_and_no_default() {
+    let place = crate::cli::Place::new();
+    place.write(".bedrock_agentcore.yaml", "name: coder\nentrypoint: main.py\n");
+    let none = |option: &str| format!("error: a value is required for `{option}` but none was supplied\n");
+    let session = none("--session <NAME>");
+    let qualifier = "error: invalid value `` for `--qualifier <NAME>`: ".to_owned();
+    // An unset variable of a script, as it arrives here: on both targets, in the cloud, in the emulator.
+    let rows: [(&str, &[&str], &str); 29] = [
+        ("both", &["invoke", "--session", "", "x"], &session),
+        ("both", &["invoke", "--session=", "x"], &session),
+        ("both", &["exec", "--session", "", "true"], &session),
+        ("both", &["exec", "--session", "a,,b", "true"], &session),
+        ("both", &["exec", "--session", "a,", "true"], &session),
+        ("both", &["shell", "--session", ""], &session),
+        ("both", &["stop", "--session", ""], &session),
+        ("both", &["logs", "--session", ""], &session),
+        ("both", &["invoke", "--qualifier", "", "x"], &qualifier),
+        ("both", &["exec", "--qualifier", "", "true"], &qualifier),
+        ("both", &["shell", "--qualifier", ""], &qualifier),
+        ("both", &["cp", "--qualifier", "", "x", ":x"], &qualifier),
+        ("both", &["stop", "--qualifier", ""], &qualifier),
+        ("both", &["invoke", "--user-id", "", "x"], &none("--user-id <ID>")),
+        ("both", &["invoke", "--content-type", "", "x"], &none("--content-type <TYPE>")),
+        ("both", &["exec", "--cwd", "", "true"], &none("--cwd <DIR>")),
+        ("both", &["exec", "--file", ""], &none("--file <FILE>")),
+        ("both", &["invoke", "--agent", "", "x"], &none("--agent <NAME>")),
+        ("both", &["invoke", "--config", "", "x"], &none("--config <FILE>")),
+        ("cloud", &["invoke", "--arn", "", "x"], "error: invalid value `` for `--arn <ARN>`: "),
+        ("cloud", &["invoke", "--region", "", "x"], "error: invalid value `` for `--region <REGION>`: "),
+        ("cloud", &["invoke", "--profile", "", "x"], &none("--profile <NAME>")),
+        ("cloud", &["invoke", "--endpoint-url", "", "x"], &none("--endpoint-url <URL>")),
+        ("cloud", &["invoke", "--bearer-token", "", "x"], &none("--bearer-token <TOKEN>")),
+        ("cloud", &["session", "use", ""], &none("<SESSION>")),
+        ("cloud", &["session", "id", ""], &none("<NAME>")),
+        ("cloud", &["deploy", "--image", ""], &none("--image <URI>")),
+        ("local", &["session", "show", ""], &none("<SESSION>")),
+        ("local", &["session", "rm", ""], &none("<SESSIONS>...")),
+    ];
+    for (targets, args, error) in rows {
+        for (target, first) in [("cloud", [].as_slice()), ("local", &["local"])] {
+            if targets != "both" && targets != target {
+                continue;
+            }
+            let run = place.run(&[first, args].concat());
+            assert_eq!((run.status, run.stdout.as_str()), (2, ""), "{target} {args:?}: {}", run.stderr);
+            assert!(run.stderr.starts_with(error), "{target} {args:?}: {}", run.stderr);
+            let hints = run.stderr.lines().filter(|line| line.starts_with("hint: ")).count();
+            assert_eq!((run.stderr.lines().count(), hints), (2, 1), "{target} {args:?}: {}", run.stderr);
+        }
+    }
+    assert!(!place.path().join("home").exists(), "something was remembered");
+}
+
+#[test]
 fn what_there_is_is_shown_on_both_targets() {
     let both = Both::new();
     assert_eq!(with_input(both.cloud(&["exec", "--session", "s", "true"]), None).status, 0);
