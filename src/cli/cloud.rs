@@ -122,13 +122,15 @@ impl Cloud<'_> {
         if let Some(token) = self.bearer_token()? {
             let endpoint = self.options.endpoint_url.clone();
             let endpoint = endpoint.or_else(|| env.data_endpoint.clone());
-            return Ok(Connection::bearer(token, region, endpoint).telling(self.context.ui.listener()));
+            let connection = Connection::bearer(token, region, endpoint, &env.network())?;
+            return Ok(connection.telling(self.context.ui.listener()));
         }
         let settings = CloudSettings {
             profile: self.options.profile.clone(),
             region: Some(region.to_string()),
             endpoint_url: self.options.endpoint_url.clone(),
-            path_style: self.context.env.own_endpoints,
+            path_style: env.own_endpoints,
+            network: env.network(),
         };
         let connection = Connection::cloud(settings).await?.with_shells_at(env.data_endpoint.clone());
         Ok(connection.telling(self.context.ui.listener()))
@@ -151,6 +153,7 @@ impl Cloud<'_> {
             profile: self.options.profile.clone(),
             region,
             endpoint_url: self.options.endpoint_url.clone(),
+            network: self.context.env.network(),
             ..CloudSettings::default()
         };
         let connection = Connection::cloud(settings).await?;

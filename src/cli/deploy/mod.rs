@@ -239,6 +239,7 @@ impl<'a> Work<'a> {
             region,
             endpoint_url: options.endpoint_url.clone(),
             path_style: self.context.env.own_endpoints,
+            network: self.context.env.network(),
         };
         let connection = Connection::cloud(settings).await.map_err(OpsError::from)?;
         let services = connection.services();
