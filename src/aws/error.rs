@@ -39,7 +39,7 @@ where
         SdkError::TimeoutError(_) => AwsError::Timeout { operation },
         SdkError::DispatchFailure(failure) => match failure.as_connector_error() {
             Some(connector) if connector.is_timeout() => AwsError::Timeout { operation },
-            Some(connector) if never_connected(connector) => {
+            Some(connector) if was_connecting(connector) => {
                 AwsError::Connect { operation, reason: deepest(connector) }
             }
             _ => AwsError::Broken { operation, reason: deepest(&error) },
@@ -96,6 +96,13 @@ fn stream_name(error: &StreamError) -> Option<String> {
         other => return other.meta().code().map(str::to_owned),
     };
     Some(name.to_owned())
+}
+
+/// True when the request cannot have been sent: there was no connection yet. A name that is not known, a certificate
+/// that nobody vouches for and a proxy that refuses are such cases too, and no reason to try again.
+fn was_connecting(error: &(dyn Error + 'static)) -> bool {
+    let connecting = |e: &hyper_util::client::legacy::Error| e.is_connect();
+    never_connected(error) || chain(error).filter_map(|cause| cause.downcast_ref()).any(connecting)
 }
 
 /// True when the request cannot have left this machine: the system refused to connect. A broken

@@ -13,7 +13,8 @@ use aws_credential_types::provider::error::CredentialsError;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use crate::model::{AwsCredentials, Region, Timestamp};
+use super::network::{Network, NetworkSettings};
+use crate::model::{AwsCredentials, AwsError, Region, Timestamp};
 
 /// Longest search for credentials. [ours: a `credential_process` may ask a server]
 const SEARCH_LIMIT: Duration = Duration::from_secs(30);
@@ -56,6 +57,7 @@ pub enum IdentityError {
 pub struct Identity {
     kind: IdentityKind,
     config: ProviderConfig,
+    network: Network,
     region: Region,
     /// By role; of a profile there is one, under no name.
     kept: Mutex<HashMap<String, AwsCredentials>>,
@@ -63,12 +65,13 @@ pub struct Identity {
 
 impl Identity {
     /// An identity; `region` is where roles are assumed.
-    pub fn new(kind: IdentityKind, region: Region) -> Self {
+    pub fn new(kind: IdentityKind, region: Region, network: &NetworkSettings) -> Result<Self, AwsError> {
+        let network = Network::new(network)?;
         // A profile may lead to STS and SSO, but also to a server of plain HTTP on this machine.
         let config = ProviderConfig::without_region()
-            .with_http_client(super::http_client(false))
+            .with_http_client(network.http_client())
             .with_region(Some(aws_config::Region::new(region.to_string())));
-        Self { kind, config, region, kept: Mutex::default() }
+        Ok(Self { kind, config, network, region, kept: Mutex::default() })
     }
 
     /// What it is, for people.
@@ -146,7 +149,7 @@ impl Identity {
         // not built in. Every region of a partition assumes the same roles.
         let region = aws_config::Region::new(self.region.to_string());
         aws_config::defaults(BehaviorVersion::latest())
-            .http_client(super::http_client(false))
+            .http_client(self.network.http_client())
             .region(region)
             .load()
             .await

@@ -5,7 +5,8 @@
 //! after seconds although an agent may think for minutes; it wants a CA bundle even for plain HTTP;
 //! it repeats calls that may have run. So every client is made by [`Connection`], which turns the
 //! first off, gives plain-HTTP targets a connector without TLS and TLS bundled roots beside the
-//! machine's own, and repeats only what cannot have run or has a token against running twice.
+//! machine's own (`network`, which also knows the proxies), and repeats only what cannot have run or
+//! has a token against running twice.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::{BehaviorVersion, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
-use aws_smithy_http_client::{Builder, Connector, tls};
+use aws_smithy_http_client::{Builder, Connector};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
@@ -24,6 +25,7 @@ use aws_smithy_types::timeout::TimeoutConfig;
 use crate::model::{AccessKey, Region, limits};
 
 use bearer::BearerToken;
+use network::Network;
 use told::Told;
 
 mod bearer;
@@ -32,6 +34,7 @@ mod data;
 mod error;
 mod identity;
 mod look;
+mod network;
 mod notices;
 mod retry;
 mod services;
@@ -43,6 +46,7 @@ pub use control::{ControlClient, Difference, RuntimeSettings, RuntimeSummary, Wr
 pub use data::{Answer, CommandCall, CommandStream, DataClient, InvokeCall, SessionCall};
 pub use identity::{Identity, IdentityError, IdentityKind};
 pub use look::{EndpointRow, LogEvent, LogsClient, RuntimeDetails, RuntimeRow};
+pub use network::NetworkSettings;
 pub use services::Services;
 pub use shell::{ShellConnection, ShellMessage};
 
@@ -70,6 +74,8 @@ pub struct Connection {
     told: Option<Told>,
     /// Where shells are, which the SDK does not reach.
     shells: Option<String>,
+    /// How they are reached.
+    network: Network,
 }
 
 /// How AWS is reached, as far as the user says it; the rest is found as every AWS tool finds it.
@@ -83,6 +89,8 @@ pub struct CloudSettings {
     pub endpoint_url: Option<String>,
     /// Buckets stand in the path and not in the host name, as servers other than AWS want it.
     pub path_style: bool,
+    /// Proxies and trusted certificates.
+    pub network: NetworkSettings,
 }
 
 impl Connection {
@@ -93,7 +101,7 @@ impl Connection {
             .behavior_version(BehaviorVersion::latest())
             .region(aws_config::Region::new(region.to_string()))
             .credentials_provider(local_credentials(PLACEHOLDER_KEY, PLACEHOLDER_KEY))
-            .http_client(http_client(endpoint.starts_with("http://")))
+            .http_client(plain_client())
             .timeout_config(timeouts(limits::INVOKE_RESPONSE_TIMEOUT))
             .retry_config(RetryConfig::standard().with_max_attempts(MAX_ATTEMPTS))
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
@@ -103,14 +111,15 @@ impl Connection {
 
     /// AWS, with the user's own credentials. Fails at once where there is no region or are no credentials.
     pub async fn cloud(settings: CloudSettings) -> Result<Self, AwsError> {
+        let network = Network::new(&settings.network)?;
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
-            .http_client(http_client(false))
+            .http_client(network.http_client())
             .timeout_config(timeouts(CONTROL_RESPONSE_TIMEOUT))
             .retry_config(RetryConfig::standard().with_max_attempts(MAX_ATTEMPTS));
         let mut who = "the default chain (environment, profile, SSO, instance)".to_owned();
         if let Some(profile) = &settings.profile {
             // A profile that is named wins over keys in the environment, as in the AWS CLI.
-            let config = ProviderConfig::default().with_http_client(http_client(false));
+            let config = ProviderConfig::default().with_http_client(network.http_client());
             let provider =
                 ProfileFileCredentialsProvider::builder().configure(&config).profile_name(profile).build();
             loader = loader.profile_name(profile).credentials_provider(provider);
@@ -133,25 +142,42 @@ impl Connection {
             }
         }
         let path_style = settings.path_style;
-        Ok(Self { path_style, ..Self::new(base, settings.endpoint_url, false) })
+        Ok(Self { path_style, network, ..Self::new(base, settings.endpoint_url, false) })
     }
 
     /// A runtime with a JWT authorizer, called with a token of its identity provider and no AWS credentials.
-    pub fn bearer(token: String, region: &Region, endpoint_url: Option<String>) -> Self {
+    pub fn bearer(
+        token: String,
+        region: &Region,
+        endpoint_url: Option<String>,
+        network: &NetworkSettings,
+    ) -> Result<Self, AwsError> {
+        let network = Network::new(network)?;
         let base = SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(aws_config::Region::new(region.to_string()))
             .credentials_provider(local_credentials(PLACEHOLDER_KEY, PLACEHOLDER_KEY))
-            .http_client(http_client(false))
+            .http_client(network.http_client())
             .timeout_config(timeouts(CONTROL_RESPONSE_TIMEOUT))
             .retry_config(RetryConfig::standard().with_max_attempts(MAX_ATTEMPTS))
             .build();
-        Self { bearer: Some(BearerToken(token)), ..Self::new(base, endpoint_url, false) }
+        let bearer = Some(BearerToken(token));
+        Ok(Self { bearer, network, ..Self::new(base, endpoint_url, false) })
     }
 
     fn new(base: SdkConfig, planes: Option<String>, local: bool) -> Self {
         let read_timeout = limits::INVOKE_RESPONSE_TIMEOUT;
-        Self { base, planes, local, path_style: local, read_timeout, bearer: None, told: None, shells: None }
+        Self {
+            base,
+            planes,
+            local,
+            path_style: local,
+            read_timeout,
+            bearer: None,
+            told: None,
+            shells: None,
+            network: Network::default(),
+        }
     }
 
     /// With another address for shells than the planes' own: what the SDK finds in the environment for itself.
@@ -241,39 +267,14 @@ fn timeouts(read: Duration) -> TimeoutConfig {
     TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).read_timeout(read).build()
 }
 
-/// A client for plain HTTP alone, or one with TLS too.
-fn http_client(plain: bool) -> SharedHttpClient {
-    Builder::new().build_with_connector_fn(move |settings, components| {
+/// A client for plain HTTP alone, which asks no proxy: the emulator is on this machine.
+fn plain_client() -> SharedHttpClient {
+    Builder::new().build_with_connector_fn(|settings, components| {
         let mut builder = Connector::builder();
         builder.set_connector_settings(settings.cloned());
         builder.set_sleep_impl(components.and_then(|c| c.sleep_impl()));
-        if plain {
-            return builder.build_http();
-        }
-        builder
-            .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
-            .tls_context(tls_context())
-            .build()
+        builder.build_http()
     })
-}
-
-/// The machine's own roots and, for a machine without any, the bundled ones.
-fn tls_context() -> tls::TlsContext {
-    let mut store = tls::TrustStore::default();
-    for root in webpki_root_certs::TLS_SERVER_ROOT_CERTS {
-        store.add_pem_certificate(pem(root));
-    }
-    // Building fails on no input that is made here; the default context is the same without our roots.
-    tls::TlsContext::builder().with_trust_store(store).build().unwrap_or_default()
-}
-
-/// A certificate as the connector wants it.
-fn pem(der: &[u8]) -> String {
-    use base64::Engine;
-    let text = base64::engine::general_purpose::STANDARD.encode(der);
-    let lines: Vec<&str> =
-        text.as_bytes().chunks(64).map(|c| std::str::from_utf8(c).unwrap_or_default()).collect();
-    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
 }
 
 /// Access key that stands for "nobody" on a local target.

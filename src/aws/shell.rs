@@ -1,7 +1,6 @@
 //! The WebSocket connection of InvokeAgentRuntimeCommandShell, which the SDK's model does not have: signed as the
-//! SDK signs, over the machine's trusted roots and the bundled ones.
+//! SDK signs, over the same network.
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::provider::ProvideCredentials;
@@ -11,16 +10,12 @@ use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use http::{HeaderName, HeaderValue, Uri};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::pki_types::ServerName;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, frame::coding::CloseCode};
 use tokio_tungstenite::tungstenite::{Error as SocketError, handshake};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
+use super::network::Stream;
 use super::{AwsError, CONNECT_TIMEOUT, Connection, SessionCall, error};
 
 const SHELL: &str = "InvokeAgentRuntimeCommandShell";
@@ -31,9 +26,6 @@ const SESSION_ID: HeaderName = HeaderName::from_static("x-amzn-bedrock-agentcore
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 /// Longest wait for the answer to the upgrade: a session may have to start. [ours]
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(180);
-
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
 /// A connection to a shell.
 pub struct ShellConnection {
@@ -61,9 +53,12 @@ impl Connection {
         for (name, value) in self.shell_signature(&uri, to).await? {
             request.headers_mut().insert(name, value);
         }
-        let stream = tokio::time::timeout(CONNECT_TIMEOUT, connect(&uri))
+        let unconnected = |reason: String| AwsError::Connect { operation: SHELL, reason };
+        let at: Uri = uri.parse().map_err(|e| bad(&e))?;
+        let stream = tokio::time::timeout(CONNECT_TIMEOUT, self.network.connect(&at))
             .await
-            .map_err(|_| AwsError::Connect { operation: SHELL, reason: "it took too long".to_owned() })??;
+            .map_err(|_| unconnected("it took too long".to_owned()))?
+            .map_err(unconnected)?;
         let upgraded = tokio::time::timeout(UPGRADE_TIMEOUT, client_async(request, stream)).await;
         match upgraded.map_err(|_| AwsError::Timeout { operation: SHELL })? {
             Ok((socket, _)) => Ok(ShellConnection { socket }),
@@ -161,35 +156,6 @@ impl ShellConnection {
         // Who cannot be told finds out.
         let _ = self.socket.close(Some(frame)).await;
     }
-}
-
-async fn connect(uri: &str) -> Result<Box<dyn Stream>, AwsError> {
-    let uri: Uri = uri.parse().map_err(|e| bad(&e))?;
-    let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
-    let secure = uri.scheme_str() == Some("https");
-    let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
-    let unconnected =
-        |e: &dyn std::fmt::Display| AwsError::Connect { operation: SHELL, reason: e.to_string() };
-    let stream = TcpStream::connect((host.as_str(), port)).await.map_err(|e| unconnected(&e))?;
-    // What is typed goes out at once.
-    stream.set_nodelay(true).map_err(|e| unconnected(&e))?;
-    if !secure {
-        return Ok(Box::new(stream));
-    }
-    let name = ServerName::try_from(host).map_err(|e| bad(&e))?;
-    let stream = TlsConnector::from(Arc::new(tls()?)).connect(name, stream).await;
-    Ok(Box::new(stream.map_err(|e| unconnected(&e))?))
-}
-
-fn tls() -> Result<ClientConfig, AwsError> {
-    let mut roots = RootCertStore::empty();
-    // A machine without roots of its own has the bundled ones; a bad one among them is no reason to stop.
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    roots.add_parsable_certificates(webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned());
-    let provider = tokio_rustls::rustls::crypto::ring::default_provider();
-    let config =
-        ClientConfig::builder_with_provider(Arc::new(provider)).with_safe_default_protocol_versions();
-    Ok(config.map_err(|e| bad(&e))?.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// The service's error in place of an upgrade.

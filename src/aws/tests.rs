@@ -206,7 +206,13 @@ async fn who_waits_is_told_of_each_further_attempt_and_why() {
 async fn a_bearer_token_stands_in_place_of_the_signature() {
     let server = Server::new(vec![text(&["done"])]).await;
     let region = "us-west-2".parse().unwrap();
-    let connection = Connection::bearer("token-1".to_owned(), &region, Some(server.endpoint.clone()));
+    let connection = Connection::bearer(
+        "token-1".to_owned(),
+        &region,
+        Some(server.endpoint.clone()),
+        &NetworkSettings::default(),
+    );
+    let connection = connection.unwrap();
     connection.data().invoke(call()).await.unwrap();
     let heard = server.heard.lock();
     assert_eq!(heard[0].headers["authorization"], "Bearer token-1");
@@ -355,18 +361,4 @@ async fn a_torn_stream_is_an_error_and_not_an_end() {
     let (events, end, _) = events(vec![whole, torn]).await;
     assert_eq!(events, [CommandEvent::Start]);
     assert!(matches!(end, Err(AwsError::Broken { .. })), "{end:?}");
-}
-
-#[test]
-fn bundled_roots_are_certificates_that_the_connector_takes() {
-    let first = &webpki_root_certs::TLS_SERVER_ROOT_CERTS[0];
-    let text = pem(first);
-    assert!(text.lines().all(|l| l.len() <= 64));
-    // Loading happens when the connector is built, so this fails on a bad certificate.
-    let mut builder = Connector::builder();
-    builder.set_connector_settings(None);
-    let _ = builder
-        .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
-        .tls_context(tls_context())
-        .build();
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
+use clap::builder::NonEmptyStringValueParser;
 use serde_json::json;
 
 use super::Context;
@@ -28,7 +29,7 @@ const NATIVE: &str = "native";
   agentcore build --dry-run                       # the `docker buildx build …` that it is")]
 pub(crate) struct BuildArgs {
     /// Name of the image; may be repeated [default: the project's ECR repository, else `bedrock_agentcore-AGENT`, as `latest`]
-    #[arg(short, long = "tag", value_name = "NAME")]
+    #[arg(short, long = "tag", value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     tags: Vec<String>,
     /// Put the image into Docker's engine [default, unless `--push`]
     #[arg(long)]
@@ -37,7 +38,7 @@ pub(crate) struct BuildArgs {
     #[arg(long)]
     push: bool,
     /// Platform of the image; `native` is this machine's own, for local use [default: linux/arm64]
-    #[arg(long, value_name = "PLATFORM")]
+    #[arg(long, value_name = "PLATFORM", value_parser = NonEmptyStringValueParser::new())]
     platform: Option<String>,
     /// Dockerfile [default: the project's, else `Dockerfile` in the source directory]
     #[arg(short, long, value_name = "FILE")]
@@ -58,10 +59,10 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "TARGET")]
     cache_to: Vec<String>,
     /// Stage of the Dockerfile to build
-    #[arg(long, value_name = "STAGE")]
+    #[arg(long, value_name = "STAGE", value_parser = NonEmptyStringValueParser::new())]
     target: Option<String>,
     /// Builder to use [default: the one in use, else one that can do the platform]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     builder: Option<String>,
     /// Run every step again
     #[arg(long)]

@@ -1,6 +1,8 @@
 //! AWS as the place of a verb: which runtime, with whose credentials, and what is said before anything
 //! leaves this machine.
 
+use clap::builder::NonEmptyStringValueParser;
+
 use super::Context;
 use super::exit::{Failure, Outcome};
 use super::local::Home;
@@ -21,13 +23,13 @@ pub(crate) struct CloudOptions {
     #[arg(long, value_name = "REGION")]
     pub(crate) region: Option<Region>,
     /// Profile of your AWS configuration
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) profile: Option<String>,
     /// Where the service is instead of AWS's own address [env: AWS_ENDPOINT_URL_BEDROCK_AGENTCORE, and with _CONTROL]
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) endpoint_url: Option<String>,
     /// Token of the runtime's identity provider instead of AWS credentials; @FILE reads one [env: AGENTCORE_BEARER_TOKEN]
-    #[arg(long, value_name = "TOKEN", conflicts_with = "profile")]
+    #[arg(long, value_name = "TOKEN", conflicts_with = "profile", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) bearer_token: Option<String>,
 }
 
@@ -120,13 +122,15 @@ impl Cloud<'_> {
         if let Some(token) = self.bearer_token()? {
             let endpoint = self.options.endpoint_url.clone();
             let endpoint = endpoint.or_else(|| env.data_endpoint.clone());
-            return Ok(Connection::bearer(token, region, endpoint).telling(self.context.ui.listener()));
+            let connection = Connection::bearer(token, region, endpoint, &env.network())?;
+            return Ok(connection.telling(self.context.ui.listener()));
         }
         let settings = CloudSettings {
             profile: self.options.profile.clone(),
             region: Some(region.to_string()),
             endpoint_url: self.options.endpoint_url.clone(),
-            path_style: self.context.env.own_endpoints,
+            path_style: env.own_endpoints,
+            network: env.network(),
         };
         let connection = Connection::cloud(settings).await?.with_shells_at(env.data_endpoint.clone());
         Ok(connection.telling(self.context.ui.listener()))
@@ -149,6 +153,7 @@ impl Cloud<'_> {
             profile: self.options.profile.clone(),
             region,
             endpoint_url: self.options.endpoint_url.clone(),
+            network: self.context.env.network(),
             ..CloudSettings::default()
         };
         let connection = Connection::cloud(settings).await?;

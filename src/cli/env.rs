@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use etcetera::BaseStrategy;
 
 use super::exit::Failure;
+use crate::aws::NetworkSettings;
 use crate::build::DockerEnv;
 use crate::engine::docker::DaemonChoice;
 
@@ -38,6 +39,8 @@ pub(crate) struct Env {
     pub(crate) log: Option<String>,
     /// The proxies of this machine: `http_proxy`, `https_proxy`, `no_proxy`, each also in capitals.
     pub(crate) proxies: [Option<String>; 3],
+    /// `AWS_CA_BUNDLE`: whose certificates are trusted on the way to AWS.
+    ca_bundle: Option<PathBuf>,
     /// `DOCKER_TLS_VERIFY` says something.
     docker_verify: bool,
     /// `DOCKER_CERT_PATH`.
@@ -76,6 +79,7 @@ impl Env {
             log: std::env::var("AGENTCORE_LOG").ok(),
             proxies: ["http_proxy", "https_proxy", "no_proxy"]
                 .map(|name| text(name).or_else(|| text(&name.to_ascii_uppercase()))),
+            ca_bundle: set("AWS_CA_BUNDLE").map(PathBuf::from),
             docker_verify: set("DOCKER_TLS_VERIFY").is_some(),
             docker_certificates: set("DOCKER_CERT_PATH").map(PathBuf::from),
             runtime_dir: set("XDG_RUNTIME_DIR").map(PathBuf::from),
@@ -95,6 +99,12 @@ impl Env {
                 .hint("set `AGENTCORE_HOME` to a directory")
         })?;
         Ok(self.directory()?.join(home))
+    }
+
+    /// How AWS is reached, in the words of the variables that every AWS tool follows.
+    pub(crate) fn network(&self) -> NetworkSettings {
+        let [http_proxy, https_proxy, no_proxy] = self.proxies.clone();
+        NetworkSettings { http_proxy, https_proxy, no_proxy, ca_bundle: self.ca_bundle.clone() }
     }
 
     /// What decides which docker daemon is used, as the `docker` command line reads it.

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use futures_util::stream::{self, StreamExt};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -47,7 +48,7 @@ const NOT_FOUND: i32 = 127;
   agentcore local exec sh -c 'cat > /mnt/workspace/notes.txt' < notes.txt")]
 pub(crate) struct ExecArgs {
     /// Session, by its id or a short name; several with commas between them [default: the project's last one]
-    #[arg(long = "session", value_name = "NAME", value_delimiter = ',')]
+    #[arg(long = "session", value_name = "NAME", value_delimiter = ',', value_parser = NonEmptyStringValueParser::new())]
     sessions: Vec<String>,
     #[command(flatten)]
     endpoint: EndpointChoice,
@@ -58,13 +59,13 @@ pub(crate) struct ExecArgs {
     #[arg(long, value_name = "DURATION", value_parser = parse_timeout)]
     timeout: Option<CommandTimeout>,
     /// Directory to run it in
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = NonEmptyStringValueParser::new())]
     cwd: Option<String>,
     /// Variable of its environment
     #[arg(long = "env", value_name = "NAME=VALUE", value_parser = parse_variable)]
     variables: Vec<(String, String)>,
     /// Run this script of your machine; what follows are its arguments
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = NonEmptyStringValueParser::new())]
     file: Option<String>,
     /// Leave standard input alone
     #[arg(long)]

@@ -4,6 +4,8 @@ use std::io::Read;
 use std::time::Duration;
 
 use base64::Engine;
+use bytes::Bytes;
+use clap::builder::NonEmptyStringValueParser;
 use http::{HeaderName, HeaderValue};
 use serde_json::{Value, json};
 
@@ -43,13 +45,13 @@ pub(crate) struct InvokeArgs {
     #[arg(long = "header", value_name = "NAME:VALUE", value_parser = parse_header)]
     headers: Vec<(HeaderName, HeaderValue)>,
     /// End user on whose behalf the call is made
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
     user_id: Option<String>,
     /// Longest wait for the agent's answer to begin [default: 15m]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     timeout: Option<Duration>,
     /// Content type of the payload, which is then sent as it is
-    #[arg(long, value_name = "TYPE")]
+    #[arg(long, value_name = "TYPE", value_parser = NonEmptyStringValueParser::new())]
     content_type: Option<String>,
     /// Write server-sent events byte for byte instead of their data
     #[arg(long)]
@@ -144,6 +146,7 @@ impl InvokeArgs {
             "contentType": answer.content_type,
             "statusCode": answer.status,
         });
+        let mut output = ui.output();
         if ui.is_json() && !events {
             let body = collect(place, &mut answer).await?;
             let mut document = head;
@@ -151,34 +154,53 @@ impl InvokeArgs {
                 let (key, value) = body_value(&body);
                 map.insert(key.to_owned(), value);
             }
-            ui.result(&document, "")?;
+            output.bytes(line(&format!("{document:#}"))).await?;
+            output.end().await?;
             return Ok(OK);
         }
         if ui.is_json() {
-            ui.event(&head)?;
+            output.bytes(line(&head.to_string())).await?;
         }
-        if events && (ui.is_json() || !self.raw) {
-            let mut reader = SseReader::default();
-            let one = |data: String| {
-                if ui.is_json() { ui.event(&json!({ "data": parsed(&data) })) } else { ui.line(&data) }
-            };
-            while let Some(bytes) = answer.next().await.map_err(|e| place.failure(e))? {
-                reader.push(&bytes)?.into_iter().try_for_each(one)?;
-            }
-            reader.finish().into_iter().try_for_each(one)?;
-            return Ok(OK);
-        }
+        let mut reader = (events && (ui.is_json() || !self.raw)).then(SseReader::default);
+        let one = |data: String| match ui.is_json() {
+            true => line(&json!({ "data": parsed(&data) }).to_string()),
+            false => line(&data),
+        };
         let mut last = None;
-        while let Some(bytes) = answer.next().await.map_err(|e| place.failure(e))? {
-            last = bytes.last().copied().or(last);
-            ui.bytes(&bytes)?;
+        loop {
+            let piece = tokio::select! {
+                piece = answer.next() => piece.map_err(|e| place.failure(e))?,
+                // An agent may think for long until somebody finds out that nobody listens any more.
+                failure = output.broken() => return Err(failure),
+            };
+            let Some(bytes) = piece else { break };
+            match &mut reader {
+                Some(reader) => {
+                    for data in reader.push(&bytes)? {
+                        output.bytes(one(data)).await?;
+                    }
+                }
+                None => {
+                    last = bytes.last().copied().or(last);
+                    output.bytes(bytes).await?;
+                }
+            }
         }
+        if let Some(data) = reader.and_then(SseReader::finish) {
+            output.bytes(one(data)).await?;
+        }
+        output.end().await?;
         // On a terminal the prompt would stand right behind the answer.
         if last.is_some_and(|l| l != b'\n') {
             ui.end_terminal_line();
         }
         Ok(OK)
     }
+}
+
+/// A line of output.
+fn line(text: &str) -> Bytes {
+    format!("{text}\n").into()
 }
 
 /// JSON goes as it is, other text as a prompt, anything else as bytes.

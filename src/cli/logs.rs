@@ -3,6 +3,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use clap::builder::NonEmptyStringValueParser;
 use regex::Regex;
 use serde_json::{Value, json};
 
@@ -32,7 +33,7 @@ const KNOWN: usize = 100_000;
   agentcore local logs --output json | jq -r .message")]
 pub(crate) struct LogsArgs {
     /// Of this session only, by its id or short name
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     session: Option<String>,
     #[command(flatten)]
     endpoint: EndpointChoice,

@@ -1,6 +1,7 @@
 //! `session`: the sessions that this project has used in AWS, and the ids behind short names. Nothing leaves the
 //! machine: the service has no operation that lists sessions, so these are the ones of the ledger.
 
+use clap::builder::NonEmptyStringValueParser;
 use serde_json::json;
 
 use super::Context;
@@ -37,6 +38,7 @@ enum SessionVerb {
   agentcore session use ticket-8421")]
     Use {
         /// Its id or short name
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         session: String,
     },
     /// Print the session id that a short name stands for, for use in scripts
@@ -44,6 +46,7 @@ enum SessionVerb {
   agentcore session id ticket-8421 --agent coder")]
     Id {
         /// The short name, such as `ticket-8421`
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         name: String,
     },
 }

@@ -3,6 +3,8 @@
 //! The verbs know a [`Place`] and no more: `agentcore invoke` and `agentcore local invoke` are one piece of
 //! code, and the place says how its runtime is found and reached.
 
+use clap::builder::NonEmptyStringValueParser;
+
 use super::Context;
 use super::cloud::Cloud;
 use super::exit::Failure;
@@ -16,7 +18,7 @@ use crate::project::{Project, ProjectError};
 #[derive(clap::Args, Debug, Clone)]
 pub(crate) struct SessionChoice {
     /// Session, by its id or a short name such as `ticket-8421` [default: the project's last one]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) session: Option<String>,
     #[command(flatten)]
     pub(crate) endpoint: EndpointChoice,

@@ -2,14 +2,20 @@
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use console::Style;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle, WeakProgressBar};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::stat::{SFlag, fstat};
 use parking_lot::Mutex;
 use serde::Serialize;
+use tokio::sync::{mpsc, oneshot};
 
 use super::env::Env;
 use super::exit::{Class, Failure, Outcome};
@@ -97,8 +103,13 @@ impl Ui {
 
     /// Writes bytes to standard output exactly as they are, and at once.
     pub(crate) fn bytes(&self, bytes: &[u8]) -> Result<(), Failure> {
-        let mut out = io::stdout().lock();
-        out.write_all(bytes).and_then(|()| out.flush()).map_err(unwritable)
+        write_out(bytes).map_err(unwritable)
+    }
+
+    /// Standard output for what may be long: whoever writes to it goes on hearing of other things while the reader
+    /// takes its time.
+    pub(crate) fn output(&self) -> Output {
+        Output::new()
     }
 
     /// Ends a line that was written without an end, where people look at it.
@@ -223,7 +234,8 @@ impl Ui {
             Err(failure) => failure,
         };
         if failure.class != Class::BrokenPipe {
-            if self.is_json() {
+            // Ctrl-C ends the wait for a reader that does not read, too.
+            if self.is_json() && (failure.class != Class::Interrupted || takes_more()) {
                 let _ = self.event(&failure.to_json());
             }
             self.failure(&failure);
@@ -241,6 +253,98 @@ impl Ui {
         }
         if let Some(hint) = &failure.hint {
             self.say(&format!("{} {hint}", self.style("hint:", Style::new().cyan().bold())));
+        }
+    }
+}
+
+/// Writes all of it. Not through `io::stdout`, which looks for the ends of lines and writes every piece in two.
+fn write_out(mut bytes: &[u8]) -> io::Result<()> {
+    let out = io::stdout();
+    while !bytes.is_empty() {
+        match nix::unistd::write(out.as_fd(), bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
+            Err(Errno::EINTR) => {}
+            // Somebody who shares it does not want to wait there.
+            Err(Errno::EAGAIN) => {
+                let mut ready = [PollFd::new(out.as_fd(), PollFlags::POLLOUT)];
+                match poll(&mut ready, PollTimeout::NONE) {
+                    Ok(_) | Err(Errno::EINTR) => {}
+                    Err(e) => return Err(e.into()),
+                }
+            }
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(())
+}
+
+/// True when something can be written to standard output at once.
+fn takes_more() -> bool {
+    let out = io::stdout();
+    let mut ready = [PollFd::new(out.as_fd(), PollFlags::POLLOUT)];
+    poll(&mut ready, PollTimeout::ZERO).is_ok_and(|count| count > 0)
+}
+
+/// Standard output for what may be long. A file is written at once; where there is a reader, a thread writes, because
+/// a write that waits for him can not be given up. The program's end ends it.
+pub(crate) struct Output {
+    writer: Option<mpsc::Sender<Bytes>>,
+    /// How the thread ended.
+    ended: oneshot::Receiver<io::Result<()>>,
+}
+
+impl Output {
+    fn new() -> Self {
+        let (end, ended) = oneshot::channel();
+        let kind =
+            fstat(io::stdout().as_fd()).map(|stat| SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT);
+        let device = kind == Ok(SFlag::S_IFCHR) && !io::stdout().is_terminal();
+        if kind == Ok(SFlag::S_IFREG) || device {
+            return Self { writer: None, ended };
+        }
+        let (writer, mut pieces) = mpsc::channel::<Bytes>(1);
+        std::thread::spawn(move || {
+            let mut result = Ok(());
+            while let (Ok(()), Some(piece)) = (&result, pieces.blocking_recv()) {
+                result = write_out(&piece);
+            }
+            // Whoever does not wait for the end has given the output up.
+            let _ = end.send(result);
+        });
+        Self { writer: Some(writer), ended }
+    }
+
+    /// Writes bytes exactly as they are; returns when the reader has taken most of what was written before.
+    pub(crate) async fn bytes(&mut self, bytes: Bytes) -> Result<(), Failure> {
+        match &self.writer {
+            None => write_out(&bytes).map_err(unwritable),
+            Some(writer) => match writer.send(bytes).await {
+                Ok(()) => Ok(()),
+                Err(_) => Err(self.broken().await),
+            },
+        }
+    }
+
+    /// Waits until nothing can be written any more, for as long as it takes.
+    pub(crate) async fn broken(&mut self) -> Failure {
+        if self.writer.is_some() {
+            match (&mut self.ended).await {
+                Ok(Err(e)) => return unwritable(e),
+                Ok(Ok(())) | Err(_) => return Failure::failed("the output cannot be written any more"),
+            }
+        }
+        std::future::pending().await
+    }
+
+    /// Returns when all of it is written.
+    pub(crate) async fn end(mut self) -> Result<(), Failure> {
+        if self.writer.take().is_none() {
+            return Ok(());
+        }
+        match self.ended.await {
+            Ok(result) => result.map_err(unwritable),
+            Err(_) => Err(Failure::failed("the output cannot be written any more")),
         }
     }
 }

@@ -52,6 +52,14 @@ pub enum AwsError {
     /// Neither the command, the project nor the user's AWS set-up names a region.
     #[error("no AWS region is set")]
     NoRegion,
+    /// A variable of the environment that decides how AWS is reached does not make sense.
+    #[error("`{variable}` cannot be used: {reason}")]
+    Setting {
+        /// Its name.
+        variable: &'static str,
+        /// The cause; without the value, which may hold a password.
+        reason: String,
+    },
     /// The request could not be made from its values.
     #[error("`{operation}` could not be sent: {reason}")]
     Request {
@@ -133,6 +141,12 @@ impl AwsError {
                 .to_owned(),
             Self::NoRegion => {
                 "name one with `--region`, in AWS_REGION, or as `aws: {region: …}` in the project file".to_owned()
+            }
+            Self::Setting { variable: "AWS_CA_BUNDLE", .. } => {
+                "name a file of certificates in PEM form, or unset it".to_owned()
+            }
+            Self::Setting { .. } => {
+                "it looks like `http://user:password@host:port`; `no_proxy` names what is reached without it".to_owned()
             }
             Self::Service { operation, message, .. } if self.is_denied() => {
                 let action = denied_action(message).unwrap_or(operation);

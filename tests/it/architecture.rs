@@ -100,6 +100,7 @@ const OWNERS: &[Owner] = &[
             ("src/engine/agent_http.rs", "the client of the agent's protocol"),
             ("src/cli/", "the client of the admin socket, and the agent of `local demo`"),
             ("src/aws/error.rs", "asks the connector's error whether a connection was ever made"),
+            ("src/aws/network.rs", "asks a proxy for the tunnel of a shell"),
         ],
         in_tests: false,
     },

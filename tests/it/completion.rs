@@ -67,11 +67,14 @@ fn what_may_stand_there_is_offered_with_what_it_is() {
     // How PowerShell hands an empty word on.
     assert_eq!(values(&place, &["invoke", "--session", "\"\""]), ["ticket-1"]);
     // Nobody waits for a Tab.
-    let begun = Instant::now();
-    for _ in 0..10 {
+    let ask = |_| {
+        let begun = Instant::now();
         values(&place, &["invoke", "--session", ""]);
-    }
-    assert!(begun.elapsed() < Duration::from_secs(15), "{:?} for ten", begun.elapsed());
+        begun.elapsed()
+    };
+    // The quickest: others use the machine too.
+    let quickest = (0..10).map(ask).min().unwrap();
+    assert!(quickest < Duration::from_millis(500), "{quickest:?}");
 }
 
 /// Runs a script in a shell in which `agentcore` is the program under test.

@@ -14,7 +14,7 @@ use crate::cli::Run;
 use crate::verbs::{Both, with_input};
 
 /// Kind, permissions, time and content of everything below a directory.
-fn tree(root: &Path) -> BTreeMap<String, (String, u32, i64)> {
+pub(crate) fn tree(root: &Path) -> BTreeMap<String, (String, u32, i64)> {
     fn walk(root: &Path, at: &Path, out: &mut BTreeMap<String, (String, u32, i64)>) {
         for entry in fs::read_dir(at).unwrap() {
             let path = entry.unwrap().path();
@@ -45,7 +45,7 @@ fn tree(root: &Path) -> BTreeMap<String, (String, u32, i64)> {
 }
 
 /// A directory with everything that is hard to copy.
-fn odd_files(root: &Path) {
+pub(crate) fn odd_files(root: &Path) {
     let long = "long-".repeat(40);
     fs::create_dir_all(root.join("src/empty")).unwrap();
     fs::create_dir_all(root.join(format!("src/{long}"))).unwrap();

@@ -40,5 +40,6 @@ mod shells;
 mod support;
 mod templates;
 mod terminal;
+mod tls;
 mod toolkit;
 mod verbs;

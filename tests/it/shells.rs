@@ -19,13 +19,13 @@ const SESSION: &str = "shell-session-0123456789abcdef0123456789";
 
 /// An emulator with a deployed agent.
 pub(crate) struct World {
-    emulator: Emulator,
+    pub(crate) emulator: Emulator,
     project: Project,
-    arn: String,
+    pub(crate) arn: String,
 }
 
 impl World {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (emulator, project) = (Emulator::start(&[]), Project::new("lab", "lab", json!({})));
         let deployed = emulator.run(project.path(), &["local", "deploy", "--output", "json"]);
         let deployed: Value = serde_json::from_slice(&deployed.stdout).unwrap();
@@ -90,6 +90,14 @@ impl Shell {
         self.socket.send(Message::Binary(frame.into())).unwrap();
     }
 
+    /// A program in the foreground gets a signal from a key. It says itself that it is there: until then the key
+    /// would be the shell's, which goes on and starts it.
+    pub(crate) fn interrupted(&mut self) {
+        self.send(0, b"sh -c 'echo runs-$((40+2)); exec sleep 1000'\n");
+        self.until("runs-42");
+        self.send(0, b"\x03");
+    }
+
     /// Takes one message; false when there are no more.
     fn step(&mut self) -> bool {
         match self.socket.read() {
@@ -150,9 +158,7 @@ fn a_shell_is_a_terminal_with_a_size_and_an_exit_code() {
     shell.send(5, b"");
     shell.until("<heartbeat>");
     // Its processes get signals from keys.
-    shell.send(0, b"sleep 100\n");
-    std::thread::sleep(Duration::from_millis(300));
-    shell.send(0, b"\x03");
+    shell.interrupted();
     shell.send(0, b"echo after-$((1+1)); exit 7\n");
     shell.read_to_the_end();
     assert!(shell.shown.contains("after-2"), "{}", shell.shown);
@@ -253,7 +259,7 @@ fn rules_of_the_connection_hold() {
 }
 
 /// `shell` in a pseudo-terminal.
-struct Screen {
+pub(crate) struct Screen {
     writer: Box<dyn Write + Send>,
     shown: Arc<Mutex<Vec<u8>>>,
     child: Box<dyn portable_pty::Child + Send + Sync>,
@@ -261,7 +267,7 @@ struct Screen {
 }
 
 impl Screen {
-    fn open(command: &Command) -> Self {
+    pub(crate) fn open(command: &Command) -> Self {
         let size = PtySize { rows: 30, cols: 100, pixel_width: 0, pixel_height: 0 };
         let pair = NativePtySystem::default().openpty(size).unwrap();
         let mut builder = CommandBuilder::new(command.get_program());
@@ -286,12 +292,12 @@ impl Screen {
         Self { writer: pair.master.take_writer().unwrap(), shown, child, master: pair.master }
     }
 
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.shown.lock().unwrap()).into_owned()
     }
 
     #[track_caller]
-    fn until(&self, text: &str) {
+    pub(crate) fn until(&self, text: &str) {
         let end = std::time::Instant::now() + LIMIT;
         while !self.text().contains(text) {
             assert!(std::time::Instant::now() < end, "no `{text}` in {:?}", self.text());
@@ -299,11 +305,11 @@ impl Screen {
         }
     }
 
-    fn type_in(&mut self, text: &str) {
+    pub(crate) fn type_in(&mut self, text: &str) {
         self.writer.write_all(text.as_bytes()).unwrap();
     }
 
-    fn code(&mut self) -> u32 {
+    pub(crate) fn code(&mut self) -> u32 {
         self.child.wait().unwrap().exit_code()
     }
 }
@@ -317,14 +323,13 @@ pub(crate) fn left_and_found_again(make: &dyn Fn(&[&str]) -> Command) {
     let size = PtySize { rows: 20, cols: 70, pixel_width: 0, pixel_height: 0 };
     screen.master.resize(size).unwrap();
     // The size travels by a signal; the line is asked until it has arrived.
-    for _ in 0..50 {
+    let mut pause = Duration::from_millis(50);
+    support::eventually(LIMIT, "the new size has arrived", || {
         screen.type_in("stty size\r");
-        std::thread::sleep(Duration::from_millis(100));
-        if screen.text().contains("20 70") {
-            break;
-        }
-    }
-    screen.until("20 70");
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_secs(2));
+        screen.text().contains("20 70").then_some(())
+    });
     screen.type_in("\x1d");
     assert_eq!(screen.code(), 0, "{}", screen.text());
     screen.until("--session term --reattach` comes back");

@@ -3,7 +3,7 @@
 //!
 //! Needs namespaces and python3; where they are missing the emulator says so and the tests fail.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -120,7 +120,7 @@ fn every_verb_does_the_same_on_both_targets() {
         Row(&["exec", "--no-stdin", "cat"], Some(b"piped in\n"), 0, ""),
         Row(&["exec", "--file", &script, "a b", "c"], None, 3, "<a b><c>"),
         Row(&["exec", "--file", &script], Some(b"x"), 3, "<>"),
-        Row(&["exec", "--timeout", "1", "sh", "-c", "echo early; sleep 30"], None, 124, "early\n"),
+        Row(&["exec", "--timeout", "3", "sh", "-c", "echo early; sleep 30"], None, 124, "early\n"),
         Row(&["exec", "no-such-program"], None, 127, ""),
         Row(&["exec", "sh", "-c", "kill -9 $$"], None, 137, ""),
         Row(&["exec", "--session", "s,t", "--", "sh", "-c", "echo hello; echo there"], None, 0, "sorted"),
@@ -370,6 +370,68 @@ fn bytes_arrive_unharmed_in_both_directions() {
 }
 
 #[test]
+fn whoever_reads_the_answer_may_take_his_time_leave_or_be_given_up() {
+    let both = Both::new();
+    let bytes: Vec<u8> = (0..10_000_000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let file = both.home.path().join("bytes");
+    std::fs::write(&file, &bytes).unwrap();
+    let payload = format!("@{}", file.display());
+    let echo = ["invoke", "--content-type", "application/x-echo", payload.as_str()];
+    let begin = |more: &[&str]| {
+        let mut command = both.local(&[&echo[..], more].concat());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut reader = child.stdout.take().unwrap();
+        // It has begun, and no pipe takes the rest.
+        let mut first = [0];
+        reader.read_exact(&mut first).unwrap();
+        (child, reader, first)
+    };
+
+    // He who is slow gets everything, and so does a file.
+    let (child, mut reader, first) = begin(&[]);
+    let mut all = first.to_vec();
+    let mut buffer = vec![0; 300_000];
+    loop {
+        let count = reader.read(&mut buffer).unwrap();
+        if count == 0 {
+            break;
+        }
+        all.extend_from_slice(&buffer[..count]);
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    assert!(child.wait_with_output().unwrap().status.success());
+    assert!(all == bytes, "{} bytes came", all.len());
+    let kept = both.home.path().join("kept");
+    let mut command = both.local(&echo);
+    assert!(
+        command
+            .stdout(std::fs::File::create(&kept).unwrap())
+            .stderr(Stdio::null())
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert!(std::fs::read(&kept).unwrap() == bytes, "a file has other bytes");
+
+    // He who leaves is no failure.
+    let (child, reader, _) = begin(&[]);
+    drop(reader);
+    let run = Run::from(child.wait_with_output().unwrap());
+    assert_eq!((run.status, run.stderr.contains("error")), (0, false), "{}", run.stderr);
+
+    // He who reads no more does not keep anybody from going.
+    for more in [&[][..], &["--output", "json"]] {
+        let (child, reader, _) = begin(more);
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+        let run = Run::from(child.wait_with_output().unwrap());
+        assert_eq!(run.status, 130, "{more:?}: {}", run.stderr);
+        assert!(run.stderr.contains("stopped waiting; session "), "{more:?}: {}", run.stderr);
+        drop(reader);
+    }
+}
+
+#[test]
 fn stop_all_in_the_cloud_goes_by_the_ledger_and_says_so() {
     let both = Both::new();
     for name in ["one", "two"] {
@@ -434,6 +496,60 @@ fn a_cloud_verb_without_a_runtime_says_how_to_name_one() {
     assert!(run.stderr.contains("could not connect"), "{}", run.stderr);
     assert!(!run.stderr.contains("secret"), "{}", run.stderr);
     assert!(!Path::new("home/emulator.json").exists());
+}
+
+#[test]
+fn an_empty_name_is_a_usage_error_and_no_default() {
+    let place = crate::cli::Place::new();
+    place.write(".bedrock_agentcore.yaml", "name: coder\nentrypoint: main.py\n");
+    let none = |option: &str| format!("error: a value is required for `{option}` but none was supplied\n");
+    let session = none("--session <NAME>");
+    let qualifier = "error: invalid value `` for `--qualifier <NAME>`: ".to_owned();
+    // An unset variable of a script, as it arrives here: on both targets, in the cloud, in the emulator.
+    let rows: [(&str, &[&str], &str); 29] = [
+        ("both", &["invoke", "--session", "", "x"], &session),
+        ("both", &["invoke", "--session=", "x"], &session),
+        ("both", &["exec", "--session", "", "true"], &session),
+        ("both", &["exec", "--session", "a,,b", "true"], &session),
+        ("both", &["exec", "--session", "a,", "true"], &session),
+        ("both", &["shell", "--session", ""], &session),
+        ("both", &["stop", "--session", ""], &session),
+        ("both", &["logs", "--session", ""], &session),
+        ("both", &["invoke", "--qualifier", "", "x"], &qualifier),
+        ("both", &["exec", "--qualifier", "", "true"], &qualifier),
+        ("both", &["shell", "--qualifier", ""], &qualifier),
+        ("both", &["cp", "--qualifier", "", "x", ":x"], &qualifier),
+        ("both", &["stop", "--qualifier", ""], &qualifier),
+        ("both", &["invoke", "--user-id", "", "x"], &none("--user-id <ID>")),
+        ("both", &["invoke", "--content-type", "", "x"], &none("--content-type <TYPE>")),
+        ("both", &["exec", "--cwd", "", "true"], &none("--cwd <DIR>")),
+        ("both", &["exec", "--file", ""], &none("--file <FILE>")),
+        ("both", &["invoke", "--agent", "", "x"], &none("--agent <NAME>")),
+        ("both", &["invoke", "--config", "", "x"], &none("--config <FILE>")),
+        ("cloud", &["invoke", "--arn", "", "x"], "error: invalid value `` for `--arn <ARN>`: "),
+        ("cloud", &["invoke", "--region", "", "x"], "error: invalid value `` for `--region <REGION>`: "),
+        ("cloud", &["invoke", "--profile", "", "x"], &none("--profile <NAME>")),
+        ("cloud", &["invoke", "--endpoint-url", "", "x"], &none("--endpoint-url <URL>")),
+        ("cloud", &["invoke", "--bearer-token", "", "x"], &none("--bearer-token <TOKEN>")),
+        ("cloud", &["session", "use", ""], &none("<SESSION>")),
+        ("cloud", &["session", "id", ""], &none("<NAME>")),
+        ("cloud", &["deploy", "--image", ""], &none("--image <URI>")),
+        ("local", &["session", "show", ""], &none("<SESSION>")),
+        ("local", &["session", "rm", ""], &none("<SESSIONS>...")),
+    ];
+    for (targets, args, error) in rows {
+        for (target, first) in [("cloud", [].as_slice()), ("local", &["local"])] {
+            if targets != "both" && targets != target {
+                continue;
+            }
+            let run = place.run(&[first, args].concat());
+            assert_eq!((run.status, run.stdout.as_str()), (2, ""), "{target} {args:?}: {}", run.stderr);
+            assert!(run.stderr.starts_with(error), "{target} {args:?}: {}", run.stderr);
+            let hints = run.stderr.lines().filter(|line| line.starts_with("hint: ")).count();
+            assert_eq!((run.stderr.lines().count(), hints), (2, 1), "{target} {args:?}: {}", run.stderr);
+        }
+    }
+    assert!(!place.path().join("home").exists(), "something was remembered");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::NonEmptyStringValueParser;
 use serde_json::json;
 
 use super::Context;
@@ -28,10 +29,10 @@ pub(crate) struct AwsOptions {
     #[arg(long, value_name = "REGION")]
     region: Option<Region>,
     /// Profile of your AWS configuration
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     profile: Option<String>,
     /// Where AgentCore is instead of AWS's own address; AWS_ENDPOINT_URL[_SERVICE] move every service
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = NonEmptyStringValueParser::new())]
     endpoint_url: Option<String>,
 }
 
@@ -52,10 +53,10 @@ pub(crate) struct DeployArgs {
     #[arg(short, long)]
     yes: bool,
     /// An image in a registry, instead of building one
-    #[arg(long, value_name = "URI")]
+    #[arg(long, value_name = "URI", value_parser = NonEmptyStringValueParser::new())]
     image: Option<String>,
     /// Execution role, instead of the project's or one that is made
-    #[arg(long, value_name = "ARN")]
+    #[arg(long, value_name = "ARN", value_parser = NonEmptyStringValueParser::new())]
     execution_role: Option<String>,
     /// Return as soon as the version is on its way
     #[arg(long)]
@@ -240,6 +241,7 @@ impl<'a> Work<'a> {
             region,
             endpoint_url: options.endpoint_url.clone(),
             path_style: self.context.env.own_endpoints,
+            network: self.context.env.network(),
         };
         let connection = Connection::cloud(settings).await.map_err(OpsError::from)?;
         let services = connection.services();

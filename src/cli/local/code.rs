@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use crate::artifacts::import::Bucket;
-use crate::aws::{AwsError, CloudSettings, Connection};
+use crate::aws::{AwsError, CloudSettings, Connection, NetworkSettings};
 use crate::model::{ArtifactRef, Region};
 
 /// Longest search for credentials and a region. [ours: the metadata service of a machine that is none of EC2's, in a
@@ -18,6 +18,7 @@ const SEARCH_LIMIT: Duration = Duration::from_secs(10);
 pub(crate) struct Buckets {
     pub(crate) region: Region,
     pub(crate) path_style: bool,
+    pub(crate) network: NetworkSettings,
 }
 
 impl Bucket for Buckets {
@@ -28,7 +29,11 @@ impl Bucket for Buckets {
         limit: u64,
     ) -> BoxFuture<'a, Result<(), String>> {
         async move {
-            let settings = CloudSettings { path_style: self.path_style, ..CloudSettings::default() };
+            let settings = CloudSettings {
+                path_style: self.path_style,
+                network: self.network.clone(),
+                ..CloudSettings::default()
+            };
             let search = async {
                 match Connection::cloud(settings.clone()).await {
                     Err(AwsError::NoRegion) => {

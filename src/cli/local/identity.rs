@@ -6,7 +6,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use super::deploy::ROLE;
-use crate::aws::{Identity, IdentityError, IdentityKind};
+use crate::aws::{Identity, IdentityError, IdentityKind, NetworkSettings};
 use crate::cli::exit::Failure;
 use crate::egress::CredentialSource;
 use crate::model::{AwsCredentials, Region};
@@ -26,14 +26,18 @@ pub(crate) fn parse(words: &[String]) -> Result<Option<IdentityKind>, Failure> {
 }
 
 /// The source for sessions, once it is known that the user's set-up has what it names.
-pub(crate) async fn open(kind: IdentityKind, region: Region) -> Result<Arc<dyn CredentialSource>, Failure> {
+pub(crate) async fn open(
+    kind: IdentityKind,
+    region: Region,
+    network: &NetworkSettings,
+) -> Result<Arc<dyn CredentialSource>, Failure> {
     let hint = match &kind {
         IdentityKind::Profile(name) => {
             format!("`aws configure --profile {name}` or `aws sso login --profile {name}` sets it up")
         }
         IdentityKind::Role => "set up default credentials, as for the AWS CLI".to_owned(),
     };
-    let identity = Identity::new(kind, region);
+    let identity = Identity::new(kind, region, network)?;
     match identity.check().await {
         Ok(()) => {}
         Err(e @ IdentityError::NotSetUp { .. }) => return Err(Failure::failed(e.to_string()).hint(hint)),

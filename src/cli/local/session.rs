@@ -1,6 +1,7 @@
 //! `local session`: what sessions there are. Starts none and touches no idle clock. The state is the emulator's
 //! to read, so one is started where none runs: two readers of a state would have to agree on what a crash left.
 
+use clap::builder::NonEmptyStringValueParser;
 use serde_json::json;
 
 use super::Local;
@@ -30,6 +31,7 @@ enum SessionVerb {
   agentcore local session show ticket-8421")]
     Show {
         /// Its id or short name
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         session: String,
     },
     /// Show what persistence did: resumes, what they found, times to the first answer, resets
@@ -37,6 +39,7 @@ enum SessionVerb {
   agentcore local session stats")]
     Stats {
         /// Id or short name of one session [default: all of them]
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         session: Option<String>,
     },
     /// End sessions and delete their storage
@@ -44,7 +47,7 @@ enum SessionVerb {
   agentcore local session rm ticket-8421 ticket-8422")]
     Rm {
         /// Their ids or short names
-        #[arg(required = true)]
+        #[arg(required = true, value_parser = NonEmptyStringValueParser::new())]
         sessions: Vec<String>,
     },
     /// Forget expired sessions and delete storage that a new version replaced

@@ -280,7 +280,7 @@ impl Settings {
     /// What sessions reach outside.
     pub(crate) async fn egress(&self, env: &Env) -> Result<Egress, Failure> {
         let identity = match identity::parse(&self.aws_identity)? {
-            Some(kind) => Some(identity::open(kind, self.region()?).await?),
+            Some(kind) => Some(identity::open(kind, self.region()?, &env.network()).await?),
             None => None,
         };
         let [http, https, direct] = env.proxies.each_ref().map(Option::as_deref);
@@ -295,7 +295,8 @@ impl Settings {
 
     /// Where code packages come from that are not in the emulator's own store.
     pub(crate) fn importer(&self, home: &super::Home, env: &Env) -> Result<Importer, Failure> {
-        let buckets = super::code::Buckets { region: self.region()?, path_style: env.own_endpoints };
+        let (path_style, network) = (env.own_endpoints, env.network());
+        let buckets = super::code::Buckets { region: self.region()?, path_style, network };
         let (path, user_home) = (env.path.clone(), env.user_home.clone());
         Ok(Importer::new(Arc::new(buckets), home.path().to_owned(), path, user_home))
     }

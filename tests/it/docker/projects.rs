@@ -298,9 +298,7 @@ fn a_container_session_has_shells() {
     shell.until("/dev/pts/");
     shell.until("xterm-256color\r\n0\r\n/var/task");
     // Keys are signals to its processes, and its end is told.
-    shell.send(0, b"sleep 100\n");
-    std::thread::sleep(Duration::from_millis(500));
-    shell.send(0, b"\x03");
+    shell.interrupted();
     shell.send(0, b"echo after-$((1+1)); echo typed >/mnt/workspace/f; exit 7\n");
     shell.read_to_the_end();
     shell.ended_with("after-2", "7");
@@ -309,6 +307,61 @@ fn a_container_session_has_shells() {
     crate::shells::left_and_found_again(&|words| {
         user.command(&[&["shell", "--session", "term"], words].concat())
     });
+}
+
+#[test]
+fn files_are_copied_into_a_container_and_out_of_it() {
+    let Some(registry) = registry("files_are_copied_into_a_container") else { return };
+    // Debian's tools, and a root file system that has busybox's and nothing else.
+    let with =
+        |base: &str, agent: &str| format!("FROM {registry}/{base}\nWORKDIR /app\nCOPY . .\nCMD {agent}\n");
+    let bare = "[\"sh\", \"-c\", \"mkdir -p /www && echo '{\\\"status\\\": \\\"Healthy\\\"}' >/www/ping && exec busybox httpd -f -p 8080 -h /www\"]";
+    for dockerfile in [with("python", "[\"python3\", \"main.py\"]"), with("busybox", bare)] {
+        let project =
+            Project::new(&json!({ "deployment_type": "container" }), &[("Dockerfile", dockerfile.as_str())]);
+        let user = User::new(&NATIVE_IMAGES, project);
+        let world = tempfile::tempdir().unwrap();
+        crate::cp::odd_files(world.path());
+        let busybox = dockerfile.contains("busybox");
+        let tree = |root: &Path| {
+            let mut tree = crate::cp::tree(root);
+            // busybox's tar gives a directory its time before its files.
+            let directories = tree.values_mut().filter(|(content, ..)| content == "directory" && busybox);
+            directories.for_each(|(_, _, time)| *time = 0);
+            tree
+        };
+        let before = tree(&world.path().join("src"));
+        let path = |name: &str| world.path().join(name).display().to_string();
+        // To the storage, which is a volume, and to the container's own files.
+        for (number, place) in ["/mnt/workspace", "/opt"].into_iter().enumerate() {
+            user.exec(&["mkdir", "-p", place]);
+            let copied = user.run(&["cp", &path("src"), &format!("work:{place}/")]);
+            let expected = format!("copied {} to work:{place}/src (12 files, 3000019 bytes)\n", path("src"));
+            assert_eq!(text(&copied.stdout), expected);
+            let back = world.path().join(format!("back-{number}"));
+            fs::create_dir(&back).unwrap();
+            user.run(&["cp", &format!("work:{place}/src"), &back.display().to_string()]);
+            assert_eq!(tree(&back.join("src")), before, "{place}: {dockerfile}");
+            assert_eq!(
+                user.exec(&["sh", "-c", &format!("ls -A /tmp {place} | grep -c [.]agentcore || true")]),
+                "0\n"
+            );
+        }
+        // What is in the storage is there after a stop, copied or not, and as an archive too.
+        user.stop();
+        let archive = user.run(&["cp", "work:/mnt/workspace/src", "-"]).stdout;
+        fs::create_dir(world.path().join("archive")).unwrap();
+        tar::Archive::new(archive.as_slice()).unpack(world.path().join("archive")).unwrap();
+        let names = |root: &str| tree(&world.path().join(root)).into_keys().collect::<Vec<_>>();
+        assert_eq!(names("archive/src"), names("src"), "{dockerfile}");
+        let refused = user.command(&["cp", "work:/mnt/workspace/none", &path("none")]).output().unwrap();
+        assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+        assert!(
+            text(&refused.stderr).contains("`work:/mnt/workspace/none` does not exist"),
+            "{}",
+            text(&refused.stderr)
+        );
+    }
 }
 
 #[test]
