@@ -887,6 +887,53 @@ fn a_session_is_shown_as_ready_once_it_can_be_used() {
 }
 
 #[test]
+fn lists_have_what_is_asked_for_newest_first() {
+    drive(async {
+        let world = World::standing();
+        let (sessions, _store) = world.open().await;
+        let named = crate::model::session_id_for_name("coder", "ticket");
+        let ids: Vec<_> = (1..=4).map(|n| world.key(n).session).chain([named.clone()]).collect();
+        for id in &ids {
+            drop(sessions.acquire(&world.target(), id, Need::Command).await.unwrap());
+            settle().await;
+        }
+        sessions.stop(&world.key(2)).await.unwrap();
+        let list = |filter: SessionFilter| {
+            let mut listing = sessions.listing(&filter);
+            let total = listing.total();
+            let shown = std::iter::from_fn(|| listing.next(|record, _, _| record.key.session.clone()));
+            (total, shown.collect::<Vec<_>>())
+        };
+        let newest: Vec<_> = ids.iter().rev().cloned().collect();
+        let all = SessionFilter::default;
+        assert_eq!(list(all()), (5, newest.clone()));
+        assert_eq!(sessions.list().into_iter().map(|v| v.key.session).collect::<Vec<_>>(), newest);
+        for limit in [1, 2, 4, 5, 9] {
+            let shown = newest.iter().take(limit).cloned().collect();
+            assert_eq!(list(SessionFilter { limit: Some(limit), ..all() }), (5, shown));
+        }
+        let running: Vec<_> = newest.iter().filter(|id| **id != ids[1]).cloned().collect();
+        assert_eq!(list(SessionFilter { live: true, ..all() }), (4, running.clone()));
+        assert_eq!(list(SessionFilter { live: true, limit: Some(1), ..all() }), (4, running[..1].to_vec()));
+        assert_eq!(sessions.count(), (4, 5));
+        for name in ["ticket", named.as_str()] {
+            let session = Some(name.to_owned());
+            assert_eq!(list(SessionFilter { session, ..all() }), (1, vec![named.clone()]));
+        }
+        let nobody = Some("nobody".to_owned());
+        assert_eq!(list(SessionFilter { session: nobody.clone(), ..all() }), (0, vec![]));
+        assert_eq!(list(SessionFilter { agent: nobody, ..all() }), (0, vec![]));
+        assert_eq!(list(SessionFilter { agent: Some("coder".into()), ..all() }).0, 5);
+        // One that is removed while the list is read is left out.
+        let mut listing = sessions.listing(&all());
+        sessions.remove(&world.key(4)).await.unwrap();
+        let shown: Vec<_> =
+            std::iter::from_fn(|| listing.next(|record, _, _| record.key.session.clone())).collect();
+        assert_eq!(shown, [&newest[..1], &newest[2..]].concat());
+    });
+}
+
+#[test]
 fn bundles_that_something_names_or_runs_are_kept() {
     drive(async {
         let world = World::standing();
