@@ -50,7 +50,7 @@ pub(super) struct Live {
     pub(super) agent_ended: AtomicBool,
     /// The storage is mounted, or there is none.
     pub(super) storage_ready: AtomicBool,
-    /// Its agent has been healthy, or a command was let in: until then the session is shown as provisioning.
+    /// Its agent has been healthy or was given up, or a command was let in: until then the session is shown as provisioning.
     pub(super) usable: AtomicBool,
     /// Cancelled when the compute is being ended.
     pub(super) cut: CancellationToken,

@@ -887,6 +887,44 @@ fn a_session_is_shown_as_ready_once_it_can_be_used() {
 }
 
 #[test]
+fn a_session_whose_caller_left_is_shown_as_what_it_is() {
+    for need in [Need::Command, Need::Agent] {
+        for conduct in [Conduct::Mute, Conduct::Dies] {
+            for left_after in [0, 1, 3, 5, 20] {
+                drive(async {
+                    let world = World::standing();
+                    let (sessions, _store) = world.open().await;
+                    world.engines.conduct(conduct);
+                    let (target, id) = (world.target(), world.key(1).session);
+                    let call =
+                        timeout(Duration::from_millis(left_after), sessions.acquire(&target, &id, need));
+                    drop(call.await);
+                    // Whoever left needs no agent any more: its start is over when it is given up, and commands get in.
+                    let right = async || {
+                        loop {
+                            match world.state(&sessions, 1) {
+                                Some((READY, None)) => return true,
+                                // It died on a caller who was still there.
+                                Some((STOPPED, end)) => return end == Some(EndReason::StartFailed),
+                                _ => tokio::time::sleep(Duration::from_millis(1)).await,
+                            }
+                        }
+                    };
+                    let in_time = timeout(world.config.init_timeout + Duration::from_secs(5), right()).await;
+                    let state = world.state(&sessions, 1);
+                    assert_eq!(in_time.ok(), Some(true), "{need:?} {conduct:?} {left_after}: {state:?}");
+                    let failed = state.unwrap().0 == STOPPED;
+                    assert!(
+                        !failed || (need, conduct) == (Need::Agent, Conduct::Dies),
+                        "{need:?} {conduct:?}"
+                    );
+                });
+            }
+        }
+    }
+}
+
+#[test]
 fn lists_have_what_is_asked_for_newest_first() {
     drive(async {
         let world = World::standing();
