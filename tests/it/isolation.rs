@@ -91,7 +91,7 @@ fn a_fork_bomb_stays_in_its_session() {
         assert_eq!(run(&*other, "echo fine").await.0, "fine\n");
         let start = Instant::now();
         compute.terminate(Duration::from_millis(100)).await.unwrap();
-        assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
         drop(other);
     });
 }
