@@ -2,7 +2,7 @@
 //! ids, and the ledger of the sessions it has used, because AWS has no operation that lists them. Kept in the
 //! emulator's home, so that the project file stays as it is; what was used in AWS apart from what was used here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -105,6 +105,11 @@ impl Memory {
     /// The short name that `session` was made from.
     pub(crate) fn name(&self, session: &SessionId) -> Option<String> {
         self.read().names.into_iter().find(|(id, _)| id == session).map(|(_, name)| name)
+    }
+
+    /// All short names by the session that was made from each.
+    pub(crate) fn names(&self) -> HashMap<String, String> {
+        self.read().names.into_iter().map(|(id, name)| (id.to_string(), name)).collect()
     }
 
     /// The state of the agent's code that the emulator was told last.
@@ -254,6 +259,7 @@ mod tests {
         assert_eq!(memory.last_session("other"), None);
         assert_eq!(memory.name(&first).as_deref(), Some("ticket-1"));
         assert_eq!(memory.name(&second), None);
+        assert_eq!(memory.names(), HashMap::from([(first.to_string(), "ticket-1".to_owned())]));
         assert_eq!(Memory::of(&home, Path::new("/p/two")).last_session("coder"), None);
     }
 

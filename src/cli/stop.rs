@@ -17,8 +17,8 @@ use super::local::session::{key, known};
 use super::memory::Used;
 use super::target::{ChosenSession, Place, SessionChoice, Target};
 use crate::aws::{AwsError, DataClient, SessionCall};
-use crate::model::{EndpointName, SessionState, format_duration, parse_duration};
-use crate::wire::admin::Session;
+use crate::model::{EndpointName, format_duration, parse_duration};
+use crate::wire::admin::SessionQuery;
 
 /// Sessions that are stopped at the same time.
 const AT_ONCE: usize = 16;
@@ -124,8 +124,7 @@ impl StopArgs {
             Ok(status) => status,
         };
         let data = local.connection(&status)?.data();
-        let live = |s: &Session| !matches!(s.state, SessionState::Stopped | SessionState::Expired);
-        let sessions: Vec<Session> = known(local).await?.into_iter().filter(live).collect();
+        let sessions = known(local, SessionQuery { live: true, ..SessionQuery::default() }).await?;
         let calls = sessions.into_iter().map(|session| {
             let id = key(&session).session;
             let call =

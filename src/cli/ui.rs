@@ -15,6 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::{SFlag, fstat};
 use parking_lot::Mutex;
 use serde::Serialize;
+use serde_json::ser::{Formatter as _, PrettyFormatter};
 use tokio::sync::{mpsc, oneshot};
 
 use super::env::Env;
@@ -25,6 +26,8 @@ use super::{ColorChoice, OutputFormat};
 const TICK: Duration = Duration::from_millis(100);
 /// How long a wait may take until its time is shown.
 const TIME_AFTER: Duration = Duration::from_secs(2);
+/// What of a list is written at a time.
+const LIST_BUFFER: usize = 64 * 1024;
 /// Width of tables when standard output is no terminal: as wide as they like.
 const UNLIMITED: usize = usize::MAX;
 
@@ -88,6 +91,11 @@ impl Ui {
             "" => Ok(()),
             text => self.line(text),
         }
+    }
+
+    /// Begins a result that is a list, whose JSON is written while its items come.
+    pub(crate) fn list(&self) -> Result<ListWriter, Failure> {
+        ListWriter::begin().map_err(unwritable)
     }
 
     /// Writes one event of a stream as a line of JSON.
@@ -220,8 +228,13 @@ impl Ui {
         text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
     }
 
+    /// True when people look at results as they come.
+    pub(crate) fn is_looked_at(&self) -> bool {
+        !self.is_json() && io::stdout().is_terminal()
+    }
+
     /// Rows as a table that fits the terminal: the widest column gives way. The first row is the head.
-    pub(crate) fn table(&self, rows: &[Vec<String>]) -> String {
+    pub(crate) fn table<R: AsRef<[String]>>(&self, rows: &[R]) -> String {
         let term = console::Term::stdout();
         let width = if term.is_term() { usize::from(term.size().1) } else { UNLIMITED };
         table(rows, width)
@@ -441,17 +454,18 @@ fn quote(text: &str) -> String {
     text.replace('\'', "`")
 }
 
-fn table(rows: &[Vec<String>], width: usize) -> String {
+fn table<R: AsRef<[String]>>(rows: &[R], width: usize) -> String {
     /// Between two columns.
     const GAP: usize = 2;
     /// A column that gives way keeps this much.
     const LEAST: usize = 8;
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let mut widths: Vec<usize> = (0..columns)
-        .map(|c| {
-            rows.iter().filter_map(|r| r.get(c)).map(|t| console::measure_text_width(t)).max().unwrap_or(0)
-        })
-        .collect();
+    let columns = rows.iter().map(|row| row.as_ref().len()).max().unwrap_or(0);
+    let mut widths = vec![0; columns];
+    for row in rows {
+        for (cell, width) in row.as_ref().iter().zip(&mut widths) {
+            *width = (*width).max(width_of(cell));
+        }
+    }
     let total = |widths: &[usize]| widths.iter().sum::<usize>() + GAP * columns.saturating_sub(1);
     loop {
         let excess = total(&widths).saturating_sub(width);
@@ -465,16 +479,65 @@ fn table(rows: &[Vec<String>], width: usize) -> String {
         let narrower = widest.saturating_sub(excess.div_ceil(alike)).max(next).max(LEAST);
         widths.iter_mut().filter(|w| **w == widest).for_each(|w| *w = narrower);
     }
-    let mut lines = Vec::new();
+    let mut text = String::with_capacity(rows.len() * (total(&widths) + 1));
     for row in rows {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
-            let cell = console::truncate_str(cell, *width, "…");
-            line.push_str(&console::pad_str(&cell, width + GAP, console::Alignment::Left, None));
+        for (cell, width) in row.as_ref().iter().zip(&widths) {
+            let mut long = width_of(cell);
+            if long <= *width {
+                text.push_str(cell);
+            } else {
+                let cut = console::truncate_str(cell, *width, "…");
+                long = width_of(&cut);
+                text.push_str(&cut);
+            }
+            text.extend(std::iter::repeat_n(' ', width.saturating_sub(long) + GAP));
         }
-        lines.push(line.trim_end().to_owned());
+        text.truncate(text.trim_end_matches(' ').len());
+        text.push('\n');
     }
-    lines.join("\n")
+    text.pop();
+    text
+}
+
+/// The columns that a text takes on a terminal.
+fn width_of(text: &str) -> usize {
+    // Most texts are plain, and there may be thousands of them.
+    let plain = |b: u8| (b' '..=b'~').contains(&b);
+    if text.bytes().all(plain) { text.len() } else { console::measure_text_width(text) }
+}
+
+/// A list that is written while its items come.
+pub(crate) struct ListWriter {
+    out: io::BufWriter<io::StdoutLock<'static>>,
+    form: PrettyFormatter<'static>,
+    first: bool,
+}
+
+impl ListWriter {
+    fn begin() -> io::Result<Self> {
+        let mut out = io::BufWriter::with_capacity(LIST_BUFFER, io::stdout().lock());
+        let mut form = PrettyFormatter::new();
+        form.begin_array(&mut out)?;
+        Ok(Self { out, form, first: true })
+    }
+
+    /// Writes one more of its items.
+    pub(crate) fn item(&mut self, item: &impl Serialize) -> Result<(), Failure> {
+        self.form.begin_array_value(&mut self.out, self.first).map_err(unwritable)?;
+        self.first = false;
+        let mut json = serde_json::Serializer::with_formatter(&mut self.out, self.form.clone());
+        item.serialize(&mut json).map_err(|e| match e.io_error_kind() {
+            Some(kind) => unwritable(kind.into()),
+            None => Failure::failed(format!("the result cannot be written: {e}")),
+        })?;
+        self.form.end_array_value(&mut self.out).map_err(unwritable)
+    }
+
+    /// Ends the list.
+    pub(crate) fn end(mut self) -> Result<(), Failure> {
+        let ended = self.form.end_array(&mut self.out).and_then(|()| self.out.write_all(b"\n"));
+        ended.and_then(|()| self.out.flush()).map_err(unwritable)
+    }
 }
 
 #[cfg(test)]
@@ -489,7 +552,7 @@ mod tests {
         assert!(text.lines().all(|l| console::measure_text_width(l) <= 30), "{text}");
         assert!(text.contains('…') && text.contains("ready"), "{text}");
         assert!(table(&rows, UNLIMITED).contains(&"a".repeat(60)));
-        assert_eq!(table(&[], 10), "");
+        assert_eq!(table::<Vec<String>>(&[], 10), "");
         // Several wide columns give way together; those that are narrow anyway stay whole.
         let rows = vec![["a".repeat(30), "b".repeat(25), "cc".to_owned(), "d".repeat(12)].to_vec()];
         let text = table(&rows, 50);

@@ -10,18 +10,27 @@ use axum::response::Response;
 use axum::routing::{get, post, put};
 use futures_util::StreamExt;
 use http::StatusCode;
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use serde::Deserialize;
 use tokio::sync::watch;
 
 use crate::emulator::Emulator;
 use crate::emulator::clock::ClockError;
-use crate::emulator::sessions::{Holder, Limit, LogEntry, LogFilter, SessionError, SessionView, SourceError};
-use crate::model::{EndpointName, RuntimeId, SessionId, SessionKey, SessionState};
-use crate::wire::admin::{
-    Advance, ChangeSource, ClockState, Enforcement, FirstAnswers, LogLine, Pruned, PrunedImages,
-    RuntimeStats, Session, SessionLimit, SessionStats, SessionStorage, SourceChanged, Stats, Status, Totals,
+use crate::emulator::sessions::{
+    Holder, Limit, LogEntry, LogFilter, SessionError, SessionFilter, SessionView, SourceError,
 };
+use crate::emulator::store::sessions::SessionRecord;
+use crate::model::{EndReason, EndpointName, RuntimeId, SessionId, SessionKey, SessionState, Timestamp};
+use crate::wire::admin::{
+    Advance, ChangeSource, ClockState, Enforcement, FirstAnswers, Listed, ListedStorage, LogLine, Pruned,
+    PrunedImages, RuntimeStats, Session, SessionLimit, SessionQuery, SessionStats, SessionStorage,
+    SourceChanged, Stats, Status, TOTAL, Totals,
+};
+
+/// Length of a piece in which a list of sessions is sent. [ours: some hundred sessions]
+const PIECE_BYTES: usize = 64 * 1024;
+/// What a session in a list takes, about. [ours]
+const ROW_BYTES: usize = 1024;
 
 struct Admin {
     emulator: Arc<Emulator>,
@@ -51,8 +60,7 @@ pub(super) fn router(emulator: Arc<Emulator>, endpoint: String, stop: watch::Sen
 
 async fn status(State(admin): Shared) -> Response {
     let emulator = &admin.emulator;
-    let sessions = emulator.sessions.list();
-    let live = sessions.iter().filter(|s| !matches!(s.state, SessionState::Stopped | SessionState::Expired));
+    let (live_sessions, sessions) = emulator.sessions.count();
     json(&Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
@@ -70,15 +78,49 @@ async fn status(State(admin): Shared) -> Response {
         aws_identity: emulator.config.egress.identity_name().unwrap_or_else(|| "none".to_owned()),
         started_at: emulator.started_at.to_rfc3339(),
         runtimes: emulator.registry.runtime_count(),
-        live_sessions: live.count(),
-        sessions: sessions.len(),
+        live_sessions,
+        sessions,
         clock_offset_seconds: emulator.clock.offset().as_secs(),
     })
 }
 
-async fn sessions(State(admin): Shared) -> Response {
-    let views = admin.emulator.sessions.list();
-    json(&views.into_iter().map(shown).collect::<Vec<_>>())
+async fn sessions(State(admin): Shared, Query(query): Query<SessionQuery>) -> Response {
+    let SessionQuery { agent, session, live, limit } = query;
+    let filter = SessionFilter { agent, session, live, limit };
+    let mut listing = admin.emulator.sessions.listing(&filter);
+    let total = listing.total();
+    // Made while it is read: the reader begins with the first piece, and no list is ever whole here.
+    let (mut before, mut ended) = ("[\n", false);
+    let pieces = std::iter::from_fn(move || {
+        if ended {
+            return None;
+        }
+        let mut piece = Vec::with_capacity(PIECE_BYTES + ROW_BYTES);
+        while piece.len() < PIECE_BYTES && !ended {
+            let written = listing.next(|record, state, at| {
+                piece.extend_from_slice(before.as_bytes());
+                write_listed(&mut piece, record, state, at)
+            });
+            match written {
+                Some(Ok(())) => before = ",\n",
+                Some(Err(e)) => {
+                    ended = true;
+                    return Some(Err(e));
+                }
+                None => {
+                    let end = if before == ",\n" { "\n]\n" } else { "[]\n" };
+                    piece.extend_from_slice(end.as_bytes());
+                    ended = true;
+                }
+            }
+        }
+        Some(Ok(piece))
+    });
+    let mut response = Response::new(Body::from_stream(futures_util::stream::iter(pieces)));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(HeaderName::from_static(TOTAL), HeaderValue::from(total));
+    response
 }
 
 async fn session(State(admin): Shared, Path(path): Path<(String, String, String)>) -> Response {
@@ -270,6 +312,30 @@ fn shown(view: SessionView) -> Session {
         }),
         limits: view.limits.into_iter().map(limit).collect(),
     }
+}
+
+fn write_listed(
+    to: &mut Vec<u8>,
+    record: &SessionRecord,
+    state: SessionState,
+    last_activity_at: Timestamp,
+) -> serde_json::Result<()> {
+    let key = &record.key;
+    let row = Listed {
+        session_id: key.session.as_str(),
+        name: None,
+        runtime_arn: &record.arn.to_string(),
+        runtime_id: key.runtime.as_str(),
+        qualifier: key.endpoint.as_str(),
+        version: &record.version.to_string(),
+        state,
+        engine: &record.engine,
+        created_at: &record.created_at.to_rfc3339(),
+        last_activity_at: &last_activity_at.to_rfc3339(),
+        last_end: record.last_end.map(EndReason::as_str),
+        storage: record.storage.as_ref().map(|s| ListedStorage { mount_path: s.mount_path.as_str() }),
+    };
+    serde_json::to_writer(to, &row)
 }
 
 fn limit(limit: Limit) -> SessionLimit {

@@ -3,7 +3,7 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /status` | [`Status`] |
-//! | `GET /sessions` | list of [`Session`], newest activity first |
+//! | `GET /sessions?agent=&session=&live=&limit=` | list of [`Listed`], newest activity first; [`TOTAL`] says how many there are without `limit` |
 //! | `GET /sessions/{runtimeId}/{endpoint}/{sessionId}` | [`Session`] |
 //! | `DELETE /sessions/{runtimeId}/{endpoint}/{sessionId}` | 204; ends the compute, deletes the storage |
 //! | `GET /stats?runtimeId=` | [`Stats`] of what persistence did for sessions |
@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{EndpointName, RuntimeId, SessionId, SessionState, Version};
+use crate::model::{EndpointName, ParseIdError, RuntimeId, SessionId, SessionState, Version};
 
 /// The emulator as a whole.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -90,6 +90,82 @@ pub struct Session {
     /// Limits of its compute, when a single session is shown that has one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub limits: Vec<SessionLimit>,
+}
+
+/// Header of a list of sessions: the number of those that the request asks for, of which `limit` may have left out some.
+pub const TOTAL: &str = "agentcore-total";
+
+/// Which sessions a list is to have.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionQuery {
+    /// Of the runtimes with this name only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+    /// With this id, or with this short name in its own agent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
+    /// Only those that have a compute, or are about to have one.
+    #[serde(default)]
+    pub live: bool,
+    /// Not more than this many, the newest ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+}
+
+/// A [`Session`] in a list, as it is written and read without a copy: there may be thousands. No text of it has a
+/// character that JSON escapes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Listed<'a> {
+    pub session_id: &'a str,
+    #[serde(default, skip_deserializing, skip_serializing_if = "Option::is_none")]
+    pub name: Option<&'a str>,
+    pub runtime_arn: &'a str,
+    pub runtime_id: &'a str,
+    pub qualifier: &'a str,
+    pub version: &'a str,
+    pub state: SessionState,
+    pub engine: &'a str,
+    pub created_at: &'a str,
+    pub last_activity_at: &'a str,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_end: Option<&'a str>,
+    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
+    pub storage: Option<ListedStorage<'a>>,
+}
+
+/// The storage of a session in a list.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ListedStorage<'a> {
+    pub mount_path: &'a str,
+}
+
+impl Listed<'_> {
+    /// The same as a value of its own.
+    pub fn to_session(&self) -> Result<Session, ParseIdError> {
+        let storage = self.storage.as_ref();
+        Ok(Session {
+            session_id: self.session_id.parse()?,
+            name: self.name.map(str::to_owned),
+            runtime_arn: self.runtime_arn.to_owned(),
+            runtime_id: self.runtime_id.parse()?,
+            qualifier: self.qualifier.parse()?,
+            version: self.version.parse()?,
+            state: self.state,
+            engine: self.engine.to_owned(),
+            created_at: self.created_at.to_owned(),
+            last_activity_at: self.last_activity_at.to_owned(),
+            last_end: self.last_end.map(str::to_owned),
+            storage: storage.map(|s| SessionStorage {
+                mount_path: s.mount_path.to_owned(),
+                bytes: None,
+                files: None,
+            }),
+            limits: Vec::new(),
+        })
+    }
 }
 
 /// How much of the machine a session may use of one thing.

@@ -28,7 +28,7 @@ macro_rules! suites {
     };
 }
 
-suites! { boto3 cli cli_local control crash guard malformed network offline project scale sdk terminal verbs }
+suites! { boto3 cli cli_local control crash guard keep malformed network offline project scale sdk terminal verbs }
 
 /// What only root can try, with the reason. Everything else runs in both passes.
 const ROOTS_ONLY: &[(&str, &str)] = &[

@@ -114,28 +114,41 @@ fn a_web_page_is_refused_whatever_it_tries() {
 #[test]
 fn an_error_reaches_who_is_still_sending() {
     const HALF: usize = 200_000;
+    /// What the server waits for the rest of a body; here nobody but a busy machine is as slow.
+    const PATIENCE: Duration = Duration::from_secs(2);
     let emulator = Emulator::start(&[]);
-    let mut stream = connect(&emulator);
     let arn = "arn:aws:bedrock-agentcore:us-west-2:000000000000:runtime%2Fx-0123456789";
     let path = format!("/runtimes/{arn}/invocations");
     let length = (2 * HALF).to_string();
-    for headers in [&[][..], &[("Origin", "https://evil.example")], &[("traceparent", &"x".repeat(200))]] {
+    let ask = |stream: &mut TcpStream, headers: &[(&str, &str)]| {
         let mut all = vec![("Host", "localhost"), ("Content-Length", length.as_str())];
         all.extend(headers);
         let head = String::from_utf8(request("POST", &path, &all, "")).unwrap();
         stream.write_all(head.replace("Connection: close\r\n", "").as_bytes()).unwrap();
-        for _ in 0..2 {
-            std::thread::sleep(Duration::from_millis(100));
-            stream.write_all(&[b'x'; HALF]).unwrap();
-        }
-        let answer = one_answer(&mut stream);
-        assert!((400..500).contains(&answer.status), "{}", answer.head);
-        assert!(!answer.head.contains("connection: close"), "{}", answer.head);
+    };
+    let mut stream = connect(&emulator);
+    for headers in [&[][..], &[("Origin", "https://evil.example")], &[("traceparent", &"x".repeat(200))]] {
+        support::eventually(LIMIT, "an answer on a connection that stays", || {
+            let begin = Instant::now();
+            ask(&mut stream, headers);
+            for _ in 0..2 {
+                // In two parts, the second of which is on its way when the error is known.
+                std::thread::sleep(Duration::from_millis(100));
+                stream.write_all(&[b'x'; HALF]).unwrap();
+            }
+            let sent = begin.elapsed();
+            let answer = one_answer(&mut stream);
+            assert!((400..500).contains(&answer.status), "{}", answer.head);
+            if !answer.head.contains("connection: close") {
+                return Some(());
+            }
+            assert!(sent >= PATIENCE, "{}", answer.head);
+            stream = connect(&emulator);
+            None
+        });
     }
     // Who never sends the rest is answered too, and told that this was all.
-    let head = request("POST", &path, &[("Host", "localhost"), ("Content-Length", &length)], "");
-    let head = String::from_utf8(head).unwrap().replace("Connection: close\r\n", "");
-    stream.write_all(head.as_bytes()).unwrap();
+    ask(&mut stream, &[]);
     let answer = one_answer(&mut stream);
     assert_eq!(answer.status, 404, "{}", answer.head);
     assert!(answer.head.contains("connection: close"), "{}", answer.head);
@@ -250,8 +263,8 @@ fn listing(emulator: &Emulator) -> Duration {
     begin.elapsed()
 }
 
-/// Longest that anybody may have to wait because of what others do here.
-const FAIR: Duration = Duration::from_secs(2);
+/// Longest that anybody may have to wait because of what others do here: a small part of what they could take.
+const FAIR: Duration = Duration::from_secs(5);
 
 #[test]
 fn heads_and_bodies_have_limits() {

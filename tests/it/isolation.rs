@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use agentcore::engine::{Compute, ProcessExit};
 use agentcore::model::limits::{SESSION_CPUS, SESSION_MEMORY_BYTES, SESSION_PROCESSES};
 
-use super::engine::{Room, argv, both, children, finish, first_process, is_root, line, run, sh};
+use super::engine::{
+    Room, argv, both, children, finish, finish_within, first_process, is_root, line, run, sh,
+};
 use super::support;
 
 /// The control groups of a compute, as its record has them, that exist.
@@ -91,7 +93,7 @@ fn a_fork_bomb_stays_in_its_session() {
         assert_eq!(run(&*other, "echo fine").await.0, "fine\n");
         let start = Instant::now();
         compute.terminate(Duration::from_millis(100)).await.unwrap();
-        assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
         drop(other);
     });
 }
@@ -129,6 +131,9 @@ fn memory_is_bounded_and_its_end_is_the_sessions_alone() {
     });
 }
 
+/// Longest time for an installation from files that are there. [on a busy machine it took more than a minute]
+const WORK: Duration = Duration::from_secs(600);
+
 /// Runs real work in the storage; all of it must end well. Nothing is said when a tool is missing on a laptop.
 fn works(name: &'static str, tool: &'static str, script: &'static str, expected: &'static str) {
     let found =
@@ -141,7 +146,8 @@ fn works(name: &'static str, tool: &'static str, script: &'static str, expected:
         let compute = room.compute().await;
         compute.mount_storage().await.unwrap();
         let script = format!("exec 3>&1 > /tmp/log 2>&1; set -ex; cd /mnt/workspace; {script}");
-        let (output, _, exit) = run(&*compute, &script).await;
+        let process = compute.spawn(sh(&script)).await.unwrap();
+        let (output, _, exit) = finish_within(WORK, process).await;
         let (log, _, _) = run(&*compute, "tail -c 3000 /tmp/log").await;
         assert_eq!((output.as_str(), exit), (expected, ProcessExit::Code(0)), "{log}");
         compute.terminate(Duration::ZERO).await.unwrap();

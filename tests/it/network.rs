@@ -30,7 +30,7 @@ def direct(host, port):
 
 def fetch(url, **options):
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, **options), timeout=20) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, **options), timeout=60) as answer:
             return [answer.status, answer.read().decode()]
     except urllib.error.HTTPError as e:
         return [e.code, e.read().decode()]
@@ -40,7 +40,7 @@ def fetch(url, **options):
 def tunnel(target, proxy=None):
     """The status and body of the proxy's answer to CONNECT, whatever the target looks like."""
     proxy = proxy or os.environ["https_proxy"].removeprefix("http://").split(":")
-    with socket.create_connection((proxy[0], int(proxy[1])), timeout=20) as s:
+    with socket.create_connection((proxy[0], int(proxy[1])), timeout=60) as s:
         s.sendall(f"CONNECT {target} HTTP/1.1\r\nhost: {target}\r\nconnection: close\r\n\r\n".encode())
         if " 200 " in (head := s.recv(65536).decode()):
             return [200, ""]
@@ -49,7 +49,7 @@ def tunnel(target, proxy=None):
         return [int(head.split()[1]), head.split("\r\n\r\n", 1)[1]]
 
 def curl(*args):
-    done = subprocess.run(["curl", "-sS", "--max-time", "20", *args], capture_output=True, text=True)
+    done = subprocess.run(["curl", "-sS", "--max-time", "60", *args], capture_output=True, text=True)
     return [done.returncode, done.stdout + done.stderr]
 
 def token():

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use crate::crash::room::room;
 use crate::crash::seed::{known, seeded};
 use crate::crash::world::{World, names, runtime};
-use crate::support;
+use crate::support::{self, Project};
+use crate::terminal::Terminal;
 
 const KNOWN: u32 = 10_000;
 /// What a session's logs may take: twice the size at which a file is put aside, and the piece that went over it.
@@ -27,7 +28,9 @@ fn ten_thousand_known_sessions_are_opened_listed_and_used() {
     world.start().unwrap();
     let listed = support::succeed(world.command().args(["local", "session", "ls", "--output", "json"]));
     let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
-    assert_eq!(listed.as_array().unwrap().len(), usize::try_from(KNOWN).unwrap() + 1);
+    let all = listed.as_array().unwrap();
+    assert_eq!(all.len(), usize::try_from(KNOWN).unwrap() + 1);
+    lists_of_many(&world, all);
     runtime().block_on(async {
         let seeded = seeded(KNOWN / 2);
         assert!(planes.invoke(&first, json!({ "number": 2, "sync": false })).await.unwrap().0.is_success());
@@ -38,6 +41,44 @@ fn ten_thousand_known_sessions_are_opened_listed_and_used() {
     });
     world.end();
     assert_eq!(world.ledger(&first, "agent", false), Ok(vec![1, 2]));
+}
+
+/// What of many sessions is shown, to whom.
+fn lists_of_many(world: &World, all: &[Value]) {
+    let run = |arguments: &[&str]| {
+        let output = support::succeed(world.command().args(["local", "session"]).args(arguments));
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        (text(&output.stdout), text(&output.stderr))
+    };
+    let rows = |text: &str| text.lines().skip(1).map(str::to_owned).collect::<Vec<_>>();
+    // A program that reads it has every one, in the same order.
+    let (text, said) = run(&["ls"]);
+    let ids: Vec<_> = rows(&text).iter().map(|row| row.split(' ').next().unwrap().to_owned()).collect();
+    assert_eq!(ids, all.iter().map(|s| s["sessionId"].as_str().unwrap().to_owned()).collect::<Vec<_>>());
+    assert_eq!(said, "");
+    // So has one that asks for the first of them, and is told that there are more.
+    let (some, said) = run(&["ls", "--limit", "3", "--output", "json"]);
+    assert_eq!(serde_json::from_str::<Value>(&some).unwrap(), json!(all[..3]));
+    assert!(said.starts_with("9,998 more of 10,001 sessions"), "{said}");
+    // Nothing runs: whatever was called, the emulator was started anew since.
+    assert_eq!(run(&["ls", "--live"]), (String::new(), "no session runs\n".to_owned()));
+    assert_eq!(run(&["ls", "--live", "--output", "json"]).0, "[]\n");
+    let (shown, _) = run(&["show", &seeded(KNOWN), "--output", "json"]);
+    assert_eq!(serde_json::from_str::<Value>(&shown).unwrap()["sessionId"], json!(seeded(KNOWN)));
+    // Who looks at it sees as many as can be looked at, unless they want all.
+    let project = Project::new("lab", "lab", json!({}));
+    let look = |arguments: &[&str]| {
+        let arguments = [&["local", "session", "ls"], arguments].concat();
+        let (code, text) = Terminal::at(world.home(), &project, &arguments, &[]).end();
+        assert_eq!(code, 0, "{text}");
+        text
+    };
+    let text = look(&[]);
+    assert_eq!(text.lines().filter(|line| line.contains(" stopped ")).count(), 100, "{text}");
+    assert!(text.contains("9,901 more of 10,001 sessions: `--all` lists every one"), "{text}");
+    let text = look(&["--all"]);
+    assert_eq!(text.lines().filter(|line| line.contains(" stopped ")).count(), all.len());
+    assert!(!text.contains("more of"));
 }
 
 #[test]

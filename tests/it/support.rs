@@ -18,8 +18,8 @@ use tempfile::TempDir;
 /// The program under test.
 pub const BIN: &str = env!("CARGO_BIN_EXE_agentcore");
 
-const START_LIMIT: Duration = Duration::from_secs(20);
-const STOP_LIMIT: Duration = Duration::from_secs(30);
+const START_LIMIT: Duration = Duration::from_secs(60);
+const STOP_LIMIT: Duration = Duration::from_secs(60);
 
 /// The repository.
 pub fn repository() -> &'static Path {
@@ -105,6 +105,23 @@ pub fn script(file: &Path, text: &str) {
 /// A temporary directory whose path is short enough for the sockets that the program puts below it.
 pub fn short_temp_dir() -> TempDir {
     tempfile::Builder::new().prefix("ac-").tempdir().unwrap()
+}
+
+/// A port that nobody else is given while this lives: bound, not listened on, and shared with whoever says so, as
+/// listeners do. One that is merely let go again may be another test's by the time it is used.
+pub struct ReservedPort {
+    _socket: tokio::net::TcpSocket,
+    pub number: u16,
+}
+
+impl ReservedPort {
+    pub fn new() -> Self {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind((std::net::Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let number = socket.local_addr().unwrap().port();
+        Self { _socket: socket, number }
+    }
 }
 
 /// A running emulator of its own: own state directory, own port. Ends with the value.

@@ -18,7 +18,7 @@ const CTRL_C: &[u8] = b"\x03";
 const CLEARED: &str = "\r\u{1b}[2K";
 
 /// A command on a terminal.
-struct Terminal {
+pub struct Terminal {
     child: Box<dyn Child + Send + Sync>,
     keyboard: Box<dyn std::io::Write + Send>,
     screen: Receiver<Vec<u8>>,
@@ -30,7 +30,7 @@ impl Terminal {
         Self::at(emulator.home(), project, args, &[])
     }
 
-    fn at(home: &Path, project: &Project, args: &[&str], environment: &[(&str, &str)]) -> Self {
+    pub fn at(home: &Path, project: &Project, args: &[&str], environment: &[(&str, &str)]) -> Self {
         let pair =
             native_pty_system().openpty(PtySize { rows: 24, cols: 100, ..PtySize::default() }).unwrap();
         let mut command = CommandBuilder::new(support::BIN);
@@ -76,7 +76,7 @@ impl Terminal {
 
     /// The exit code, and all that was shown but the key: the kernel echoes it after the signal, so it may stand
     /// before or behind what the program says to it.
-    fn end(mut self) -> (u32, String) {
+    pub fn end(mut self) -> (u32, String) {
         let end = Instant::now() + LIMIT;
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {

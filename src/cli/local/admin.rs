@@ -7,18 +7,20 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::super::exit::{Class, Failure};
 use crate::model::{RuntimeId, SessionId, SessionKey};
 use crate::wire::admin::{
-    Advance, ChangeSource, ClockState, LogLine, Pruned, PrunedImages, Session, SourceChanged, Stats, Status,
+    Advance, ChangeSource, ClockState, Listed, LogLine, Pruned, PrunedImages, Session, SessionQuery,
+    SourceChanged, Stats, Status, TOTAL,
 };
 
-/// Longest answer that is read as a whole. [ours: a list of 100,000 sessions]
+/// Longest answer that is read as a whole. [ours: statistics of 100,000 sessions]
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
-/// Longest log line. [ours]
+/// Longest log line, and longest session in a list. [ours]
 const MAX_LINE_BYTES: usize = 4 * 1024 * 1024;
 
 /// A client of one emulator's admin plane.
@@ -89,8 +91,21 @@ impl Admin {
         self.json(Method::GET, "/status", None).await
     }
 
-    pub(crate) async fn sessions(&self) -> Result<Vec<Session>, AdminError> {
-        self.json(Method::GET, "/sessions", None).await
+    /// Known sessions, newest activity first.
+    pub(crate) async fn sessions(&self, query: &SessionQuery) -> Result<SessionStream, AdminError> {
+        let mut path = format!("/sessions?live={}", query.live);
+        for (key, value) in [("agent", &query.agent), ("session", &query.session)] {
+            if let Some(value) = value {
+                path.push_str(&format!("&{key}={}", utf8_percent_encode(value, NON_ALPHANUMERIC)));
+            }
+        }
+        if let Some(limit) = query.limit {
+            path.push_str(&format!("&limit={limit}"));
+        }
+        let response = self.send(Method::GET, &path, None).await?;
+        let total = response.headers().get(TOTAL).and_then(|total| total.to_str().ok()?.parse().ok());
+        let total = total.ok_or_else(|| broken("it does not say how many sessions there are"))?;
+        Ok(SessionStream { total, body: response.into_body() })
     }
 
     pub(crate) async fn session(&self, key: &SessionKey) -> Result<Session, AdminError> {
@@ -206,6 +221,46 @@ async fn collect(response: Response<Incoming>) -> Result<Bytes, AdminError> {
 
 fn session_path(key: &SessionKey) -> String {
     format!("/sessions/{}/{}/{}", key.runtime, key.endpoint, key.session)
+}
+
+/// A list of sessions as it comes.
+pub(crate) struct SessionStream {
+    /// How many there are, whatever a limit leaves out.
+    pub(crate) total: usize,
+    body: Incoming,
+}
+
+impl SessionStream {
+    /// Looks at each of them where it was received.
+    pub(crate) async fn each<E: From<AdminError>>(
+        mut self,
+        mut see: impl FnMut(Listed<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut buffer = BytesMut::new();
+        while let Some(frame) = self.body.frame().await {
+            let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
+            buffer.extend_from_slice(&data);
+            let mut read = 0;
+            loop {
+                // What stands between two sessions, and around all of them.
+                let between = |b: &u8| matches!(b, b'[' | b',' | b']') || b.is_ascii_whitespace();
+                read += buffer[read..].iter().take_while(|b| between(b)).count();
+                let mut rest = serde_json::Deserializer::from_slice(&buffer[read..]).into_iter();
+                match rest.next() {
+                    Some(Ok(session)) => {
+                        see(session)?;
+                        read += rest.byte_offset();
+                    }
+                    // The rest of it is on its way.
+                    Some(Err(e)) if e.is_eof() && buffer.len() - read <= MAX_LINE_BYTES => break,
+                    Some(Err(e)) => return Err(broken(e).into()),
+                    None => break,
+                }
+            }
+            let _ = buffer.split_to(read);
+        }
+        if buffer.is_empty() { Ok(()) } else { Err(broken("the list of sessions has no end").into()) }
+    }
 }
 
 /// Log lines as they come.

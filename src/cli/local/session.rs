@@ -1,14 +1,21 @@
 //! `local session`: what sessions there are. Starts none and touches no idle clock. The state is the emulator's
 //! to read, so one is started where none runs: two readers of a state would have to agree on what a crash left.
 
+use std::collections::HashMap;
+
 use clap::builder::NonEmptyStringValueParser;
+use indicatif::HumanCount;
 use serde_json::json;
 
 use super::Local;
+use super::admin::{AdminError, SessionStream};
 use crate::cli::exit::{Failure, OK, Outcome};
 use crate::cli::memory::Memory;
 use crate::model::{RuntimeId, SessionId, SessionKey, session_id_for_name};
-use crate::wire::admin::{Enforcement, Session, SessionLimit};
+use crate::wire::admin::{Enforcement, Listed, Session, SessionLimit, SessionQuery};
+
+/// As many sessions as are listed where somebody looks at them and asked for nothing else. [ours]
+const LOOKED_AT: usize = 100;
 
 /// Look at and remove sessions
 #[derive(clap::Args)]
@@ -22,10 +29,14 @@ pub(crate) struct SessionArgs {
 
 #[derive(clap::Subcommand)]
 enum SessionVerb {
-    /// List sessions, of every agent unless `--agent` names one
+    /// List sessions, newest activity first, of every agent unless `--agent` names one
+    ///
+    /// On a terminal these are the newest 100, and it is said how many more there are.
     #[command(after_help = "Examples:
+  agentcore local session ls
+  agentcore local session ls --live               # those that run
   agentcore local session ls --output json | jq -r '.[].sessionId'")]
-    Ls,
+    Ls(LsArgs),
     /// Show one session, with the use of its storage
     #[command(after_help = "Examples:
   agentcore local session show ticket-8421")]
@@ -56,6 +67,81 @@ enum SessionVerb {
     Prune,
 }
 
+#[derive(clap::Args)]
+struct LsArgs {
+    /// Only sessions that run, start or stop
+    #[arg(long)]
+    live: bool,
+    /// Not more than the newest N sessions [default: 100 on a terminal, else all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
+    /// Every session, on a terminal too
+    #[arg(long, conflicts_with = "limit")]
+    all: bool,
+}
+
+impl LsArgs {
+    async fn exec(self, local: &Local<'_>) -> Outcome {
+        let ui = &local.context.ui;
+        let usual = ui.is_looked_at().then_some(LOOKED_AT).filter(|_| !self.all);
+        let limit = self.limit.and_then(|limit| usize::try_from(limit).ok()).or(usual);
+        let query = SessionQuery { live: self.live, limit, ..SessionQuery::default() };
+        let names = names(local)?;
+        let listed = sessions(local, query).await?;
+        let total = listed.total;
+        let mut shown = 0;
+        if ui.is_json() {
+            let mut list = ui.list()?;
+            listed
+                .each(|session| {
+                    shown += 1;
+                    let name = names.get(session.session_id).map(String::as_str);
+                    list.item(&Listed { name, ..session })
+                })
+                .await?;
+            list.end()?;
+        } else {
+            let head = ["SESSION", "STATE", "AGENT", "ENDPOINT", "VERSION", "LAST ACTIVITY"];
+            let mut rows = vec![head.map(str::to_owned)];
+            listed.each(|session| row(local, &names, &session).map(|row| rows.push(row))).await?;
+            shown = rows.len() - 1;
+            if shown > 0 {
+                ui.line(&ui.table(&rows))?;
+            }
+        }
+        match (total.saturating_sub(shown), self.live) {
+            (0, live) if total == 0 => {
+                ui.note(if live { "no session runs" } else { "there are no sessions" });
+            }
+            (0, _) => {}
+            (more, _) => {
+                let (more, total) = (HumanCount(more as u64), HumanCount(total as u64));
+                ui.note(format!(
+                    "{more} more of {total} sessions: `--all` lists every one, `--live` those that run"
+                ));
+            }
+        }
+        Ok(OK)
+    }
+}
+
+/// A session as a row of the list.
+fn row(
+    local: &Local<'_>,
+    names: &HashMap<String, String>,
+    session: &Listed<'_>,
+) -> Result<[String; 6], Failure> {
+    let runtime: RuntimeId = session.runtime_id.parse().map_err(|e| AdminError::Broken(format!("{e}")))?;
+    Ok([
+        names.get(session.session_id).map_or(session.session_id, String::as_str).to_owned(),
+        local.context.ui.state(session.state.as_str()),
+        runtime.name().to_owned(),
+        session.qualifier.to_owned(),
+        session.version.to_owned(),
+        session.last_activity_at.to_owned(),
+    ])
+}
+
 impl SessionArgs {
     pub(crate) fn exec(self, local: &Local<'_>) -> Outcome {
         let ui = &local.context.ui;
@@ -63,28 +149,20 @@ impl SessionArgs {
             local.ensure_running().await?;
             let admin = local.admin();
             match self.verb {
-                SessionVerb::Ls => {
-                    let sessions = known(local).await?;
-                    ui.result(
-                        &sessions,
-                        if sessions.is_empty() { String::new() } else { list(local, &sessions) },
-                    )?;
-                    if sessions.is_empty() {
-                        ui.note("there are no sessions");
-                    }
-                }
+                SessionVerb::Ls(verb) => return verb.exec(local).await,
                 SessionVerb::Show { session } => {
-                    let found = find(known(local).await?, &session)?;
+                    let found = find(local, &session).await?;
                     let mut shown = admin.session(&key(&found)).await?;
                     shown.name = shown.name.or(found.name);
                     ui.result(&shown, describe(local, &shown))?;
                 }
                 SessionVerb::Stats { session } => return super::stats::show(local, session.as_deref()).await,
                 SessionVerb::Rm { sessions } => {
-                    let all = known(local).await?;
                     // Every name is looked up before anything is deleted.
-                    let found: Vec<Session> =
-                        sessions.iter().map(|s| find(all.clone(), s)).collect::<Result<_, _>>()?;
+                    let mut found = Vec::new();
+                    for session in &sessions {
+                        found.push(find(local, session).await?);
+                    }
                     for session in &found {
                         admin.remove_session(&key(session)).await?;
                     }
@@ -117,24 +195,36 @@ impl SessionArgs {
     }
 }
 
-/// The sessions, with the names that this project gave them; of one agent where `--agent` says so.
-pub(crate) async fn known(local: &Local<'_>) -> Result<Vec<Session>, Failure> {
-    let mut sessions = local.admin().sessions().await?;
-    if let Some(agent) = &local.context.globals.agent {
-        sessions.retain(|s| s.runtime_id.name() == agent);
-    }
-    if let Some(project) = local.project()? {
-        let memory = Memory::of(&local.home, project.root());
-        for session in &mut sessions {
-            session.name = session.name.take().or_else(|| memory.name(&session.session_id));
-        }
-    }
-    Ok(sessions)
+/// The short names that this project gave, by session.
+fn names(local: &Local<'_>) -> Result<HashMap<String, String>, Failure> {
+    let project = local.project()?;
+    Ok(project.map(|project| Memory::of(&local.home, project.root()).names()).unwrap_or_default())
+}
+
+/// The sessions that are asked for; of one agent where `--agent` says so.
+async fn sessions(local: &Local<'_>, query: SessionQuery) -> Result<SessionStream, Failure> {
+    let agent = local.context.globals.agent.clone();
+    Ok(local.admin().sessions(&SessionQuery { agent, ..query }).await?)
+}
+
+/// The sessions that are asked for, with the names that this project gave them.
+pub(crate) async fn known(local: &Local<'_>, query: SessionQuery) -> Result<Vec<Session>, Failure> {
+    let names = names(local)?;
+    let mut known = Vec::new();
+    let take = |listed: Listed<'_>| {
+        let session = listed.to_session().map_err(|e| AdminError::Broken(e.to_string()))?;
+        let name = names.get(listed.session_id).cloned();
+        known.push(Session { name, ..session });
+        Ok::<_, AdminError>(())
+    };
+    sessions(local, query).await?.each(take).await?;
+    Ok(known)
 }
 
 /// The session with this id, or with this short name in its own agent.
-fn find(sessions: Vec<Session>, wanted: &str) -> Result<Session, Failure> {
-    find_by_name(sessions, wanted, |s| (&s.runtime_id, &s.session_id))
+async fn find(local: &Local<'_>, wanted: &str) -> Result<Session, Failure> {
+    let query = SessionQuery { session: Some(wanted.to_owned()), ..SessionQuery::default() };
+    find_by_name(known(local, query).await?, wanted, |s| (&s.runtime_id, &s.session_id))
 }
 
 /// The one of `all` whose session has this id, or this short name in its own agent.
@@ -164,24 +254,6 @@ pub(crate) fn key(session: &Session) -> SessionKey {
         endpoint: session.qualifier.clone(),
         session: session.session_id.clone(),
     }
-}
-
-fn list(local: &Local<'_>, sessions: &[Session]) -> String {
-    let ui = &local.context.ui;
-    let head = ["SESSION", "STATE", "AGENT", "ENDPOINT", "VERSION", "LAST ACTIVITY"];
-    let mut rows = vec![head.map(str::to_owned).to_vec()];
-    for session in sessions {
-        let name = session.name.clone().unwrap_or_else(|| session.session_id.to_string());
-        rows.push(vec![
-            name,
-            ui.state(session.state.as_str()),
-            session.runtime_id.name().to_owned(),
-            session.qualifier.to_string(),
-            session.version.to_string(),
-            session.last_activity_at.clone(),
-        ]);
-    }
-    ui.table(&rows)
 }
 
 fn describe(local: &Local<'_>, session: &Session) -> String {

@@ -20,9 +20,9 @@ pub(super) async fn show(local: &Local<'_>, session: Option<&str>) -> Outcome {
         stats.sessions.retain(|s| s.runtime_id.name() == agent);
     }
     if let Some(project) = local.project()? {
-        let memory = Memory::of(&local.home, project.root());
+        let names = Memory::of(&local.home, project.root()).names();
         for session in &mut stats.sessions {
-            session.name = memory.name(&session.session_id);
+            session.name = names.get(session.session_id.as_str()).cloned();
         }
     }
     if let Some(wanted) = session {

@@ -578,6 +578,8 @@ impl Actor {
 
     fn agent_failed(&mut self, after: AgentStage, error: SessionError) {
         let Phase::Up(up) = &mut self.phase else { return };
+        // Who has left is not let down.
+        self.waiters.retain(|w| !w.reply.is_closed());
         let let_down = self.waiters.iter().any(|w| w.need == Need::Agent);
         let consequence = agent_failed(up.stage, let_down);
         up.stage = after;
@@ -590,6 +592,10 @@ impl Actor {
         }
         self.fail_waiters(&error);
         self.end_if_empty();
+        if let Phase::Up(up) = &self.phase {
+            // Its start is over: commands get in, and nobody waits for more.
+            up.live.usable.store(true, Ordering::Release);
+        }
     }
 
     /// From now on a dead agent's compute waits for commands only.

@@ -50,7 +50,7 @@ pub(super) struct Live {
     pub(super) agent_ended: AtomicBool,
     /// The storage is mounted, or there is none.
     pub(super) storage_ready: AtomicBool,
-    /// Its agent has been healthy, or a command was let in: until then the session is shown as provisioning.
+    /// Its agent has been healthy or was given up, or a command was let in: until then the session is shown as provisioning.
     pub(super) usable: AtomicBool,
     /// Cancelled when the compute is being ended.
     pub(super) cut: CancellationToken,
@@ -158,13 +158,27 @@ impl Entry {
 
     /// The record as people see it: a session is ready once it could be used.
     pub(super) fn shown(&self) -> Option<SessionRecord> {
+        self.look(|record, state, at| {
+            let mut record = record.clone();
+            (record.state, record.last_activity_at) = (state, at);
+            record
+        })
+    }
+
+    /// Shows the record where it is, with the state as people see it and the time of the last activity as it is now.
+    pub(super) fn look<T>(
+        &self,
+        see: impl FnOnce(&SessionRecord, SessionState, Timestamp) -> T,
+    ) -> Option<T> {
+        let record = self.record.read();
+        let record = record.as_ref()?;
         // The record first: a compute that is withdrawn in between is seen as one that is not there yet.
-        let mut record = self.record()?;
-        let usable = || self.live().is_some_and(|live| live.usable.load(Ordering::Acquire));
-        if record.state == SessionState::Ready && !usable() {
-            record.state = SessionState::Provisioning;
-        }
-        Some(record)
+        let usable = || self.live.read().as_ref().is_some_and(|live| live.usable.load(Ordering::Acquire));
+        let state = match record.state {
+            SessionState::Ready if !usable() => SessionState::Provisioning,
+            state => state,
+        };
+        Some(see(record, state, self.last_activity()))
     }
 
     /// What the session's compute runs, as long as anything of a compute may run; an error where that is not known.

@@ -75,6 +75,7 @@ use crate::model::{
 use crate::storage::{Place, StorageError, StorageId};
 
 use actor::{Message, Refused};
+use listing::is_live;
 use live::Entry;
 
 mod actor;
@@ -82,6 +83,7 @@ mod bundles;
 mod gate;
 mod launch;
 mod lifecycle;
+mod listing;
 mod live;
 mod sources;
 mod stats;
@@ -89,6 +91,7 @@ mod stats;
 mod tests;
 
 pub use super::logs::{LogEntry, LogFilter};
+pub use listing::{Listing, SessionFilter};
 pub use live::{Cut, Familiar, Lease};
 pub use sources::{SourceChange, SourceError};
 pub use stats::{FirstAnswers, Stats, Totals};
@@ -458,9 +461,19 @@ impl Sessions {
 
     /// Every known session, newest activity first. Starts nothing and touches no idle clock.
     pub fn list(&self) -> Vec<SessionView> {
-        let mut views: Vec<_> = self.shared.all().iter().filter_map(|e| e.shown().map(view)).collect();
-        views.sort_by(|a, b| b.last_activity_at.cmp(&a.last_activity_at).then_with(|| a.key.cmp(&b.key)));
-        views
+        let mut listing = self.listing(&SessionFilter::default());
+        std::iter::from_fn(|| listing.next(view)).collect()
+    }
+
+    /// Known sessions, newest activity first, to be looked at one by one. Starts nothing and touches no idle clock.
+    pub fn listing(&self, filter: &SessionFilter) -> Listing {
+        Listing::of(self.shared.all(), filter)
+    }
+
+    /// How many sessions have a compute or are about to have one, and how many are known.
+    pub fn count(&self) -> (usize, usize) {
+        let states = self.shared.all().into_iter().filter_map(|entry| entry.look(|_, state, _| state));
+        states.fold((0, 0), |(live, known), state| (live + usize::from(is_live(state)), known + 1))
     }
 
     /// One session, with the use of its storage.
@@ -468,7 +481,7 @@ impl Sessions {
         let entry = self.shared.entry(key).ok_or(SessionError::Unknown)?;
         let record = entry.shown().ok_or(SessionError::Unknown)?;
         let stamp = record.storage.clone();
-        let mut view = view(record);
+        let mut view = view(&record, record.state, record.last_activity_at);
         view.limits = entry.live().map(|live| live.compute.limits()).unwrap_or_default();
         if let (Some(storage), Some(stamp)) = (&mut view.storage, stamp) {
             // Replaced or removed meanwhile: then there is nothing to count.
@@ -638,18 +651,18 @@ impl Sessions {
     }
 }
 
-fn view(record: SessionRecord) -> SessionView {
+fn view(record: &SessionRecord, state: SessionState, last_activity_at: Timestamp) -> SessionView {
     let storage = record.storage.as_ref();
     SessionView {
         storage: storage.map(|s| StorageView { mount_path: s.mount_path.to_string(), usage: None }),
-        key: record.key,
-        arn: record.arn,
+        key: record.key.clone(),
+        arn: record.arn.clone(),
         version: record.version,
-        state: record.state,
+        state,
         created_at: record.created_at,
-        last_activity_at: record.last_activity_at,
+        last_activity_at,
         last_end: record.last_end,
-        engine: record.engine,
+        engine: record.engine.clone(),
         limits: Vec::new(),
     }
 }

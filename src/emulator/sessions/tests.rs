@@ -887,6 +887,91 @@ fn a_session_is_shown_as_ready_once_it_can_be_used() {
 }
 
 #[test]
+fn a_session_whose_caller_left_is_shown_as_what_it_is() {
+    for need in [Need::Command, Need::Agent] {
+        for conduct in [Conduct::Mute, Conduct::Dies] {
+            for left_after in [0, 1, 3, 5, 20] {
+                drive(async {
+                    let world = World::standing();
+                    let (sessions, _store) = world.open().await;
+                    world.engines.conduct(conduct);
+                    let (target, id) = (world.target(), world.key(1).session);
+                    let call =
+                        timeout(Duration::from_millis(left_after), sessions.acquire(&target, &id, need));
+                    drop(call.await);
+                    // Whoever left needs no agent any more: its start is over when it is given up, and commands get in.
+                    let right = async || {
+                        loop {
+                            match world.state(&sessions, 1) {
+                                Some((READY, None)) => return true,
+                                // It died on a caller who was still there.
+                                Some((STOPPED, end)) => return end == Some(EndReason::StartFailed),
+                                _ => tokio::time::sleep(Duration::from_millis(1)).await,
+                            }
+                        }
+                    };
+                    let in_time = timeout(world.config.init_timeout + Duration::from_secs(5), right()).await;
+                    let state = world.state(&sessions, 1);
+                    assert_eq!(in_time.ok(), Some(true), "{need:?} {conduct:?} {left_after}: {state:?}");
+                    let failed = state.unwrap().0 == STOPPED;
+                    assert!(
+                        !failed || (need, conduct) == (Need::Agent, Conduct::Dies),
+                        "{need:?} {conduct:?}"
+                    );
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn lists_have_what_is_asked_for_newest_first() {
+    drive(async {
+        let world = World::standing();
+        let (sessions, _store) = world.open().await;
+        let named = crate::model::session_id_for_name("coder", "ticket");
+        let ids: Vec<_> = (1..=4).map(|n| world.key(n).session).chain([named.clone()]).collect();
+        for id in &ids {
+            drop(sessions.acquire(&world.target(), id, Need::Command).await.unwrap());
+            settle().await;
+        }
+        sessions.stop(&world.key(2)).await.unwrap();
+        let list = |filter: SessionFilter| {
+            let mut listing = sessions.listing(&filter);
+            let total = listing.total();
+            let shown = std::iter::from_fn(|| listing.next(|record, _, _| record.key.session.clone()));
+            (total, shown.collect::<Vec<_>>())
+        };
+        let newest: Vec<_> = ids.iter().rev().cloned().collect();
+        let all = SessionFilter::default;
+        assert_eq!(list(all()), (5, newest.clone()));
+        assert_eq!(sessions.list().into_iter().map(|v| v.key.session).collect::<Vec<_>>(), newest);
+        for limit in [1, 2, 4, 5, 9] {
+            let shown = newest.iter().take(limit).cloned().collect();
+            assert_eq!(list(SessionFilter { limit: Some(limit), ..all() }), (5, shown));
+        }
+        let running: Vec<_> = newest.iter().filter(|id| **id != ids[1]).cloned().collect();
+        assert_eq!(list(SessionFilter { live: true, ..all() }), (4, running.clone()));
+        assert_eq!(list(SessionFilter { live: true, limit: Some(1), ..all() }), (4, running[..1].to_vec()));
+        assert_eq!(sessions.count(), (4, 5));
+        for name in ["ticket", named.as_str()] {
+            let session = Some(name.to_owned());
+            assert_eq!(list(SessionFilter { session, ..all() }), (1, vec![named.clone()]));
+        }
+        let nobody = Some("nobody".to_owned());
+        assert_eq!(list(SessionFilter { session: nobody.clone(), ..all() }), (0, vec![]));
+        assert_eq!(list(SessionFilter { agent: nobody, ..all() }), (0, vec![]));
+        assert_eq!(list(SessionFilter { agent: Some("coder".into()), ..all() }).0, 5);
+        // One that is removed while the list is read is left out.
+        let mut listing = sessions.listing(&all());
+        sessions.remove(&world.key(4)).await.unwrap();
+        let shown: Vec<_> =
+            std::iter::from_fn(|| listing.next(|record, _, _| record.key.session.clone())).collect();
+        assert_eq!(shown, [&newest[..1], &newest[2..]].concat());
+    });
+}
+
+#[test]
 fn bundles_that_something_names_or_runs_are_kept() {
     drive(async {
         let world = World::standing();

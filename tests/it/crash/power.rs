@@ -16,7 +16,7 @@ use super::{figures, full, room, tell};
 use crate::support;
 
 /// Longest time until stopped processes stand still.
-const STILL: Duration = Duration::from_secs(10);
+const STILL: Duration = Duration::from_secs(60);
 const IMAGE_MEGABYTES: u64 = 64;
 
 /// Every process of a world, stopped; they go on when this is dropped.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Child;
@@ -21,17 +21,17 @@ use tokio::net::{TcpStream, UnixStream};
 
 use crate::docker::daemon::Daemon;
 use crate::docker::lab::{self, Lab};
-use crate::support::{self, Project};
+use crate::support::{self, Project, ReservedPort};
 
 const SESSION_HEADER: &str = "x-amzn-bedrock-agentcore-runtime-session-id";
 /// Longest time one call may take, starts and stops of its session included.
 const CALL_LIMIT: Duration = Duration::from_secs(60);
 /// Longest time until an emulator answers.
-const START_LIMIT: Duration = Duration::from_secs(30);
+const START_LIMIT: Duration = Duration::from_secs(60);
 /// Longest time until it has ended after SIGTERM.
-const END_LIMIT: Duration = Duration::from_secs(40);
+const END_LIMIT: Duration = Duration::from_secs(90);
 /// Grace of the emulators under test: the agents of these tests end at once.
-const GRACE: &str = "2s";
+pub const GRACE: Duration = Duration::from_secs(2);
 
 /// The planes of an emulator; clones are used by everybody who calls it.
 #[derive(Debug, Clone)]
@@ -161,7 +161,8 @@ pub struct World {
     home: PathBuf,
     program: PathBuf,
     child: Option<Child>,
-    port: u16,
+    /// The same for all its emulators, between whose lives it is nobody's.
+    port: ReservedPort,
     arn: String,
     flags: Vec<String>,
     containers: Option<Containers>,
@@ -228,8 +229,8 @@ impl World {
         // By a process of its own: a file that this one has open for writing, a child of another thread may hold
         // open until it executes, and what is open for writing cannot be executed.
         support::succeed(std::process::Command::new("cp").arg(support::BIN).arg(&program));
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let flags = vec!["--grace".to_owned(), GRACE.to_owned()];
+        let port = ReservedPort::new();
+        let flags = vec!["--grace".to_owned(), format!("{}s", GRACE.as_secs())];
         Self { scratch, home, program, child: None, port, arn: String::new(), flags, containers: None }
     }
 
@@ -281,7 +282,7 @@ impl World {
 
     pub fn planes(&self) -> Planes {
         Planes {
-            address: SocketAddr::from(([127, 0, 0, 1], self.port)),
+            address: SocketAddr::from(([127, 0, 0, 1], self.port.number)),
             socket: self.home.join("emulator.sock"),
             arn: self.arn.clone(),
         }
@@ -314,7 +315,7 @@ impl World {
         let mut command = support::clean(&self.program);
         command
             .env("AGENTCORE_HOME", &self.home)
-            .args(["local", "up", "--foreground", "--port", &self.port.to_string()])
+            .args(["local", "up", "--foreground", "--port", &self.port.number.to_string()])
             .args(&self.flags)
             .envs(self.containers.as_ref().map(|c| ("DOCKER_HOST", c.daemon.host())))
             .stdout(log.try_clone().unwrap())
@@ -327,7 +328,7 @@ impl World {
         let begin = Instant::now();
         let mut child = self.spawn();
         loop {
-            if std::net::TcpStream::connect((std::net::Ipv4Addr::LOCALHOST, self.port)).is_ok()
+            if std::net::TcpStream::connect((std::net::Ipv4Addr::LOCALHOST, self.port.number)).is_ok()
                 // The file of a dead emulator's socket may still be there.
                 && std::os::unix::net::UnixStream::connect(self.home.join("emulator.sock")).is_ok()
             {
