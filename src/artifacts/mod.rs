@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 mod images;
 pub mod import;
+pub mod lists;
 mod pack;
 pub mod package;
 pub mod python;

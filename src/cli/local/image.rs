@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use super::Local;
-use crate::artifacts::python::requirement_files;
+use crate::artifacts::lists::package_lists;
 use crate::artifacts::{ArtifactStore, ImagesAlone, ImagesHeld};
 use crate::build::{Base, BuildContext, Docker};
 use crate::cli::build::{Consent, Order, platform_of, repository};
@@ -111,15 +111,10 @@ impl Local<'_> {
         runtime: &str,
         registry: &Registry,
     ) -> Result<Held, Failure> {
-        let mut lists = Vec::new();
-        if runtime.starts_with("PYTHON") {
-            for path in requirement_files(&agent.source)? {
-                let file = agent.source.join(&path);
-                let content = std::fs::read(&file)
-                    .map_err(|e| Failure::failed(format!("`{}` cannot be read: {e}", file.display())))?;
-                lists.push((path, content));
-            }
-        }
+        let lists = match runtime.starts_with("PYTHON") {
+            true => package_lists(&agent.source, self.home.path())?,
+            false => Vec::new(),
+        };
         let from = agent.build.args.get("BASE_IMAGE").map(String::as_str);
         let base = Base::new(runtime, from, lists);
         let platform = platform_of(Some(&registry.platform))?;
