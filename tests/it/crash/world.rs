@@ -469,7 +469,11 @@ impl World {
         if let Some(containers) = &self.containers {
             left.extend(others.filter(|n| n != "d" && n != "docker-id"));
             left.extend(names(&self.home.join("d")).iter().map(|n| format!("socket d/{n}")));
-            left.extend(self.labelled(containers).0.iter().map(|id| format!("container {id}")));
+            left.extend(self.labelled(containers).0.iter().map(|id| {
+                let shown = containers.ask(async |lab| lab.client.inspect_container(id, None).await);
+                let shown = shown.map(|shown| shown.state.unwrap_or_default());
+                format!("container {id}: {shown:?}")
+            }));
             left.extend(containers.daemon.shims().iter().map(|pid| format!("shim {pid}")));
         } else {
             left.extend(others.map(|n| format!("unexpected `{n}` in the home")));
