@@ -116,13 +116,9 @@ impl ExecArgs {
                 target.remember(session, &self.endpoint.qualifier)?;
                 context.ui.note(format!("session: {}", session.shown()));
             }
-            tokio::select! {
-                outcome = self.run_all(place, &target, &sessions, &work) => outcome,
-                // Hanging up makes the service end the command.
-                _ = tokio::signal::ctrl_c() => {
-                    Err(Failure::new(Class::Interrupted, "the command was ended"))
-                }
-            }
+            // Hanging up makes the service end the command.
+            let _words = context.last_words("the command was ended");
+            self.run_all(place, &target, &sessions, &work).await
         });
         outcome.map_err(Failure::of_tool)
     }

@@ -7,7 +7,7 @@ use base64::Engine;
 use http::{HeaderName, HeaderValue};
 use serde_json::{Value, json};
 
-use super::exit::{Class, Failure, OK, Outcome};
+use super::exit::{Failure, OK, Outcome};
 use super::input;
 use super::local::logs;
 use super::sse::{SseReader, is_event_stream};
@@ -87,21 +87,14 @@ impl InvokeArgs {
                 headers: self.headers.clone(),
             };
             let data = target.connection.data();
-            let work = async {
-                let spinner = ui.spinner("waiting for the agent");
-                let answer = data.invoke(call).await;
-                drop(spinner);
-                match answer {
-                    Ok(answer) => self.show(place, answer, &session).await,
-                    Err(e) => Err(explain(place, &target, &session, e).await),
-                }
-            };
-            tokio::select! {
-                outcome = work => outcome,
-                _ = tokio::signal::ctrl_c() => {
-                    let message = format!("stopped waiting; session {} goes on", session.shown());
-                    Err(Failure::new(Class::Interrupted, message))
-                }
+            let _words =
+                place.context().last_words(format!("stopped waiting; session {} goes on", session.shown()));
+            let spinner = ui.spinner("waiting for the agent");
+            let answer = data.invoke(call).await;
+            drop(spinner);
+            match answer {
+                Ok(answer) => self.show(place, answer, &session).await,
+                Err(e) => Err(explain(place, &target, &session, e).await),
             }
         })
     }

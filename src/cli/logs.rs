@@ -7,6 +7,7 @@ use regex::Regex;
 use serde_json::{Value, json};
 
 use super::exit::{Class, Failure, OK, Outcome};
+use super::interrupts;
 use super::local::Local;
 use super::target::{EndpointChoice, Place, Target};
 use super::ui::Ui;
@@ -119,10 +120,11 @@ impl LogsArgs {
                     }
                 }
             };
+            let mut interrupts = interrupts()?;
             let outcome = tokio::select! {
                 outcome = work => outcome,
                 // Following has no other end; what was asked for once and did not come is missing.
-                _ = tokio::signal::ctrl_c(), if self.follow => Ok(OK),
+                _ = interrupts.recv(), if self.follow => Ok(OK),
             };
             filter.unfold();
             outcome

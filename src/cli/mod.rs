@@ -8,9 +8,11 @@ use std::ffi::OsString;
 use std::future::Future;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use futures_util::FutureExt;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 mod build;
 mod cloud;
@@ -61,7 +63,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => return ui::usage(&error, &env),
     };
     let ui = Ui::new(cli.globals.output, cli.globals.color, cli.globals.quiet, cli.globals.verbose, &env);
-    let context = Context { ui, env, globals: cli.globals };
+    let context = Context { ui, env, globals: cli.globals, last_words: Mutex::default() };
     let outcome = match cli.verb {
         Verb::Create(verb) => verb.exec(&context),
         Verb::Configure(verb) => verb.exec(&context),
@@ -186,34 +188,73 @@ enum Verb {
     DemoAgent,
 }
 
+/// Ctrl-C, heard from now on: from before the first line that shows a wait, not from the first poll of it.
+fn interrupts() -> Result<Signal, Failure> {
+    signal(SignalKind::interrupt()).map_err(|e| Failure::failed(format!("signals cannot be heard: {e}")))
+}
+
 /// What every verb works with.
 pub(crate) struct Context {
     ui: Ui,
     env: Env,
     globals: Globals,
+    last_words: Mutex<Option<String>>,
+}
+
+/// While it lives, Ctrl-C ends with the line it was made for.
+pub(crate) struct LastWords<'a>(&'a Context);
+
+impl Drop for LastWords<'_> {
+    fn drop(&mut self) {
+        self.0.set_last_words(None);
+    }
 }
 
 impl Context {
+    /// Makes `words` the line that Ctrl-C ends with, until what this gives is dropped. To be called before the first
+    /// sign of a wait: who sees it may press the key.
+    #[must_use]
+    fn last_words(&self, words: impl Into<String>) -> LastWords<'_> {
+        self.set_last_words(Some(words.into()));
+        LastWords(self)
+    }
+
+    fn set_last_words(&self, words: Option<String>) {
+        *self.last_words.lock().unwrap_or_else(PoisonError::into_inner) = words;
+    }
+
+    fn interrupted(&self) -> Failure {
+        let words = self.last_words.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Failure::new(Class::Interrupted, words.unwrap_or_else(|| "interrupted".into()))
+    }
+
     /// Runs `work` on a runtime of one thread, made now. Ctrl-C ends it wherever it is, so that what it shows on
-    /// the terminal is cleared; work that has more to say of that hears it first.
+    /// the terminal is cleared; work that has more to say of that leaves its last words.
     fn block_on(&self, work: impl Future<Output = Outcome>) -> Outcome {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|e| Failure::failed(format!("no async runtime could be made: {e}")))?;
         runtime.block_on(async {
-            let interrupted = tokio::signal::ctrl_c();
-            tokio::pin!(interrupted);
+            let mut interrupts = interrupts()?;
             let outcome = tokio::select! {
                 biased;
                 outcome = work => outcome,
-                _ = &mut interrupted => return Err(Failure::new(Class::Interrupted, "interrupted")),
+                // The words are the work's, which is gone when an arm of this is run.
+                failure = async {
+                    interrupts.recv().await;
+                    self.interrupted()
+                } => return Err(failure),
             };
-            match outcome {
-                // A program that we waited for heard it too, and its failure is no news.
-                Err(failure) if failure.class == Class::Failed && interrupted.now_or_never().is_some() => {
-                    Err(Failure::new(Class::Interrupted, "interrupted"))
+            if let Err(failure) = &outcome
+                && failure.class == Class::Failed
+            {
+                // A program that we waited for heard it too, and its failure is no news. What is pending for us is heard
+                // when the runtime has looked once more.
+                tokio::task::yield_now().await;
+                if interrupts.recv().now_or_never().is_some() {
+                    return Err(self.interrupted());
                 }
-                outcome => outcome,
             }
+            outcome
         })
     }
 

@@ -80,14 +80,10 @@ impl ShellArgs {
             let shell = self.shell(&target, &session)?;
             target.remember(&session, qualifier)?;
             context.ui.note(format!("session: {}", session.shown()));
+            let words = context.last_words("stopped waiting for the shell");
             let spinner = context.ui.spinner("waiting for the session");
-            let connected = tokio::select! {
-                connected = connect(&target, &session, qualifier, &shell) => connected,
-                _ = tokio::signal::ctrl_c() => {
-                    return Err(Failure::new(Class::Interrupted, "stopped waiting for the shell"));
-                }
-            };
-            drop(spinner);
+            let connected = connect(&target, &session, qualifier, &shell).await;
+            drop((spinner, words));
             let connection = connected.map_err(|e| place.failure(e))?;
             context.ui.note("Ctrl+] leaves the shell running");
             let visit = Visitor { context, target: &target, session: &session, qualifier, shell: &shell };

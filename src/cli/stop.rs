@@ -60,19 +60,12 @@ enum Stopped {
 impl StopArgs {
     pub(crate) fn exec(self, place: &Place<'_>) -> Outcome {
         place.context().block_on(async {
-            let work = async {
-                match (self.all, place) {
-                    (true, Place::Local(local)) => self.all_live(local).await,
-                    (true, Place::Cloud(_)) => self.all_used(place).await,
-                    (false, _) => self.one(place).await,
-                }
-            };
-            tokio::select! {
-                outcome = work => outcome,
-                _ = tokio::signal::ctrl_c() => {
-                    let message = "stopped waiting; what was asked to stop goes on stopping";
-                    Err(Failure::new(Class::Interrupted, message))
-                }
+            let _words =
+                place.context().last_words("stopped waiting; what was asked to stop goes on stopping");
+            match (self.all, place) {
+                (true, Place::Local(local)) => self.all_live(local).await,
+                (true, Place::Cloud(_)) => self.all_used(place).await,
+                (false, _) => self.one(place).await,
             }
         })
     }

@@ -14,6 +14,7 @@ use serde_json::json;
 
 use super::exit::{Class, Failure, OK, Outcome};
 use super::input;
+use super::interrupts;
 use super::target::{ChosenSession, EndpointChoice, Place, Target};
 use super::transfer;
 use super::ui::{Spinner, Ui};
@@ -123,16 +124,15 @@ impl CpArgs {
     pub(crate) fn exec(self, place: &Place<'_>) -> Outcome {
         let context = place.context();
         context.block_on_alone(async {
-            let interrupted = tokio::signal::ctrl_c();
-            tokio::pin!(interrupted);
+            let mut interrupts = interrupts()?;
             let (plan, session, copy) = tokio::select! {
                 prepared = self.prepare(place) => prepared?,
-                _ = &mut interrupted => return Err(Failure::new(Class::Interrupted, "interrupted")),
+                _ = interrupts.recv() => return Err(Failure::new(Class::Interrupted, "interrupted")),
             };
             let id = transfer::new_id();
             let copied = tokio::select! {
                 copied = copy.run(&plan, &id) => copied,
-                _ = &mut interrupted => {
+                _ = interrupts.recv() => {
                     let message = "the copy was given up; no file is at its destination in part";
                     Err(Failure::new(Class::Interrupted, message))
                 }
@@ -142,7 +142,7 @@ impl CpArgs {
                 tokio::select! {
                     () = copy.forget(&plan, &id) => {}
                     // Pressed again: whoever sits there does not want to wait for this either.
-                    _ = tokio::signal::ctrl_c() => {}
+                    _ = interrupts.recv() => {}
                 }
             }
             drop(copy);

@@ -15,8 +15,8 @@ use super::home::Home;
 use super::up::{IsolationChoice, Settings, warn_of};
 use crate::artifacts::{ArtifactStore, BUCKET, Launch, Manifest};
 use crate::aws::{CommandCall, Connection, DataClient, InvokeCall, RuntimeSettings, SessionCall};
-use crate::cli::Context;
 use crate::cli::exit::{Class, Failure, OK, Outcome};
+use crate::cli::{Context, interrupts};
 use crate::engine::TOOL_PATH;
 use crate::engine::embedded::Isolation;
 use crate::model::{
@@ -103,6 +103,7 @@ impl DemoArgs {
             };
             let deaf = |e| Failure::failed(format!("signals cannot be heard: {e}"));
             let mut terminated = signal(SignalKind::terminate()).map_err(deaf)?;
+            let mut interrupts = interrupts()?;
             let engine = emulator.engine;
             let key = home.access_key()?;
             let server = tokio::spawn(crate::server::serve(emulator, aws, admin, key.clone(), shutdown));
@@ -110,7 +111,7 @@ impl DemoArgs {
             let connection = Connection::local(endpoint, settings.region()?).with_key(key);
             let outcome = tokio::select! {
                 outcome = tell(&mut story, &home, &connection, settings.isolation()) => outcome,
-                _ = tokio::signal::ctrl_c() => Err(Failure::new(Class::Interrupted, "the demo was ended")),
+                _ = interrupts.recv() => Err(Failure::new(Class::Interrupted, "the demo was ended")),
                 _ = terminated.recv() => Err(Failure::new(Class::Interrupted, "the demo was ended")),
             };
             // Whatever happened, no session is left behind.

@@ -13,6 +13,7 @@ use super::Local;
 use super::source::stamp;
 use crate::artifacts::Stamp;
 use crate::cli::exit::{Failure, OK, Outcome};
+use crate::cli::interrupts;
 use crate::project::{Agent, Project};
 use crate::wire::admin::Status;
 
@@ -26,10 +27,11 @@ impl Local<'_> {
     pub(crate) async fn watch(&self, status: &Status) -> Outcome {
         let ui = &self.context.ui;
         let (project, _) = self.watched()?;
+        let mut interrupts = interrupts()?;
         ui.note(format!("watching `{}`; Ctrl-C ends that, not the emulator", project.root().display()));
         tokio::select! {
             failure = self.watch_on(status) => Err(failure),
-            _ = tokio::signal::ctrl_c() => {
+            _ = interrupts.recv() => {
                 ui.note("watching has ended; the emulator runs on");
                 Ok(OK)
             }

@@ -67,22 +67,14 @@ pub(super) async fn sweep_at_intervals(shared: Arc<Shared>) {
         let swept = tokio::task::spawn_blocking(move || {
             sweeping.artifacts.sweep(SWEEP_GRACE, || sweeping.sources_in_use())
         });
-        let pause = match swept.await {
-            Ok(Ok(Swept::Later)) => SWEEP_AGAIN,
-            Ok(Ok(Swept::Bundles(0))) => SWEEP_PAUSE,
-            Ok(Ok(Swept::Bundles(bundles))) => {
+        let swept = swept.await.map_err(|e| e.to_string()).and_then(|swept| swept.map_err(|e| e.to_string()));
+        match &swept {
+            Ok(Swept::Later | Swept::Bundles(0)) => {}
+            Ok(Swept::Bundles(bundles)) => {
                 tracing::info!("{bundles} code bundles that nothing names are deleted");
-                SWEEP_PAUSE
             }
-            Ok(Err(e)) => {
-                tracing::warn!("code bundles that nothing names could not be deleted: {e}");
-                SWEEP_PAUSE
-            }
-            Err(e) => {
-                tracing::warn!("code bundles that nothing names could not be deleted: {e}");
-                SWEEP_PAUSE
-            }
-        };
-        sleep(pause).await;
+            Err(e) => tracing::warn!("code bundles that nothing names could not be deleted: {e}"),
+        }
+        sleep(if matches!(swept, Ok(Swept::Later)) { SWEEP_AGAIN } else { SWEEP_PAUSE }).await;
     }
 }

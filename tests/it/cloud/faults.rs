@@ -29,20 +29,10 @@ fn a_deployment_that_fails_anywhere_is_gone_on_with() {
         for fault in ways(call) {
             let name = format!("fault_{call}_{fault:?}");
             let project = world.project(&name, keys());
-            world.faults.plan(Some((call, fault)));
-            let child = world
-                .command(&project, &["deploy", "--yes"])
-                .stdout(std::process::Stdio::piped())
-                .stderr(std::process::Stdio::piped())
-                .spawn()
-                .unwrap();
-            world.faults.victim(child.id());
-            let first = child.wait_with_output().unwrap();
-            let hit = world.faults.hit();
+            let (first, hit) = world.struck(&project, "deploy", call, fault);
             let said =
                 format!("{name}: {hit:?}\n{:?}\n{}", first.status, String::from_utf8_lossy(&first.stderr));
             println!("{said}");
-            world.faults.plan(None);
             // What can pass by itself is not the user's to repeat.
             if matches!(fault, Fault::Throttled | Fault::Unanswered) {
                 assert!(first.status.success(), "{said}");
@@ -69,18 +59,8 @@ fn a_removal_that_fails_anywhere_is_gone_on_with() {
         world.faults.plan(None);
         world.json(&project, &["deploy", "--yes"]);
         let fault = FAULTS[call % FAULTS.len()];
-        world.faults.plan(Some((call, fault)));
-        let child = world
-            .command(&project, &["destroy", "--yes"])
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
-        world.faults.victim(child.id());
-        let first = child.wait_with_output().unwrap();
-        let hit = world.faults.hit();
+        let (first, hit) = world.struck(&project, "destroy", call, fault);
         println!("{name}: {fault:?} {hit:?} {:?}\n{}", first.status, String::from_utf8_lossy(&first.stderr));
-        world.faults.plan(None);
         world.json(&project, &["destroy", "--yes"]);
         let left = world.json(&project, &["destroy", "--dry-run"]);
         assert_eq!(left["steps"], json!([]), "{name}: {left:#}");

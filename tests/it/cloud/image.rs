@@ -257,19 +257,10 @@ fn a_deployment_of_an_image_that_fails_anywhere_is_gone_on_with() {
     let tried: Vec<(usize, Fault)> = if support::count(0, 1) == 0 { few.to_vec() } else { all.collect() };
     for (call, fault) in tried {
         world.faults.only("AmazonEC2ContainerRegistry");
-        world.faults.plan(Some((call, fault)));
-        let child = world
-            .command(&project, &["deploy", "--yes"])
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
-        world.faults.victim(child.id());
-        let first = child.wait_with_output().unwrap();
-        let hit = world.faults.hit().unwrap_or_default();
+        let (first, hit) = world.struck(&project, "deploy", call, fault);
+        let hit = hit.unwrap_or_default();
         let said = format!("{call} {fault:?}: {hit}\n{}", String::from_utf8_lossy(&first.stderr));
         println!("{said}");
-        world.faults.plan(None);
         world.faults.only("");
         assert!(hit.ends_with(CALLS[call]), "{said}");
         if matches!(fault, Fault::Throttled | Fault::Unanswered) {

@@ -3,14 +3,14 @@
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::proxy::{Faults, Proxy};
+use super::proxy::{Fault, Faults, Proxy};
 use crate::support::{self, Emulator};
 
 /// The account that moto knows its callers by.
@@ -164,6 +164,25 @@ impl World {
         self.point(&mut command);
         command.current_dir(project.path()).env("AGENTCORE_HOME", self.home.path()).args(args);
         command
+    }
+
+    /// Runs a verb whose call of this number has that fault; gives how it ended, and which call was hit. Nothing is
+    /// planned for what follows.
+    pub fn struck(
+        &self,
+        project: &Project,
+        verb: &str,
+        call: usize,
+        fault: Fault,
+    ) -> (Output, Option<String>) {
+        self.faults.plan(Some((call, fault)));
+        let mut command = self.command(project, &[verb, "--yes"]);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        self.faults.victim(child.id());
+        let ended = child.wait_with_output().unwrap();
+        let hit = self.faults.hit();
+        self.faults.plan(None);
+        (ended, hit)
     }
 
     pub fn run(&self, project: &Project, args: &[&str]) -> Done {

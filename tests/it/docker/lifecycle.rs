@@ -297,19 +297,26 @@ fn down_with_volumes_removes_all_of_ours_and_nothing_else() {
     });
 }
 
+/// A daemon for one test alone, and the lab at it; nothing where there is no lab.
+async fn own_daemon(test: &str) -> Option<(Daemon, Lab)> {
+    lab(test).await?;
+    let mut daemon = match Daemon::find() {
+        Ok(daemon) => daemon,
+        Err(missing) => {
+            support::skip(test, &missing);
+            return None;
+        }
+    };
+    daemon.start();
+    let lab = lab_at(&daemon.host()).await.unwrap();
+    Some((daemon, lab))
+}
+
 #[test]
 fn a_daemon_that_dies_loses_nothing() {
     runtime().block_on(async {
         let test = "docker::lifecycle::a_daemon_that_dies_loses_nothing";
-        if lab(test).await.is_none() {
-            return;
-        }
-        let mut daemon = match Daemon::find() {
-            Ok(daemon) => daemon,
-            Err(missing) => return support::skip(test, &missing),
-        };
-        daemon.start();
-        let lab = lab_at(&daemon.host()).await.unwrap();
+        let Some((mut daemon, lab)) = own_daemon(test).await else { return };
         let home = support::short_temp_dir();
         let environment = [("DOCKER_HOST", daemon.host())];
         let environment: Vec<(&str, &str)> = environment.iter().map(|(k, v)| (*k, v.as_str())).collect();
@@ -355,15 +362,7 @@ fn a_daemon_that_dies_loses_nothing() {
 fn a_session_that_cannot_be_ended_for_want_of_a_daemon_says_so_and_goes_on_later() {
     runtime().block_on(async {
         let test = "docker::lifecycle::a_session_that_cannot_be_ended_for_want_of_a_daemon";
-        if lab(test).await.is_none() {
-            return;
-        }
-        let mut daemon = match Daemon::find() {
-            Ok(daemon) => daemon,
-            Err(missing) => return support::skip(test, &missing),
-        };
-        daemon.start();
-        let lab = lab_at(&daemon.host()).await.unwrap();
+        let Some((mut daemon, lab)) = own_daemon(test).await else { return };
         let home = support::short_temp_dir();
         let host = daemon.host();
         let environment = [("DOCKER_HOST", host.as_str())];
