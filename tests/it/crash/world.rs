@@ -474,7 +474,7 @@ impl World {
                 let shown = shown.map(|shown| shown.state.unwrap_or_default());
                 format!("container {id}: {shown:?}")
             }));
-            left.extend(containers.daemon.shims().iter().map(|pid| format!("shim {pid}")));
+            left.extend(containers.daemon.shims_of_something().iter().map(|pid| format!("shim {pid}")));
         } else {
             left.extend(others.map(|n| format!("unexpected `{n}` in the home")));
         }

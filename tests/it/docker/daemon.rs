@@ -128,8 +128,21 @@ impl Daemon {
         self.directory.path().join("data/volumes").join(name).join("_data")
     }
 
-    /// The processes that stand between its runtime and containers, one for each.
-    pub(crate) fn shims(&self) -> Vec<i32> {
+    /// The processes that stand between its runtime and what runs in containers. One whose daemon was killed before anything
+    /// ran in its container is Docker's own leftover: no client can ask for its end.
+    pub(crate) fn shims_of_something(&self) -> Vec<i32> {
+        let parent = |pid: &str| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse::<i32>().ok()
+        };
+        let names = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.file_name());
+        let parents: std::collections::HashSet<i32> =
+            names.filter_map(|name| parent(name.to_str()?)).collect();
+        self.shims().into_iter().filter(|shim| parents.contains(shim)).collect()
+    }
+
+    /// All of the processes between its runtime and containers.
+    fn shims(&self) -> Vec<i32> {
         let socket = self.directory.path().join("c").display().to_string();
         let of = |pid: i32| {
             let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
