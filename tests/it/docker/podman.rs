@@ -35,13 +35,14 @@ fn podman_serves_sessions_as_docker_does() {
     };
     // The environment of the suite's Python is made by one process.
     let Some(python) = support::python(test) else { return };
+    let count = named(TESTS);
     let mut again = Command::new(std::env::current_exe().unwrap());
-    again.arg("--test-threads=4").args(TESTS);
+    again.arg("--test-threads=2").args(TESTS);
     again.env("DOCKER_HOST", socket).env(support::VENV, support::venv_of(&python));
     let output = again.output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "on Podman:\n{said}\n{errors}");
-    assert!(said.contains(&format!("test result: ok. {} passed", named(TESTS))), "{said}");
+    assert!(said.contains(&format!("test result: ok. {count} passed")), "{said}");
     println!("{said}");
 }
