@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::docker::daemon::Daemon;
+use crate::docker::daemon::{Daemon, is_unstarted};
 use crate::docker::lab::{self, Lab};
 use crate::support::{self, Project};
 
@@ -420,7 +420,7 @@ impl World {
             let command = String::from_utf8_lossy(&command).into_owned();
             // A helper lets nobody but root look at its program; its command line is that of its launcher.
             let is_program = is_program || command.starts_with(&*self.program.to_string_lossy());
-            if !is_program && !elsewhere {
+            if (!is_program && !elsewhere) || is_unstarted(&pid.to_string()) {
                 continue;
             }
             let status = fs::read_to_string(proc.join("status")).unwrap_or_default();
