@@ -7,12 +7,15 @@
 
 use std::path::{Path, PathBuf};
 
+mod images;
 pub mod import;
+pub mod lists;
 mod pack;
 pub mod package;
 pub mod python;
 mod sweep;
 
+pub use images::{ImagesAlone, ImagesHeld};
 pub use pack::{DockerIgnore, PackError, Packed, Stamp};
 pub use sweep::{GRACE as SWEEP_GRACE, Swept};
 

@@ -358,6 +358,13 @@ fn choose(source: &Path, home: &Path, argv: &[String]) -> Result<(Items, Vec<Str
     Ok((items, skipped))
 }
 
+/// The files of a directory that would go into a bundle, by their paths below it.
+pub(super) fn chosen(source: &Path, home: &Path) -> Result<Vec<PathBuf>, PackError> {
+    let (items, _) = choose(source, home, &[])?;
+    let files = items.into_keys().filter(|path| source.join(path).is_file());
+    Ok(files.collect())
+}
+
 /// Adds an item with the directories it is in, which may be ignored themselves.
 fn add(items: &mut Items, path: PathBuf, item: Item) {
     for parent in path.ancestors().skip(1).filter(|p| !p.as_os_str().is_empty()) {

@@ -15,7 +15,7 @@ use std::process::Command;
 use crate::support;
 
 /// An id that no account of a usual machine has.
-const USER: u32 = 64_124;
+pub(crate) const USER: u32 = 64_124;
 /// Threads of a suite's second pass: most of its tests wait most of the time.
 const THREADS: &str = "--test-threads=4";
 
@@ -85,7 +85,7 @@ fn again(suite: &str) {
 /// Lines of a script of root's that let everybody reach `path` in the script's own view of the file system. A
 /// checkout or a Python may lie below a home that is closed to others: an open, empty directory takes the place
 /// of the home, with nothing but the path in it.
-fn show(path: &Path, aside: &Path) -> String {
+pub(crate) fn show(path: &Path, aside: &Path) -> String {
     let closed = |directory: &&Path| {
         let mode = directory.metadata().map(|meta| meta.permissions().mode());
         !mode.is_ok_and(|mode| mode & 0o001 != 0)
@@ -105,14 +105,14 @@ fn show(path: &Path, aside: &Path) -> String {
 }
 
 /// The directory of the Python that a virtual environment was made with.
-fn base_of(python: &Path) -> PathBuf {
+pub(crate) fn base_of(python: &Path) -> PathBuf {
     let program = "import sys; print(sys.base_prefix)";
     let output = support::succeed(support::clean(python).args(["-c", program]));
     PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
 }
 
 /// PATH without what lies below closed directories.
-fn reachable_path() -> std::ffi::OsString {
+pub(crate) fn reachable_path() -> std::ffi::OsString {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let open = |directory: &PathBuf| {
         directory

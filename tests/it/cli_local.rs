@@ -442,6 +442,30 @@ fn up_is_once_and_down_leaves_nothing() {
     assert!(!home.join("emulator.sock").exists() && !home.join("emulator.json").exists());
 }
 
+#[test]
+fn down_with_volumes_waits_until_nobody_builds_an_image() {
+    let place = Place::new();
+    let home = place.path().join("home");
+    std::fs::create_dir_all(&home).unwrap();
+    // As whoever builds one, and lets go of it when a version names it.
+    let lock = std::fs::File::create(home.join("images.lock")).unwrap();
+    lock.lock_shared().unwrap();
+    let said = place.path().join("stderr");
+    let mut command = place.command();
+    command.args(["local", "down", "--volumes"]).stdout(Stdio::piped());
+    let mut child = command.stderr(std::fs::File::create(&said).unwrap()).spawn().unwrap();
+    crate::support::eventually(Duration::from_secs(60), "it says what it waits for", || {
+        let said = std::fs::read_to_string(&said).unwrap();
+        said.contains("waiting until an image that is being built here is done").then_some(())
+    });
+    assert!(child.try_wait().unwrap().is_none(), "it did not wait");
+    drop(lock);
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", std::fs::read_to_string(&said).unwrap());
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("deleted 0 sessions"), "{text}");
+}
+
 /// Sends Ctrl-C to a command once its output shows `sign`; gives its end.
 fn interrupt(mut command: Command, sign: &str) -> Run {
     let room = tempfile::tempdir().unwrap();

@@ -10,6 +10,8 @@ tool_packages=(docker-registry qemu-user-static fuse-overlayfs
     libaudit1 libcap-ng0 libsemanage2 libsepol2 libbz2-1.0 libfuse3-3)
 # The client comes with the engine; the plugin for builds is Debian 13's for both, Debian 12 has none.
 engine_20_packages=(docker.io containerd runc tini docker-buildx/trixie)
+# For daemons of an ordinary user.
+rootless_packages=(rootlesskit)
 engine_26_packages=(docker.io/trixie docker-cli/trixie containerd/trixie runc tini docker-buildx/trixie)
 
 apt_up() {
@@ -85,6 +87,7 @@ packages() {
             --no-install-recommends --no-upgrade "${missing[@]}"
     fi
     unpack "$tools" "${tool_packages[@]}"
+    unpack "$dir/rootless" "${rootless_packages[@]}"
     local -n packages=engine_${engine}_packages
     unpack "$dir/engine-$engine" "${packages[@]}"
 }

@@ -224,8 +224,10 @@ impl Local<'_> {
 
     /// Deletes every session of this home with its storage, and what is left of the home on the docker daemon.
     pub(super) async fn delete_sessions(&self) -> Result<Deleted, Failure> {
-        let _spinner = self.context.ui.spinner("deleting every session");
         self.home.make()?;
+        // Before the emulator's lock: whoever builds may be about to start one.
+        let _images = self.own_images().await?;
+        let _spinner = self.context.ui.spinner("deleting every session");
         let Some(_lock) = self.home.lock()? else {
             return Err(
                 Failure::failed("an emulator has been started meanwhile").hint("run the command again")

@@ -5,12 +5,11 @@
 //! is asked of Docker alone: nothing of it is kept elsewhere. Code that runs in containers has such an image too, with
 //! its interpreter and packages. The emulator's home goes into the hash: no home removes what another one runs.
 
-use std::fs::File;
-
-use nix::fcntl::{Flock, FlockArg};
+use std::time::Duration;
 
 use super::Local;
-use crate::artifacts::python::requirement_files;
+use crate::artifacts::lists::package_lists;
+use crate::artifacts::{ArtifactStore, ImagesAlone, ImagesHeld};
 use crate::build::{Base, BuildContext, Docker};
 use crate::cli::build::{Consent, Order, platform_of, repository};
 use crate::cli::exit::Failure;
@@ -23,8 +22,8 @@ use crate::wire::admin::Status;
 const REPOSITORY: &str = "agentcore-local";
 /// Digits of the hash in a tag. [ours]
 const TAG_DIGITS: usize = 20;
-/// The file below a home that is locked shared by who builds an image and lets it be named, and alone by who removes some.
-const LOCK: &str = "images.lock";
+/// Time between two looks whether nobody builds any more.
+const BUILT_POLL: Duration = Duration::from_millis(50);
 
 /// Where images of an emulator belong: the registry that its account would have.
 pub(crate) struct Registry {
@@ -73,7 +72,7 @@ pub(crate) struct Held {
     pub(crate) name: String,
     /// It was not there before.
     built: bool,
-    _lock: Flock<File>,
+    _lock: ImagesHeld,
 }
 
 impl Local<'_> {
@@ -112,15 +111,10 @@ impl Local<'_> {
         runtime: &str,
         registry: &Registry,
     ) -> Result<Held, Failure> {
-        let mut lists = Vec::new();
-        if runtime.starts_with("PYTHON") {
-            for path in requirement_files(&agent.source)? {
-                let file = agent.source.join(&path);
-                let content = std::fs::read(&file)
-                    .map_err(|e| Failure::failed(format!("`{}` cannot be read: {e}", file.display())))?;
-                lists.push((path, content));
-            }
-        }
+        let lists = match runtime.starts_with("PYTHON") {
+            true => package_lists(&agent.source, self.home.path())?,
+            false => Vec::new(),
+        };
         let from = agent.build.args.get("BASE_IMAGE").map(String::as_str);
         let base = Base::new(runtime, from, lists);
         let platform = platform_of(Some(&registry.platform))?;
@@ -135,7 +129,7 @@ impl Local<'_> {
 
     /// The image of that name; built where Docker does not have it.
     async fn built(&self, order: &mut Order, name: String, note: &str) -> Result<Held, Failure> {
-        let lock = self.lock_images(FlockArg::LockShared)?;
+        let lock = self.image_store().hold_images().map_err(self.home.unusable())?;
         let docker = Docker::find(self.context.env.docker())?;
         docker.engine().await?;
         if docker.image(&name).await?.is_some() {
@@ -165,19 +159,28 @@ impl Local<'_> {
         }
     }
 
-    /// Removes the images built here that nothing needs; none while somebody builds one, which nothing names yet.
+    /// Has the emulator remove the images built here that nothing needs; none while somebody builds one, which nothing names
+    /// yet. It sees to that itself, and goes on when this process ends.
     pub(crate) async fn prune_images(&self) -> Result<usize, Failure> {
-        match self.lock_images(FlockArg::LockExclusiveNonblock) {
-            Ok(_alone) => Ok(self.admin().prune_images().await?.images),
-            Err(_) => Ok(0),
+        Ok(self.admin().prune_images().await?.images)
+    }
+
+    /// The right to remove images, where no emulator runs that would do it; waits until nobody builds one.
+    pub(super) async fn own_images(&self) -> Result<ImagesAlone, Failure> {
+        let mut told = false;
+        loop {
+            if let Some(alone) = self.image_store().own_images().map_err(self.home.unusable())? {
+                return Ok(alone);
+            }
+            if !std::mem::replace(&mut told, true) {
+                self.context.ui.note("waiting until an image that is being built here is done");
+            }
+            tokio::time::sleep(BUILT_POLL).await;
         }
     }
 
-    fn lock_images(&self, how: FlockArg) -> Result<Flock<File>, Failure> {
-        let path = self.home.path().join(LOCK);
-        let broken = |e: &dyn std::fmt::Display| Failure::failed(format!("`{}`: {e}", path.display()));
-        let file = File::options().create(true).append(true).open(&path).map_err(|e| broken(&e))?;
-        Flock::lock(file, how).map_err(|(_, e)| broken(&e))
+    fn image_store(&self) -> ArtifactStore {
+        ArtifactStore::below(self.home.path())
     }
 }
 

@@ -1,4 +1,4 @@
-//! Bundles that nothing runs any more and nothing could: each edit of a project leaves one behind.
+//! Bundles and images that nothing runs any more and nothing could: each edit of a project leaves one behind.
 //!
 //! What is kept: the bundle of every version of every runtime, changed sources, whatever a compute runs or may still run,
 //! and whatever was packed, named or started within [`SWEEP_GRACE`], which covers what is only about to be one of these.
@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::Shared;
-use crate::artifacts::{SWEEP_GRACE, Swept};
+use super::{SessionError, Shared};
+use crate::artifacts::{ArtifactError, SWEEP_GRACE, Swept};
 
 /// Time between two sweeps. [ours]
 const SWEEP_PAUSE: Duration = Duration::from_secs(3600);
@@ -29,6 +29,35 @@ impl Shared {
         }
         Some(named)
     }
+}
+
+/// Removes images as [`super::Sessions::prune_images`] says.
+pub(super) async fn prune_images(shared: &Shared) -> Result<usize, SessionError> {
+    let failed = |e: &dyn std::fmt::Display| SessionError::Start(e.to_string());
+    let Some(_alone) = shared.artifacts.own_images().map_err(|e| failed(&e))? else { return Ok(0) };
+    // While it is not known what runs, nothing is removed.
+    let Some(mut keep) = shared.sources_in_use() else { return Ok(0) };
+    let artifacts = shared.artifacts.clone();
+    let kept = tokio::task::spawn_blocking(move || {
+        let mut around = Vec::new();
+        for key in &keep {
+            match artifacts.find(key) {
+                Ok(bundle) => around.extend(bundle.manifest.image),
+                // The name of an image, or a bundle that is lost: it needs none.
+                Err(ArtifactError::NotFound(_)) => {}
+                // Which image it needs is not known.
+                Err(e) => return Err(SessionError::Start(e.to_string())),
+            }
+        }
+        keep.extend(around);
+        Ok(keep)
+    });
+    let keep = kept.await.map_err(|e| failed(&e))??;
+    let mut removed = 0;
+    for site in shared.sites.all() {
+        removed += site.engine.prune_images(keep.clone()).await?;
+    }
+    Ok(removed)
 }
 
 /// Sweeps at the start of the emulator and from time to time.

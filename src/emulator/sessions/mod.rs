@@ -65,7 +65,7 @@ use super::logs::Logs;
 use super::registry::{Registry, Target};
 use super::store::sessions::SessionRecord;
 use super::store::{Store, StoreError};
-use crate::artifacts::{ArtifactError, ArtifactStore};
+use crate::artifacts::ArtifactStore;
 use crate::engine::{ComputeRecord, Engine, EngineError};
 pub use crate::engine::{Holder, Limit};
 use crate::model::{
@@ -536,32 +536,12 @@ impl Sessions {
     }
 
     /// Removes the images that were built for this emulator and that nothing runs any more: no version, no changed code, no
-    /// running compute. Whoever builds one sees to it that this is not called before a version or a session names it.
+    /// running compute. None while somebody builds one, which nothing names yet; nobody does meanwhile. Once begun it goes on
+    /// to its end, whoever asked for it.
     pub async fn prune_images(&self) -> Result<usize, SessionError> {
-        let shared = &self.shared;
-        // While it is not known what runs, nothing is removed.
-        let Some(mut keep) = shared.sources_in_use() else { return Ok(0) };
-        let artifacts = shared.artifacts.clone();
-        let kept = tokio::task::spawn_blocking(move || {
-            let mut around = Vec::new();
-            for key in &keep {
-                match artifacts.find(key) {
-                    Ok(bundle) => around.extend(bundle.manifest.image),
-                    // The name of an image, or a bundle that is lost: it needs none.
-                    Err(ArtifactError::NotFound(_)) => {}
-                    // Which image it needs is not known.
-                    Err(e) => return Err(SessionError::Start(e.to_string())),
-                }
-            }
-            keep.extend(around);
-            Ok(keep)
-        });
-        let keep = kept.await.map_err(|e| SessionError::Start(e.to_string()))??;
-        let mut removed = 0;
-        for site in shared.sites.all() {
-            removed += site.engine.prune_images(keep.clone()).await?;
-        }
-        Ok(removed)
+        let shared = self.shared.clone();
+        let pruned = tokio::spawn(async move { bundles::prune_images(&shared).await }).await;
+        pruned.map_err(|e| SessionError::Start(e.to_string()))?
     }
 
     /// Asks the owner of a session, who alone knows which storage is in use, to give one up that was set aside.

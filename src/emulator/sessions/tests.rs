@@ -60,6 +60,9 @@ struct EngineState {
     leftovers_ended: Vec<String>,
     ping: String,
     agents: Vec<watch::Sender<bool>>,
+    /// What every removal of images was told to keep, and what it waits for.
+    prunes: Vec<HashSet<String>>,
+    prune_gate: Option<watch::Receiver<bool>>,
 }
 
 impl Engines {
@@ -140,6 +143,20 @@ impl Engine for DoubleEngine {
             }
             self.0.state.lock().leftovers_ended.push(record.0);
             Ok(())
+        })
+    }
+
+    fn prune_images(&self, keep: HashSet<String>) -> BoxFuture<'_, Result<usize, EngineError>> {
+        Box::pin(async move {
+            let gate = {
+                let mut state = self.0.state.lock();
+                state.prunes.push(keep);
+                state.prune_gate.clone()
+            };
+            if let Some(mut gate) = gate {
+                gate.wait_for(|open| *open).await.unwrap();
+            }
+            Ok(1)
         })
     }
 
@@ -1613,6 +1630,43 @@ async fn compare(steps: Vec<Step>) {
 
 fn references_live(references: &[Reference]) -> usize {
     references.iter().filter(|r| r.live.is_some()).count()
+}
+
+// ---------------------------------------------------------------- images
+
+#[test]
+fn nobody_builds_while_images_are_removed_and_none_is_removed_while_somebody_builds() {
+    drive(async {
+        let world = World::standing();
+        let (sessions, _store) = world.open().await;
+        let builder = ArtifactStore::below(world.home.path());
+        let held = builder.hold_images().unwrap();
+        assert_eq!(sessions.prune_images().await.unwrap(), 0);
+        assert_eq!(world.engines.state.lock().prunes.len(), 0, "removed what somebody builds");
+        drop(held);
+
+        // Whoever asked has gone in the middle: the removal goes on, and nobody finds an image that it takes.
+        let (open, gate) = watch::channel(false);
+        world.engines.state.lock().prune_gate = Some(gate);
+        let asking = tokio::spawn({
+            let sessions = sessions.clone();
+            async move { sessions.prune_images().await }
+        });
+        while world.engines.state.lock().prunes.is_empty() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(world.engines.state.lock().prunes, [HashSet::from([BUNDLE.to_owned()])]);
+        asking.abort();
+        assert!(asking.await.unwrap_err().is_cancelled());
+        assert!(builder.own_images().unwrap().is_none());
+        let waiting = tokio::task::spawn_blocking(move || builder.hold_images().map(drop));
+        // A second one has nothing to do.
+        assert_eq!(sessions.prune_images().await.unwrap(), 0);
+        assert!(!waiting.is_finished());
+        open.send_replace(true);
+        waiting.await.unwrap().unwrap();
+        sessions.shutdown().await;
+    });
 }
 
 // ---------------------------------------------------------------- changed sources

@@ -146,6 +146,14 @@ impl Address {
                 Docker::connect_with_ssl(host, &key, &certificate, &authority, ANSWER_SECONDS, version)
             }
             (None, Some(("tcp" | "http", _))) => Docker::connect_with_http(host, ANSWER_SECONDS, version),
+            (_, Some(("ssh", rest))) if rest.contains([':', '/']) => {
+                return Err(EngineError::Unavailable {
+                    reason: format!("`{host}` names more than a user and a host"),
+                    hint: "give the host a name in `~/.ssh/config`, with its `Port`, and set `DOCKER_HOST` to `ssh://NAME`; \
+                           the daemon is the one that `docker` uses there"
+                        .to_owned(),
+                });
+            }
             (_, Some(("ssh", _))) => Docker::connect_with_ssh(host, ANSWER_SECONDS, version, None),
             _ => {
                 return Err(EngineError::Unavailable {
@@ -154,15 +162,20 @@ impl Address {
                 });
             }
         };
-        made.map_err(|e| self.unreachable(&e.to_string()))
+        made.map_err(|e| self.unreachable(&causes(&e)))
     }
 
     /// The daemon did not answer.
     pub(super) fn unreachable(&self, why: &str) -> EngineError {
-        EngineError::Unavailable {
-            reason: format!("the docker daemon at `{}` does not answer: {why}", self.host),
-            hint: "start it, or set `DOCKER_HOST`; `docker version` tells whether it answers".to_owned(),
-        }
+        let hint = match self.host.strip_prefix("ssh://") {
+            Some(host) => format!(
+                "`ssh {host} docker version` has to answer without asking anything: a key, a known host, Docker's client \
+                 there; on another machine than this one run `agentcore` itself"
+            ),
+            None => "start it, or set `DOCKER_HOST`; `docker version` tells whether it answers".to_owned(),
+        };
+        let reason = format!("the docker daemon at `{}` does not answer: {why}", self.host);
+        EngineError::Unavailable { reason, hint }
     }
 
     fn refused(&self, error: &io::Error) -> EngineError {
@@ -185,6 +198,20 @@ impl Address {
         };
         EngineError::Unavailable { reason, hint }
     }
+}
+
+/// An error with what it came from, each part once.
+pub(super) fn causes(error: &dyn std::error::Error) -> String {
+    let mut said = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let text = cause.to_string();
+        if !said.contains(&text) {
+            said = format!("{said}: {text}");
+        }
+        next = cause.source();
+    }
+    said
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use tokio::net::UnixListener;
 use tokio::runtime::Handle;
 
 use super::Shared;
-use super::daemon::{ContainerEnd, Daemon, log, read_only, security, volume_at};
+use super::daemon::{ContainerEnd, Daemon, Holds, log, read_only, security, volume_at};
 use super::image::{self, Image};
 use super::plan::{CODE, Inside, LINK, Plan, SOCKET};
 use crate::engine::linked::{About, END_MARGIN, Line, LinkedCompute, Spawner, Vessel, listener_of};
@@ -97,14 +97,14 @@ struct Container {
     volume: Option<String>,
     runtime: Handle,
     link: Mutex<Option<LinkDirectory>>,
-    limits: Vec<Limit>,
+    limits: Mutex<Vec<Limit>>,
     /// It was cleared away.
     cleared: Mutex<bool>,
 }
 
 impl Vessel for Container {
     fn limits(&self) -> Vec<Limit> {
-        self.limits.clone()
+        self.limits.lock().clone()
     }
 
     fn kill(&self) -> Result<(), EngineError> {
@@ -218,13 +218,15 @@ pub(super) async fn start(shared: &Arc<Shared>, spec: ComputeSpec) -> Result<Lin
             volume: volume.clone(),
             runtime: Handle::current(),
             link: Mutex::new(Some(link)),
-            limits: limits(&daemon),
+            limits: Mutex::new(limits(&daemon, daemon.facts.holds)),
             cleared: Mutex::new(false),
         });
         if let Some(volume) = &volume {
             shared.durable.lock().remove(volume);
         }
         daemon.start(&id).await?;
+        let holds = shared.holds(&daemon, &id).await;
+        *container.limits.lock() = limits(&daemon, holds);
         let mut line = connected(&daemon, &id, listener).await?;
         let (listen, files) = spec.listener.map(|l| (l.port, l.files)).unzip();
         let mut environment = image.environment.clone();
@@ -318,8 +320,8 @@ async fn died(daemon: &Daemon, id: &str) -> EngineError {
 }
 
 /// What the daemon holds a session to: control groups where it has them, nothing where not.
-fn limits(daemon: &Daemon) -> Vec<Limit> {
-    let (facts, holds) = (&daemon.facts, daemon.facts.holds);
+fn limits(daemon: &Daemon, holds: Holds) -> Vec<Limit> {
+    let facts = &daemon.facts;
     let least = |service: u64, host: Option<u64>| host.map_or(service, |host| host.min(service));
     [
         ("memory", least(SESSION_MEMORY_BYTES, facts.memory), holds.memory),

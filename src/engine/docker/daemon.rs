@@ -15,7 +15,7 @@ use bollard::query_parameters::{
 use bytes::Bytes;
 use futures_util::StreamExt;
 
-use super::connect::Address;
+use super::connect::{Address, causes};
 use super::helper::Helper;
 use super::labels::Labels;
 use super::plan::VOLUME;
@@ -54,12 +54,16 @@ pub(super) struct Facts {
 }
 
 /// What a daemon can hold containers to.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Holds {
     pub(super) memory: bool,
     pub(super) swap: bool,
     pub(super) cpus: bool,
     pub(super) processes: bool,
+}
+
+impl Holds {
+    const NOTHING: Self = Self { memory: false, swap: false, cpus: false, processes: false };
 }
 
 impl Facts {
@@ -109,7 +113,7 @@ pub(super) enum ContainerEnd {
 impl Daemon {
     /// Asks a daemon what it is.
     pub(super) async fn meet(address: &Address, helper: Helper, labels: Labels) -> Result<Self, EngineError> {
-        let silent = |e: Error| address.unreachable(&e.to_string());
+        let silent = |e: Error| address.unreachable(&causes(&e));
         let client = address.client()?.negotiate_version().await.map_err(silent)?;
         let facts = Facts::of(client.info().await.map_err(silent)?, address);
         Ok(Self { client, facts, helper, labels, address: address.clone() })
@@ -150,13 +154,24 @@ impl Daemon {
             Error::DockerResponseServerError { .. } => {
                 EngineError::Helper(format!("{doing}: {}", said(error)))
             }
-            other => self.address.unreachable(&other.to_string()),
+            other => self.address.unreachable(&causes(other)),
         }
+    }
+
+    /// What a container that was asked to be held is held to. Podman without root says of itself that it holds containers
+    /// on control groups of the first version, and does not.
+    pub(super) async fn holds(&self, id: &str) -> Result<Holds, Error> {
+        let said = self.facts.holds;
+        if !said.memory {
+            return Ok(said);
+        }
+        let host = self.client.inspect_container(id, None).await?.host_config.unwrap_or_default();
+        Ok(if host.memory.is_some_and(|memory| memory > 0) { said } else { Holds::NOTHING })
     }
 
     fn classify(&self, done: &str, error: &Error) -> EngineError {
         let Error::DockerResponseServerError { .. } = error else {
-            return self.address.unreachable(&error.to_string());
+            return self.address.unreachable(&causes(error));
         };
         let said = said(error);
         // The same in every version that is in use, for both kinds of mounts.

@@ -40,7 +40,7 @@ use crate::helper::proto::ORPHAN_GRACE;
 use crate::storage::{Place, Storage};
 pub use connect::DaemonChoice;
 use container::{LiveVolume, Record};
-use daemon::{ContainerEnd, Daemon, said};
+use daemon::{ContainerEnd, Daemon, Holds, said, status};
 use helper::Helper;
 pub use image::Platform;
 use labels::Labels;
@@ -129,6 +129,8 @@ struct Shared {
     config: DockerConfig,
     labels: Mutex<Option<Labels>>,
     daemon: OnceCell<Daemon>,
+    /// What it really holds containers to, as the first one shows.
+    holds: OnceCell<Holds>,
     /// Volumes whose session ended well, so that they are durable.
     durable: Mutex<HashSet<String>>,
     /// Volumes in sessions that run.
@@ -145,6 +147,12 @@ impl Shared {
             Daemon::meet(&self.config.daemon.address()?, helper, self.labels()?).await
         };
         self.daemon.get_or_try_init(meet).await.cloned()
+    }
+
+    /// What the daemon holds containers to; `id` is one of them. Where it cannot be seen, what the daemon says.
+    async fn holds(&self, daemon: &Daemon, id: &str) -> Holds {
+        let seen = self.holds.get_or_try_init(|| daemon.holds(id)).await;
+        seen.copied().unwrap_or(daemon.facts.holds)
     }
 
     fn labels(&self) -> Result<Labels, EngineError> {
@@ -191,6 +199,7 @@ impl DockerEngine {
             labels: Mutex::new(None),
             config,
             daemon: OnceCell::new(),
+            holds: OnceCell::new(),
             durable: Mutex::default(),
             live: Mutex::default(),
         });
@@ -252,7 +261,15 @@ async fn containers(daemon: &Daemon) -> Result<Vec<(String, HashMap<String, Stri
         }
     };
     let found = listed.into_iter().filter_map(|c| Some((c.id?, c.labels.unwrap_or_default())));
-    Ok(found.filter(|(_, labels)| Labels::fit(&filters, labels)).collect())
+    let mut there = Vec::new();
+    for (id, labels) in found.filter(|(_, labels)| Labels::fit(&filters, labels)) {
+        // Docker goes on to list one whose end it noted while it was being removed, and knows nothing of it.
+        match daemon.client.inspect_container(&id, None).await {
+            Err(e) if status(&e) == Some(404) => {}
+            _ => there.push((id, labels)),
+        }
+    }
+    Ok(there)
 }
 
 impl Engine for DockerEngine {

@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::docker::daemon::Daemon;
+use crate::docker::daemon::{Daemon, is_unstarted};
 use crate::docker::lab::{self, Lab};
 use crate::support::{self, Project, ReservedPort};
 
@@ -421,7 +421,7 @@ impl World {
             let command = String::from_utf8_lossy(&command).into_owned();
             // A helper lets nobody but root look at its program; its command line is that of its launcher.
             let is_program = is_program || command.starts_with(&*self.program.to_string_lossy());
-            if !is_program && !elsewhere {
+            if (!is_program && !elsewhere) || is_unstarted(&pid.to_string()) {
                 continue;
             }
             let status = fs::read_to_string(proc.join("status")).unwrap_or_default();
@@ -470,8 +470,12 @@ impl World {
         if let Some(containers) = &self.containers {
             left.extend(others.filter(|n| n != "d" && n != "docker-id"));
             left.extend(names(&self.home.join("d")).iter().map(|n| format!("socket d/{n}")));
-            left.extend(self.labelled(containers).0.iter().map(|id| format!("container {id}")));
-            left.extend(containers.daemon.shims().iter().map(|pid| format!("shim {pid}")));
+            left.extend(self.labelled(containers).0.iter().map(|id| {
+                let shown = containers.ask(async |lab| lab.client.inspect_container(id, None).await);
+                let shown = shown.map(|shown| shown.state.unwrap_or_default());
+                format!("container {id}: {shown:?}")
+            }));
+            left.extend(containers.daemon.shims_of_something().iter().map(|pid| format!("shim {pid}")));
         } else {
             left.extend(others.map(|n| format!("unexpected `{n}` in the home")));
         }

@@ -9,9 +9,9 @@ use agentcore::engine::{ComputeSpec, Engine, EngineError};
 use sha2::{Digest, Sha256};
 
 use super::daemon::Daemon;
-use super::lab::{engine_of, lab, lab_at};
+use super::lab::{Home, engine_of, lab, lab_at, variable};
 use crate::engine::run;
-use crate::support;
+use crate::support::{self, BIN, Emulator, Project};
 
 /// A certificate authority with a certificate for `127.0.0.1` and one for a client, each in a directory as the `docker`
 /// command line wants it.
@@ -33,8 +33,10 @@ done"#;
     (directory.join("server"), directory.join("client"))
 }
 
+/// A port for a daemon that starts later: below those that the kernel hands out to whoever asks for any.
 fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    let first = 20_000 + (std::process::id() % 10_000) as u16;
+    (first..first + 1000).find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }
 
 /// Writes a context of the `docker` command line.
@@ -133,5 +135,96 @@ fn a_daemon_of_this_machine_is_used_over_tcp_and_tls_and_another_is_refused() {
         let EngineError::Unavailable { reason, hint } = &error else { panic!("{error}") };
         assert!(reason.contains("does not share this machine's files and sockets"), "{reason}");
         assert!(hint.contains("a daemon that runs on this very machine"), "{hint}");
+
+        // The command line tells the same, as an engine that cannot be used.
+        let (project, home) = (project(), scratch.path().join("h"));
+        let flags = ["--engine", "docker", "--platform", "native", "--base-image", &image];
+        let emulator = Emulator::start_in_as(&home, &flags, &[("DOCKER_HOST", &daemon.host())]);
+        daemon.end(nix::sys::signal::Signal::SIGTERM);
+        daemon.hide(&home);
+        daemon.start();
+        let mut call = emulator.command();
+        let output = call.current_dir(project.path()).args(["local", "invoke", "{}"]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(4), "{said}");
+        assert!(said.contains("does not share this machine's files and sockets"), "{said}");
+        assert!(said.contains("run `agentcore` where the daemon runs"), "{said}");
+        let mut down = emulator.command();
+        support::succeed(down.env("DOCKER_HOST", daemon.host()).args(["local", "down", "--volumes"]));
     });
+}
+
+fn project() -> Project {
+    let keys = serde_json::json!({
+        "filesystem_configurations": [{ "session_storage": { "mount_path": "/mnt/workspace" } }],
+    });
+    Project::new("lab", "addressed", keys)
+}
+
+/// Stands for `ssh`: what is to be run on the other machine runs here, with another daemon. One user is refused.
+const SSH: &str = r#"#!/bin/sh
+case " $* " in
+*' -O '*) exit 0 ;;
+*' -M '*)
+    while [ $# -gt 1 ]; do
+        [ "$1" != -E ] || log=$2
+        shift
+    done
+    [ "$1" != stranger@far.example ] || { echo 'stranger@far.example: Permission denied (publickey).' >"$log"; exit 255; }
+    exit 0 ;;
+esac
+export DOCKER_HOST=DAEMON
+exec docker system dial-stdio
+"#;
+
+#[test]
+fn a_daemon_is_reached_by_ssh_and_what_ssh_says_is_told() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let test = "docker::addresses::a_daemon_is_reached_by_ssh_and_what_ssh_says_is_told";
+    let Some(lab) = runtime.block_on(lab(test)) else { return };
+    let Some(host) = variable("DOCKER_HOST").filter(|_| support::which("docker").is_some()) else {
+        return support::skip(test, "no `DOCKER_HOST`, or no `docker` in PATH");
+    };
+    let image = runtime.block_on(lab.image("python", &["ENV PATH=/usr/local/bin:/usr/bin:/bin"]));
+    let scratch = tempfile::tempdir().unwrap();
+    let ssh = scratch.path().join("ssh");
+    std::fs::write(&ssh, SSH.replace("DAEMON", &host)).unwrap();
+    std::fs::set_permissions(&ssh, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", scratch.path().display(), variable("PATH").unwrap());
+    let up = |host: &str| {
+        let mut command = support::clean(BIN);
+        let none = scratch.path().join("none");
+        command.env("AGENTCORE_HOME", &none).env("PATH", &path);
+        command.env("DOCKER_HOST", host).args(["local", "up", "--engine", "docker"]);
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        // One that started all the same must not stay.
+        let _ = support::clean(BIN).env("AGENTCORE_HOME", &none).args(["local", "down"]).output();
+        assert_eq!(output.status.code(), Some(5), "{host}: {said}");
+        said
+    };
+    let said = up("ssh://stranger@far.example");
+    assert!(said.contains("`ssh://stranger@far.example` does not answer"), "{said}");
+    assert!(said.contains("Permission denied"), "{said}");
+    assert!(said.contains("hint: `ssh stranger@far.example docker version` has to answer"), "{said}");
+    for host in ["ssh://near.example:2222", "ssh://near.example/run/docker.sock"] {
+        let said = up(host);
+        assert!(said.contains(&format!("`{host}` names more than a user and a host")), "{said}");
+        assert!(said.contains("`~/.ssh/config`"), "{said}");
+    }
+    let said = up("tcp://127.0.0.1:1");
+    assert!(said.contains("`tcp://127.0.0.1:1` does not answer") && said.contains("refused"), "{said}");
+    assert!(said.contains("hint: start it, or set `DOCKER_HOST`"), "{said}");
+
+    // Here it leads to this very machine, so sessions can be had.
+    let (project, home) = (project(), Home::new());
+    let flags = ["--engine", "docker", "--platform", "native", "--grace", "2s", "--base-image", &image];
+    let environment = [("DOCKER_HOST", "ssh://somebody@near.example"), ("PATH", path.as_str())];
+    let emulator = Emulator::start_in_as(home.path(), &flags, &environment);
+    let write = r#"{"do": "write", "path": "/mnt/workspace/f", "text": "by ssh"}"#;
+    emulator.run(project.path(), &["local", "invoke", "--session", "far", write]);
+    emulator.run(project.path(), &["local", "stop", "--session", "far"]);
+    let found =
+        emulator.run(project.path(), &["local", "exec", "--session", "far", "cat", "/mnt/workspace/f"]);
+    assert_eq!(String::from_utf8_lossy(&found.stdout), "by ssh");
 }

@@ -128,8 +128,24 @@ impl Daemon {
         self.directory.path().join("data/volumes").join(name).join("_data")
     }
 
-    /// The processes that stand between its runtime and containers, one for each.
-    pub(crate) fn shims(&self) -> Vec<i32> {
+    /// The processes that stand between its runtime and what runs in containers. One whose daemon was killed before anything
+    /// ran in its container is Docker's own leftover: no client can ask for its end.
+    pub(crate) fn shims_of_something(&self) -> Vec<i32> {
+        let parent = |pid: &str| {
+            if is_unstarted(pid) {
+                return None;
+            }
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse::<i32>().ok()
+        };
+        let names = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.file_name());
+        let parents: std::collections::HashSet<i32> =
+            names.filter_map(|name| parent(name.to_str()?)).collect();
+        self.shims().into_iter().filter(|shim| parents.contains(shim)).collect()
+    }
+
+    /// All of the processes between its runtime and containers.
+    fn shims(&self) -> Vec<i32> {
         let socket = self.directory.path().join("c").display().to_string();
         let of = |pid: i32| {
             let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -139,6 +155,12 @@ impl Daemon {
         let names = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.file_name());
         names.filter_map(|name| of(name.to_str()?.parse().ok()?)).collect()
     }
+}
+
+/// True for the process of a container that was made and not started. Where its daemon is killed in between, it stays, and
+/// no client of the daemon can ask for its end.
+pub(crate) fn is_unstarted(pid: &str) -> bool {
+    std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(b"runc\0init"))
 }
 
 impl Drop for Daemon {

@@ -176,12 +176,17 @@ impl Lab {
                 listed => break listed.unwrap(),
             }
         };
+        let mut there = Vec::new();
+        for id in containers.into_iter().filter_map(|c| c.id) {
+            // Docker goes on to list one whose end it noted while it was being removed, and knows nothing of it.
+            match self.client.inspect_container(&id, None).await {
+                Err(Error::DockerResponseServerError { status_code: 404, .. }) => {}
+                _ => there.push(id),
+            }
+        }
         let options = ListVolumesOptionsBuilder::default().filters(&filters).build();
         let volumes = self.client.list_volumes(Some(options)).await.unwrap().volumes.unwrap_or_default();
-        (
-            containers.into_iter().filter_map(|c| c.id).collect(),
-            volumes.into_iter().map(|volume| volume.name).collect(),
-        )
+        (there, volumes.into_iter().map(|volume| volume.name).collect())
     }
 
     /// SIGKILL to a container's first process, and so to all of it.

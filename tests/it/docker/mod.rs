@@ -12,4 +12,5 @@ pub(crate) mod lab;
 mod lifecycle;
 mod podman;
 mod projects;
+mod rootless;
 mod suite;

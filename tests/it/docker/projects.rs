@@ -7,6 +7,7 @@
 )]
 
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -273,14 +274,91 @@ fn code_runs_in_containers_on_an_image_that_is_built_for_it() {
     assert_eq!(user.project.images().len(), 2, "those of both versions");
 
     // What cannot be installed is told with what pip said, and nothing is deployed.
-    user.project.write("more.txt", "-e ./not-here\n");
+    user.project.write("more.txt", "--no-index\nnot-to-be-had==1\n");
     let failed = user.command(&["invoke", "--session", "work", "{}"]).output().unwrap();
     let said = text(&failed.stderr);
     assert_eq!(failed.status.code(), Some(1), "{said}");
-    assert!(said.contains("error: step `") && said.contains("not-here"), "{said}");
-    user.project.write("more.txt", "-r ../elsewhere.txt\n");
-    let failed = user.command(&["deploy"]).output().unwrap();
-    assert!(text(&failed.stderr).contains("is not below the agent's directory"), "{failed:?}");
+    assert!(said.contains("error: step `") && said.contains("not-to-be-had"), "{said}");
+    // What is no file of the agent's is told before anything is built.
+    for (list, part) in [
+        ("-r ../elsewhere.txt\n", "is not below the agent's directory"),
+        ("-e ../shared\n", "`../shared` is not below the agent's directory"),
+        ("./not-here\n", "`./not-here`: No such file"),
+    ] {
+        user.project.write("more.txt", list);
+        let failed = user.command(&["deploy"]).output().unwrap();
+        let said = text(&failed.stderr);
+        assert_eq!(failed.status.code(), Some(1), "{said}");
+        assert!(said.contains(part) && !said.contains(BUILDS), "{said}");
+    }
+}
+
+/// A package of one module.
+fn wheel(name: &str, version: &str, needs: &str) -> Vec<u8> {
+    let mut archive = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    let about = format!("{name}-{version}.dist-info");
+    let needs = if needs.is_empty() { String::new() } else { format!("Requires-Dist: {needs}\n") };
+    for (file, content) in [
+        (format!("{name}.py"), format!("V = '{version}'\n")),
+        (
+            format!("{about}/METADATA"),
+            format!("Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}"),
+        ),
+        (
+            format!("{about}/WHEEL"),
+            "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n".to_owned(),
+        ),
+        (format!("{about}/RECORD"), String::new()),
+    ] {
+        archive.start_file(file, zip::write::FileOptions::DEFAULT).unwrap();
+        archive.write_all(content.as_bytes()).unwrap();
+    }
+    archive.finish().unwrap().into_inner()
+}
+
+/// Makes a package of the directory that it is in, with nothing but Python.
+const BACKEND: &str = r#"
+import os, zipfile
+def build_wheel(directory, config_settings=None, metadata_directory=None):
+    name, about = "inner-1.0-py3-none-any.whl", "inner-1.0.dist-info"
+    with zipfile.ZipFile(os.path.join(directory, name), "w") as wheel:
+        wheel.write("inner.py")
+        wheel.writestr(about + "/METADATA", "Metadata-Version: 2.1\nName: inner\nVersion: 1.0\n")
+        wheel.writestr(about + "/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(about + "/RECORD", "")
+    return name
+"#;
+
+#[test]
+fn packages_of_code_come_from_where_its_lists_say_and_from_its_own_directory() {
+    let Some(registry) = registry("packages_of_code_come_from_where_its_lists_say") else { return };
+    let keys = json!({ "entrypoint": "main.py", "build": { "args": { "BASE_IMAGE": format!("{registry}/python") } } });
+    let backend = "[build-system]\nrequires = []\nbuild-backend = \"backend\"\nbackend-path = [\".\"]\n";
+    let files = [
+        ("requirements.txt", "--no-index\n--find-links wheels\nouter==1.0\n-e ./libs/inner  # ours\n"),
+        ("libs/inner/pyproject.toml", backend),
+        ("libs/inner/backend.py", BACKEND),
+        ("libs/inner/inner.py", "V = 'one'\n"),
+    ];
+    let project = Project::new(&keys, &[]);
+    ["wheels", "libs/inner"].iter().for_each(|name| fs::create_dir_all(project.path().join(name)).unwrap());
+    files.iter().for_each(|(file, content)| project.write(file, content));
+    for (name, version, needs) in
+        [("outer", "1.0", "dep>=2"), ("outer", "2.0", ""), ("dep", "1.0", ""), ("dep", "2.5", "")]
+    {
+        let file = project.path().join(format!("wheels/{name}-{version}-py3-none-any.whl"));
+        fs::write(file, wheel(name, version, needs)).unwrap();
+    }
+    let user = User::new(&NATIVE_CODE, project);
+    let versions = ["python3", "-c", "import outer, dep, inner; print(outer.V, dep.V, inner.V)"];
+    assert!(user.invoke(&write("kept")).1.contains(BUILDS));
+    assert_eq!(user.exec(&versions), "1.0 2.5 one\n");
+    // A change of a package of ours is another image, from the next start on.
+    user.project.write("libs/inner/inner.py", "V = 'two'\n");
+    assert!(user.invoke(&read()).1.contains(BUILDS));
+    user.stop();
+    assert_eq!(user.invoke(&read()).0["text"], "kept");
+    assert_eq!(user.exec(&versions), "1.0 2.5 two\n");
 }
 
 #[test]
