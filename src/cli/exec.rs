@@ -113,12 +113,12 @@ impl ExecArgs {
             let work = self.read(place).await?;
             let target = place.target_with_code().await?;
             let sessions = self.choose(&target);
+            // Hanging up makes the service end the command.
+            let _words = context.last_words("the command was ended");
             for session in &sessions {
                 target.remember(session, &self.endpoint.qualifier)?;
                 context.ui.note(format!("session: {}", session.shown()));
             }
-            // Hanging up makes the service end the command.
-            let _words = context.last_words("the command was ended");
             self.run_all(place, &target, &sessions, &work).await
         });
         outcome.map_err(Failure::of_tool)

@@ -78,7 +78,9 @@ impl InvokeArgs {
             }
             let session = target.session(self.session.session.as_deref(), self.new_session);
             target.remember(&session, &self.session.endpoint.qualifier)?;
-            let ui = &place.context().ui;
+            let context = place.context();
+            let _words = context.last_words(format!("stopped waiting; session {} goes on", session.shown()));
+            let ui = &context.ui;
             ui.note(format!("session: {}", session.shown()));
             let call = InvokeCall {
                 to: target.call(&session.id, &self.session.endpoint.qualifier),
@@ -89,8 +91,6 @@ impl InvokeArgs {
                 headers: self.headers.clone(),
             };
             let data = target.connection.data();
-            let _words =
-                place.context().last_words(format!("stopped waiting; session {} goes on", session.shown()));
             let spinner = ui.spinner("waiting for the agent");
             let answer = data.invoke(call).await;
             drop(spinner);

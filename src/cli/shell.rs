@@ -79,8 +79,8 @@ impl ShellArgs {
             let qualifier = &self.session.endpoint.qualifier;
             let shell = self.shell(&target, &session)?;
             target.remember(&session, qualifier)?;
-            context.ui.note(format!("session: {}", session.shown()));
             let words = context.last_words("stopped waiting for the shell");
+            context.ui.note(format!("session: {}", session.shown()));
             let spinner = context.ui.spinner("waiting for the session");
             let connected = connect(&target, &session, qualifier, &shell).await;
             drop((spinner, words));

@@ -337,7 +337,7 @@ pub(super) mod on {
             }
         });
         futures_util::future::join_all(commands).await;
-        assert!(start.elapsed() < Duration::from_secs(10), "one after the other: {:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(18), "one after the other: {:?}", start.elapsed());
     }
 
     pub(in super::super) async fn many_sessions_start_at_once_and_never_mix<K: Kind>(room: Room<K>) {
@@ -465,7 +465,7 @@ pub(super) mod on {
         line(&mut process).await;
         let start = Instant::now();
         compute.terminate(Duration::from_secs(15)).await.unwrap();
-        assert!(start.elapsed() < Duration::from_secs(5), "the whole grace was waited for");
+        assert!(start.elapsed() < Duration::from_secs(14), "the whole grace was waited for");
         assert_eq!(process.control.wait().await.unwrap(), ProcessExit::Code(5));
         assert_eq!(room.stored("term").await, "seen\n");
         assert!(*compute.gone().borrow());
@@ -480,7 +480,7 @@ pub(super) mod on {
         let start = Instant::now();
         compute.terminate(Duration::from_millis(300)).await.unwrap();
         let took = start.elapsed();
-        assert!(took >= Duration::from_millis(300) && took < Duration::from_secs(4), "{took:?}");
+        assert!(took >= Duration::from_millis(300) && took < SOON, "{took:?}");
         assert_eq!(stubborn.control.wait().await.unwrap(), ProcessExit::Signal(9));
         room.assert_nothing_left().await;
     }

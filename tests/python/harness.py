@@ -81,6 +81,12 @@ def until(what, found, limit=30.0):
         time.sleep(0.02)
 
 
+def state_of(session):
+    """What `local session ls` shows for the session; None for one that it does not know."""
+    sessions = json.loads(cli("local", "session", "ls", "--output", "json").stdout)
+    return next((s["state"] for s in sessions if s["sessionId"] == session), None)
+
+
 def new_session():
     return f"session-{uuid.uuid4()}"
 

@@ -56,15 +56,15 @@ class Commands(Suite):
                          "from the command\n")
 
     def test_output_arrives_as_it_is_written(self):
-        answer = self.runtime.command_raw("for i in 1 2 3 4; do echo $i; sleep 0.5; done", self.session)
+        answer = self.runtime.command_raw(
+            "for i in 1 2 3 4; do echo $i; until [ -e /tmp/gate$i ]; do sleep 0.02; done; done", self.session)
         arrivals = []
         for event in answer["stream"]:
             if "contentDelta" in event["chunk"]:
-                arrivals.append((time.monotonic(), event["chunk"]["contentDelta"]["stdout"]))
-        self.assertEqual([text for _, text in arrivals], ["1\n", "2\n", "3\n", "4\n"])
-        gaps = [b[0] - a[0] for a, b in zip(arrivals, arrivals[1:])]
-        for gap in gaps:
-            self.assertGreater(gap, 0.25, gaps)
+                arrivals.append(event["chunk"]["contentDelta"]["stdout"])
+                # The next is written only now: whoever holds output back waits for ever.
+                self.run_command(f"touch /tmp/gate{len(arrivals)}")
+        self.assertEqual(arrivals, ["1\n", "2\n", "3\n", "4\n"])
 
     def test_utf_8_is_never_torn(self):
         # Each byte of each character is written alone, with time for it to be sent alone.
@@ -112,14 +112,14 @@ class Commands(Suite):
         begin = time.monotonic()
         with concurrent.futures.ThreadPoolExecutor(6) as pool:
             done = list(pool.map(lambda n: self.run_command(f"sleep 2; echo {n}"), range(6)))
-        self.assertLess(time.monotonic() - begin, 5)
+        self.assertLess(time.monotonic() - begin, 11, "one after the other")
         self.assertEqual([d.stdout for d in done], [f"{n}\n" for n in range(6)])
 
     def test_background_children_live_on_after_the_end(self):
-        begin = time.monotonic()
-        done = self.run_command("(sleep 3; echo late > /tmp/late) & echo done")
-        self.assertLess(time.monotonic() - begin, 2.5, "the shell's end is the command's end")
+        # The child waits for what is done only after the command's end.
+        done = self.run_command("(until [ -e /tmp/enough ]; do sleep 0.02; done; echo late > /tmp/late) & echo done")
         self.assertEqual((done.stdout, done.exit_code), ("done\n", 0))
+        self.run_command("touch /tmp/enough")
         until("the child's file", lambda: self.run_command("cat /tmp/late 2>/dev/null").stdout == "late\n")
 
     def test_a_caller_that_leaves_ends_the_command(self):
@@ -159,7 +159,7 @@ class DeafAgent(Suite):
     def test_commands_need_no_healthy_agent(self):
         begin = time.monotonic()
         self.assertEqual(self.runtime.command("echo still", new_session()).stdout, "still\n")
-        self.assertLess(time.monotonic() - begin, 10)
+        self.assertLess(time.monotonic() - begin, 25, "the agent was waited for")
 
     def test_beside_a_crashed_agent_too(self):
         runtime, session = create("crash"), new_session()

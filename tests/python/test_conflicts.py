@@ -1,9 +1,8 @@
 """409 while a session starts or stops; the emulator runs with `--conflicts aws`."""
 
 import concurrent.futures
-import json
 
-from harness import Suite, cli, create, data, new_session, until
+from harness import Suite, create, data, new_session, state_of, until
 
 ONCE = {"retries": {"total_max_attempts": 1}}
 TEXT = "Session operation in progress, please retry"
@@ -16,13 +15,10 @@ class RetryableConflict(Suite):
         self.assertEqual(answer["Error"]["Message"], TEXT)
 
     def wait_for(self, session, *states):
-        def found():
-            sessions = json.loads(cli("local", "session", "ls", "--output", "json").stdout)
-            return any(s["sessionId"] == session and s["state"] in states for s in sessions)
-        until(f"{session} {states}", found)
+        until(f"{session} {states}", lambda: state_of(session) in states)
 
     def test_while_a_session_starts(self):
-        runtime, session = create(environmentVariables={"LAB_SLOW_START": "4"}), new_session()
+        runtime, session = create(environmentVariables={"LAB_SLOW_START": "8"}), new_session()
         once = data(**ONCE)
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
             first = pool.submit(runtime.invoke, {"do": "echo", "n": 1}, session)

@@ -6,7 +6,7 @@ import os
 import time
 import uuid
 
-from harness import HOME, IMAGES, STORAGE, Daemon, Suite, cli, create, data, deploy, new_session, until
+from harness import HOME, IMAGES, STORAGE, Daemon, Suite, cli, create, data, deploy, new_session, state_of, until
 
 NOTE = "/mnt/workspace/src/note.txt"
 
@@ -119,7 +119,7 @@ class Sessions(Suite):
             for future in [pool.submit(self.runtime.invoke, {"do": "sleep", "seconds": 1}, session)
                            for _ in range(8)]:
                 self.assertEqual(future.result(), {"slept": 1})
-        self.assertLess(time.monotonic() - begin, 4)
+        self.assertLess(time.monotonic() - begin, 7.5, "one after the other")
 
     def test_parallel_sessions_never_mix(self):
         def life(number):
@@ -236,11 +236,14 @@ class Clock(Suite):
         runtime.invoke({"do": "ping"} | answer, session)
         time.sleep(6)
 
-    def boots(self, runtime, session, advance):
+    def boots(self, runtime, session, advance, ends=False):
         before = runtime.invoke({"do": "who"}, session)["boot"]
         cli("local", "clock", "advance", advance)
-        # The limit is noticed by a task of its own, so what is to be stopped is given a moment.
-        time.sleep(1.5)
+        # The limit is noticed by a task of its own.
+        if ends:
+            until(f"the end of {session}", lambda: state_of(session) == "stopped")
+        else:
+            time.sleep(1.5)
         return before, runtime.invoke({"do": "who"}, session)["boot"]
 
     def test_idle_sessions_stop_and_keep_their_files(self):
@@ -248,7 +251,7 @@ class Clock(Suite):
         runtime.invoke({"do": "write", "path": NOTE, "text": "kept"}, session)
         before, after = self.boots(runtime, session, "14m")
         self.assertEqual(before, after, "15 minutes are not over")
-        before, after = self.boots(runtime, session, "16m")
+        before, after = self.boots(runtime, session, "16m", ends=True)
         self.assertNotEqual(before, after)
         self.assertEqual(runtime.invoke({"do": "read", "path": NOTE}, session)["text"], "kept")
         runtime.delete()
@@ -259,7 +262,7 @@ class Clock(Suite):
         before, after = self.boots(runtime, session, "16m")
         self.assertEqual(before, after)
         self.ping(runtime, session, status="Healthy")
-        before, after = self.boots(runtime, session, "16m")
+        before, after = self.boots(runtime, session, "16m", ends=True)
         self.assertNotEqual(before, after)
         runtime.delete()
 
@@ -285,7 +288,7 @@ class Clock(Suite):
         runtime, session = create(lifecycleConfiguration={
             "idleRuntimeSessionTimeout": 600, "maxLifetime": 1200}), new_session()
         self.ping(runtime, session, status="HealthyBusy")
-        before, after = self.boots(runtime, session, "21m")
+        before, after = self.boots(runtime, session, "21m", ends=True)
         self.assertNotEqual(before, after)
         runtime.delete()
 

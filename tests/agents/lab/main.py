@@ -159,9 +159,12 @@ class Handler(BaseHTTPRequestHandler):
         time.sleep(seconds)
         self.answer(200, {"slept": seconds})
 
-    def do_sse(self, count, gap=0.0, silent_after=None, silence=0.0):
+    def do_sse(self, count, gap=0.0, silent_after=None, silence=0.0, gate=None):
+        """Sends `count` events; with a `gate`, each but the first waits until the file `gate` + its number is there."""
         self.begin("text/event-stream")
         for number in range(count):
+            while gate and number and not os.path.exists(f"{gate}{number}"):
+                time.sleep(0.02)
             if number == silent_after:
                 time.sleep(silence)
             elif number:
