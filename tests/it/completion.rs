@@ -74,7 +74,7 @@ fn what_may_stand_there_is_offered_with_what_it_is() {
     };
     // The quickest: others use the machine too.
     let quickest = (0..10).map(ask).min().unwrap();
-    assert!(quickest < Duration::from_millis(500), "{quickest:?}");
+    assert!(quickest < Duration::from_millis(1500), "{quickest:?}");
 }
 
 /// Runs a script in a shell in which `agentcore` is the program under test.
