@@ -35,7 +35,6 @@ const ON_PODMAN: &[&str] = &[
     "docker::engine::the_agent_is_started_as_its_image_says_and_commands_run_as_root",
     "docker::engine::what_a_dead_emulator_left_is_ended_by_its_record_or_swept",
     "docker::lifecycle::an_image_is_deployed_called_stopped_and_resumed",
-    "docker::suite::story",
 ];
 
 /// Docker as `dockerd-rootless.sh` starts it, but without a network of its own: sessions have none.
