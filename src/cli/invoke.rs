@@ -14,6 +14,7 @@ use super::input;
 use super::local::logs;
 use super::sse::{SseReader, is_event_stream};
 use super::target::{ChosenSession, Place, SessionChoice, Target};
+use super::ui::Output;
 use crate::aws::{Answer, AwsError, InvokeCall};
 use crate::model::{limits, parse_duration};
 
@@ -161,6 +162,27 @@ impl InvokeArgs {
         if ui.is_json() {
             output.bytes(line(&head.to_string())).await?;
         }
+        let streamed = self.stream(place, &mut answer, &mut output, events).await;
+        // What has come is shown, however the answer ended.
+        let ended = output.end().await;
+        let last = streamed?;
+        ended?;
+        // On a terminal the prompt would stand right behind the answer.
+        if last.is_some_and(|l| l != b'\n') {
+            ui.end_terminal_line();
+        }
+        Ok(OK)
+    }
+
+    /// Writes the answer as it comes; gives its last byte where it is written as it is.
+    async fn stream(
+        &self,
+        place: &Place<'_>,
+        answer: &mut Answer,
+        output: &mut Output,
+        events: bool,
+    ) -> Result<Option<u8>, Failure> {
+        let ui = &place.context().ui;
         let mut reader = (events && (ui.is_json() || !self.raw)).then(SseReader::default);
         let one = |data: String| match ui.is_json() {
             true => line(&json!({ "data": parsed(&data) }).to_string()),
@@ -170,7 +192,7 @@ impl InvokeArgs {
         loop {
             let piece = tokio::select! {
                 piece = answer.next() => piece.map_err(|e| place.failure(e))?,
-                // An agent may think for long until somebody finds out that nobody listens any more.
+                // Nothing more can be written, and the agent may think for long until something is to be.
                 failure = output.broken() => return Err(failure),
             };
             let Some(bytes) = piece else { break };
@@ -189,12 +211,7 @@ impl InvokeArgs {
         if let Some(data) = reader.and_then(SseReader::finish) {
             output.bytes(one(data)).await?;
         }
-        output.end().await?;
-        // On a terminal the prompt would stand right behind the answer.
-        if last.is_some_and(|l| l != b'\n') {
-            ui.end_terminal_line();
-        }
-        Ok(OK)
+        Ok(last)
     }
 }
 

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -41,6 +42,8 @@ pub(crate) struct Ui {
     color_err: bool,
     /// The newest spinner: what is said while it turns stands above it.
     spinner: Arc<Mutex<WeakProgressBar>>,
+    /// Pieces of long output that are not written yet.
+    pending: Arc<AtomicUsize>,
 }
 
 impl Ui {
@@ -57,6 +60,7 @@ impl Ui {
             color_out: wanted(io::stdout().is_terminal()),
             color_err: wanted(io::stderr().is_terminal()),
             spinner: Arc::default(),
+            pending: Arc::default(),
         }
     }
 
@@ -117,7 +121,7 @@ impl Ui {
     /// Standard output for what may be long: whoever writes to it goes on hearing of other things while the reader
     /// takes its time.
     pub(crate) fn output(&self) -> Output {
-        Output::new()
+        Output::new(self.pending.clone())
     }
 
     /// Ends a line that was written without an end, where people look at it.
@@ -247,8 +251,9 @@ impl Ui {
             Err(failure) => failure,
         };
         if failure.class != Class::BrokenPipe {
-            // Ctrl-C ends the wait for a reader that does not read, too.
-            if self.is_json() && (failure.class != Class::Interrupted || takes_more()) {
+            // Ctrl-C ends the wait for a reader that does not read, too; nothing stands within what he has not got yet.
+            let idle = || self.pending.load(Ordering::Acquire) == 0 && takes_more();
+            if self.is_json() && (failure.class != Class::Interrupted || idle()) {
                 let _ = self.event(&failure.to_json());
             }
             self.failure(&failure);
@@ -292,6 +297,20 @@ fn write_out(mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
+/// Standard output by [`write_out`].
+struct Stdout;
+
+impl io::Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        write_out(bytes)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// True when something can be written to standard output at once.
 fn takes_more() -> bool {
     let out = io::stdout();
@@ -303,59 +322,65 @@ fn takes_more() -> bool {
 /// a write that waits for him can not be given up. The program's end ends it.
 pub(crate) struct Output {
     writer: Option<mpsc::Sender<Bytes>>,
-    /// How the thread ended.
-    ended: oneshot::Receiver<io::Result<()>>,
+    /// How the thread ended, which is told once.
+    ended: Option<oneshot::Receiver<io::Result<()>>>,
+    /// Pieces that are not written yet.
+    pending: Arc<AtomicUsize>,
 }
 
 impl Output {
-    fn new() -> Self {
+    fn new(pending: Arc<AtomicUsize>) -> Self {
         let (end, ended) = oneshot::channel();
         let kind =
             fstat(io::stdout().as_fd()).map(|stat| SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT);
         let device = kind == Ok(SFlag::S_IFCHR) && !io::stdout().is_terminal();
         if kind == Ok(SFlag::S_IFREG) || device {
-            return Self { writer: None, ended };
+            return Self { writer: None, ended: None, pending };
         }
+        let left = pending.clone();
         let (writer, mut pieces) = mpsc::channel::<Bytes>(1);
         std::thread::spawn(move || {
             let mut result = Ok(());
             while let (Ok(()), Some(piece)) = (&result, pieces.blocking_recv()) {
                 result = write_out(&piece);
+                left.fetch_sub(1, Ordering::AcqRel);
             }
             // Whoever does not wait for the end has given the output up.
             let _ = end.send(result);
         });
-        Self { writer: Some(writer), ended }
+        Self { writer: Some(writer), ended: Some(ended), pending }
     }
 
     /// Writes bytes exactly as they are; returns when the reader has taken most of what was written before.
     pub(crate) async fn bytes(&mut self, bytes: Bytes) -> Result<(), Failure> {
         match &self.writer {
             None => write_out(&bytes).map_err(unwritable),
-            Some(writer) => match writer.send(bytes).await {
-                Ok(()) => Ok(()),
-                Err(_) => Err(self.broken().await),
-            },
-        }
-    }
-
-    /// Waits until nothing can be written any more, for as long as it takes.
-    pub(crate) async fn broken(&mut self) -> Failure {
-        if self.writer.is_some() {
-            match (&mut self.ended).await {
-                Ok(Err(e)) => return unwritable(e),
-                Ok(Ok(())) | Err(_) => return Failure::failed("the output cannot be written any more"),
+            Some(writer) => {
+                self.pending.fetch_add(1, Ordering::AcqRel);
+                match writer.send(bytes).await {
+                    Ok(()) => Ok(()),
+                    Err(_) => Err(self.broken().await),
+                }
             }
         }
-        std::future::pending().await
     }
 
-    /// Returns when all of it is written.
-    pub(crate) async fn end(mut self) -> Result<(), Failure> {
-        if self.writer.take().is_none() {
-            return Ok(());
+    /// Waits until something could not be written, for as long as it takes.
+    pub(crate) async fn broken(&mut self) -> Failure {
+        let Some(ended) = &mut self.ended else { return std::future::pending().await };
+        let end = ended.await;
+        self.ended = None;
+        match end {
+            Ok(Err(e)) => unwritable(e),
+            Ok(Ok(())) | Err(_) => Failure::failed("the output cannot be written any more"),
         }
-        match self.ended.await {
+    }
+
+    /// Returns when all of it is written, or when it is known that it cannot be.
+    pub(crate) async fn end(mut self) -> Result<(), Failure> {
+        drop(self.writer.take());
+        let Some(ended) = self.ended.take() else { return Ok(()) };
+        match ended.await {
             Ok(result) => result.map_err(unwritable),
             Err(_) => Err(Failure::failed("the output cannot be written any more")),
         }
@@ -508,14 +533,14 @@ fn width_of(text: &str) -> usize {
 
 /// A list that is written while its items come.
 pub(crate) struct ListWriter {
-    out: io::BufWriter<io::StdoutLock<'static>>,
+    out: io::BufWriter<Stdout>,
     form: PrettyFormatter<'static>,
     first: bool,
 }
 
 impl ListWriter {
     fn begin() -> io::Result<Self> {
-        let mut out = io::BufWriter::with_capacity(LIST_BUFFER, io::stdout().lock());
+        let mut out = io::BufWriter::with_capacity(LIST_BUFFER, Stdout);
         let mut form = PrettyFormatter::new();
         form.begin_array(&mut out)?;
         Ok(Self { out, form, first: true })

@@ -172,6 +172,10 @@ impl Emulator {
         // Without `--port`, whoever finds the usual port taken gets a free one.
         command
             .env("AGENTCORE_HOME", &home)
+            // Nothing is asked for with credentials of whoever runs the tests.
+            .env("AWS_CONFIG_FILE", "/dev/null")
+            .env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+            .env("AWS_EC2_METADATA_DISABLED", "true")
             .envs(environment.iter().copied())
             .args(["local", "up", "--foreground"])
             .args(flags)

@@ -22,6 +22,7 @@ pub struct Terminal {
     child: Box<dyn Child + Send + Sync>,
     keyboard: Box<dyn std::io::Write + Send>,
     screen: Receiver<Vec<u8>>,
+    bytes: Vec<u8>,
     text: String,
 }
 
@@ -56,7 +57,7 @@ impl Terminal {
                 }
             }
         });
-        Self { child, keyboard, screen, text: String::new() }
+        Self { child, keyboard, screen, bytes: Vec::new(), text: String::new() }
     }
 
     /// Reads until the text is there.
@@ -65,8 +66,14 @@ impl Terminal {
         while !self.text.contains(text) {
             let left = end.saturating_duration_since(Instant::now());
             let piece = self.screen.recv_timeout(left).unwrap_or_else(|e| panic!("{e}: {:?}", self.text));
-            self.text.push_str(&String::from_utf8_lossy(&piece));
+            self.show(&piece);
         }
+    }
+
+    /// Adds to what was shown, whose characters may come in pieces.
+    fn show(&mut self, piece: &[u8]) {
+        self.bytes.extend_from_slice(piece);
+        self.text = String::from_utf8_lossy(&self.bytes).into_owned();
     }
 
     fn press(&mut self, key: &[u8]) {
@@ -87,12 +94,12 @@ impl Terminal {
                 panic!("it does not end: {:?}", self.text);
             }
             while let Ok(piece) = self.screen.recv_timeout(Duration::from_millis(20)) {
-                self.text.push_str(&String::from_utf8_lossy(&piece));
+                self.show(&piece);
             }
         };
-        // What was written before the end may still be on its way.
-        while let Ok(piece) = self.screen.recv_timeout(Duration::from_millis(200)) {
-            self.text.push_str(&String::from_utf8_lossy(&piece));
+        // The terminal ends with its last user, after everything that was written to it.
+        while let Ok(piece) = self.screen.recv_timeout(LIMIT) {
+            self.show(&piece);
         }
         (status.exit_code(), self.text.replace("^C", ""))
     }

@@ -370,6 +370,22 @@ fn bytes_arrive_unharmed_in_both_directions() {
 }
 
 #[test]
+fn what_came_of_an_answer_that_is_cut_is_shown_before_the_error() {
+    let both = Both::new();
+    let payload = r#"{"do": "sse", "count": 5, "dies_after": 3}"#;
+    let events: Vec<String> = (0..3).map(|n| format!("{{\"number\": {n}}}")).collect();
+    let run = Run::from(both.local(&["invoke", payload]).output().unwrap());
+    assert_eq!((run.status, run.stdout.lines().map(str::to_owned).collect()), (4, events), "{}", run.stderr);
+    assert!(run.stderr.contains("error: `InvokeAgentRuntime` got no complete answer"), "{}", run.stderr);
+    let run = Run::from(both.local(&["invoke", "--output", "json", payload]).output().unwrap());
+    let lines: Vec<Value> = run.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((run.status, lines.len()), (4, 5), "{}", run.stdout);
+    let numbers: Vec<_> = lines[1..4].iter().map(|line| line["data"]["number"].as_u64()).collect();
+    assert_eq!(numbers, [Some(0), Some(1), Some(2)]);
+    assert!(lines[0]["sessionId"].is_string() && lines[4]["error"].is_object(), "{}", run.stdout);
+}
+
+#[test]
 fn whoever_reads_the_answer_may_take_his_time_leave_or_be_given_up() {
     let both = Both::new();
     let bytes: Vec<u8> = (0..10_000_000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();

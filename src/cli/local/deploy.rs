@@ -55,7 +55,6 @@ pub(crate) struct Deployed {
     changed: bool,
     source: String,
     packed: Option<Packed>,
-    notices: Vec<String>,
 }
 
 impl DeployArgs {
@@ -79,7 +78,6 @@ impl DeployArgs {
                 "agentRuntimeArn": arn,
                 "agentRuntimeVersion": version,
                 "changed": deployed.changed,
-                "notices": deployed.notices,
             });
             match &deployed.packed {
                 Some(packed) => {
@@ -249,7 +247,7 @@ pub(crate) async fn deploy(
             }
         }
     }
-    let Some((runtime, changed, notices)) = written else {
+    let Some((runtime, changed)) = written else {
         return Err(Failure::failed(format!("agent `{}` is being deployed by others", agent.name)));
     };
     // An edit that computes of this very version were told to run is taken back; a deployment of others
@@ -264,20 +262,17 @@ pub(crate) async fn deploy(
         Err(e) => return Err(e.into()),
     }
     local.named(image).await;
-    let ui = &local.context.ui;
-    notices.iter().for_each(|notice| ui.warn(ui.plain(notice)));
-    Ok(Deployed { runtime, changed, source, packed, notices })
+    Ok(Deployed { runtime, changed, source, packed })
 }
 
-/// Creates or updates the runtime and waits until it is READY. True: something was written. Gives what the emulator did
-/// so that it runs there, too.
+/// Creates or updates the runtime and waits until it is READY. True: something was written.
 async fn register(
     local: &Local<'_>,
     agent: &Agent,
     connection: &Connection,
     settings: &RuntimeSettings,
     options: DeployOptions,
-) -> Result<(RuntimeSummary, bool, Vec<String>), AwsError> {
+) -> Result<(RuntimeSummary, bool), AwsError> {
     let control = connection.control();
     let name = agent.name.to_string();
     let existing = control.find_runtime(&name).await?;
@@ -285,7 +280,7 @@ async fn register(
         // A deployment that somebody else has just begun comes to its end first.
         control.wait_ready(&runtime.id).await?;
         if !options.force && control.compare(&runtime.id, settings).await?.is_none() {
-            return Ok((runtime.clone(), false, Vec::new()));
+            return Ok((runtime.clone(), false));
         }
     }
     let _spinner = local.context.ui.spinner("waiting until the runtime is ready");
@@ -293,8 +288,8 @@ async fn register(
         Some(runtime) => control.update(&runtime.id, settings).await?,
         None => control.create(&name, settings).await?,
     };
-    let notices = control.wait_ready(&written.id).await?;
-    Ok((RuntimeSummary { name, id: written.id, arn: written.arn, version: written.version }, true, notices))
+    control.wait_ready(&written.id).await?;
+    Ok((RuntimeSummary { name, id: written.id, arn: written.arn, version: written.version }, true))
 }
 
 /// How the agent is started: its manifest, and what stands for it in `codeConfiguration`.

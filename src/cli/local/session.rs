@@ -92,14 +92,15 @@ impl LsArgs {
         let mut shown = 0;
         if ui.is_json() {
             let mut list = ui.list()?;
-            listed
-                .each(|session| {
-                    shown += 1;
-                    let name = names.get(session.session_id).map(String::as_str);
-                    list.item(&Listed { name, ..session })
-                })
-                .await?;
+            let item = |session: Listed<'_>| {
+                shown += 1;
+                let name = names.get(session.session_id).map(String::as_str);
+                list.item(&Listed { name, ..session })
+            };
+            let listed = listed.each(item).await;
+            // Whatever comes behind it is a document of its own.
             list.end()?;
+            listed?;
         } else {
             let head = ["SESSION", "STATE", "AGENT", "ENDPOINT", "VERSION", "LAST ACTIVITY"];
             let mut rows = vec![head.map(str::to_owned)];
@@ -109,17 +110,17 @@ impl LsArgs {
                 ui.line(&ui.table(&rows))?;
             }
         }
-        match (total.saturating_sub(shown), self.live) {
-            (0, live) if total == 0 => {
-                ui.note(if live { "no session runs" } else { "there are no sessions" });
-            }
-            (0, _) => {}
-            (more, _) => {
+        if total == 0 {
+            ui.note(if self.live { "no session runs" } else { "there are no sessions" });
+        }
+        // Without a limit what is missing has gone while the list was read.
+        match total.saturating_sub(shown) {
+            more @ 1.. if limit.is_some() => {
                 let (more, total) = (HumanCount(more as u64), HumanCount(total as u64));
-                ui.note(format!(
-                    "{more} more of {total} sessions: `--all` lists every one, `--live` those that run"
-                ));
+                let live = if self.live { "" } else { ", `--live` those that run" };
+                ui.note(format!("{more} more of {total} sessions: `--all` lists every one{live}"));
             }
+            _ => {}
         }
         Ok(OK)
     }

@@ -162,7 +162,7 @@ fn project() -> Project {
 }
 
 /// Stands for `ssh`: what is to be run on the other machine runs here, with another daemon. One user is refused.
-const SSH: &str = r#"#!/bin/sh
+const SSH: &str = r#"
 case " $* " in
 *' -O '*) exit 0 ;;
 *' -M '*)
@@ -188,8 +188,7 @@ fn a_daemon_is_reached_by_ssh_and_what_ssh_says_is_told() {
     let image = runtime.block_on(lab.image("python", &["ENV PATH=/usr/local/bin:/usr/bin:/bin"]));
     let scratch = tempfile::tempdir().unwrap();
     let ssh = scratch.path().join("ssh");
-    std::fs::write(&ssh, SSH.replace("DAEMON", &host)).unwrap();
-    std::fs::set_permissions(&ssh, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    support::script(&ssh, &SSH.replace("DAEMON", &host));
     let path = format!("{}:{}", scratch.path().display(), variable("PATH").unwrap());
     let up = |host: &str| {
         let mut command = support::clean(BIN);
