@@ -35,6 +35,9 @@ use crate::helper::proto::{Exit, Failure, Report, Request, Step};
 
 /// What the end of a session may take beyond its grace. [ours]
 pub(super) const END_MARGIN: Duration = Duration::from_secs(5);
+/// Longest wait for the end of a session that was killed. [ours: a daemon without root on a busy machine takes a dozen
+/// seconds to notice]
+const KILLED_MARGIN: Duration = Duration::from_secs(30);
 
 /// The error of a program that this machine cannot read. [errno: ENOEXEC]
 const NO_FORMAT: i32 = 8;
@@ -386,7 +389,7 @@ impl LinkedCompute {
             return Ok(());
         }
         self.vessel.kill()?;
-        if gone_within(self.gone.clone(), END_MARGIN).await {
+        if gone_within(self.gone.clone(), KILLED_MARGIN).await {
             return Ok(());
         }
         Err(EngineError::Helper("the session does not end".to_owned()))
