@@ -70,6 +70,11 @@ pub(crate) fn stamp(project: &Project, agent: &Agent) -> Result<(String, bool), 
     Ok((state.stamp, state.fresh))
 }
 
+/// Whether the image for code of such a runtime has the packages that the agent lists.
+pub(crate) fn has_packages(runtime: &str) -> bool {
+    runtime.starts_with("PYTHON")
+}
+
 /// An image that is there, and the promise that it stays until this is dropped: by then a version or a session names it.
 pub(crate) struct Held {
     pub(crate) name: String,
@@ -114,7 +119,7 @@ impl Local<'_> {
         runtime: &str,
         registry: &Registry,
     ) -> Result<Held, Failure> {
-        let lists = match runtime.starts_with("PYTHON") {
+        let lists = match has_packages(runtime) {
             true => package_lists(&agent.source, self.home.path())?,
             false => Vec::new(),
         };
