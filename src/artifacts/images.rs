@@ -25,21 +25,16 @@ pub struct ImagesAlone {
 }
 
 impl ArtifactStore {
-    /// Keeps every image of the home; waits for one who removes some.
-    pub fn hold_images(&self) -> io::Result<ImagesHeld> {
+    /// Keeps every image of the home. Nothing: somebody removes some. Waits for nobody.
+    pub fn try_hold_images(&self) -> io::Result<Option<ImagesHeld>> {
         let lock = self.images_lock()?;
-        lock.lock_shared()?;
-        Ok(ImagesHeld { _lock: lock })
+        Ok(given(lock.try_lock_shared())?.then_some(ImagesHeld { _lock: lock }))
     }
 
     /// The right to remove images of the home. Nothing: somebody holds them. Waits for nobody.
     pub fn own_images(&self) -> io::Result<Option<ImagesAlone>> {
         let lock = self.images_lock()?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Some(ImagesAlone { _lock: lock })),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(e)) => Err(e),
-        }
+        Ok(given(lock.try_lock())?.then_some(ImagesAlone { _lock: lock }))
     }
 
     fn images_lock(&self) -> io::Result<File> {
@@ -49,25 +44,48 @@ impl ArtifactStore {
     }
 }
 
+/// Whether a lock was given.
+fn given(tried: Result<(), TryLockError>) -> io::Result<bool> {
+    match tried {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(e)) => Err(e),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
+
+    /// Asks until it is given: a process that another test forks has the lock, too, until it runs its program.
+    fn until<T>(ask: impl Fn() -> io::Result<Option<T>>) -> T {
+        let end = Instant::now() + Duration::from_secs(60);
+        loop {
+            if let Some(given) = ask().unwrap() {
+                return given;
+            }
+            assert!(Instant::now() < end, "the lock was not given");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
 
     #[test]
     fn many_hold_images_and_one_removes_them() {
         let home = tempfile::tempdir().unwrap();
         let (store, other) = (ArtifactStore::below(home.path()), ArtifactStore::below(home.path()));
-        let held = (store.hold_images().unwrap(), other.hold_images().unwrap());
+        let held = (store.try_hold_images().unwrap().unwrap(), other.try_hold_images().unwrap().unwrap());
         assert!(store.own_images().unwrap().is_none());
         drop(held.0);
         assert!(store.own_images().unwrap().is_none());
         drop(held.1);
-        let alone = store.own_images().unwrap().unwrap();
+        let alone = until(|| store.own_images());
         assert!(other.own_images().unwrap().is_none());
-        let waiting = std::thread::spawn(move || other.hold_images().map(drop));
+        assert!(other.try_hold_images().unwrap().is_none());
         assert!(home.path().join(LOCK).is_file());
         drop(alone);
-        waiting.join().unwrap().unwrap();
+        until(|| other.try_hold_images());
         let nowhere = ArtifactStore::below(&home.path().join("none"));
         let error = nowhere.own_images().unwrap_err().to_string();
         assert!(error.contains("images.lock"), "{error}");

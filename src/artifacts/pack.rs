@@ -133,8 +133,7 @@ impl Stamp {
         let recent = i64::try_from(now.saturating_sub(Self::FRESH).as_secs()).unwrap_or(i64::MAX);
         let mut hash = Sha256::new();
         let mut fresh = false;
-        let home = home.canonicalize().unwrap_or_else(|_| home.to_owned());
-        let (items, _) = choose(source, &home, argv)?;
+        let (items, _) = choose(source, home, argv)?;
         let paths = items.keys().map(|path| source.join(path));
         for path in paths.chain(also.iter().map(|path| path.to_path_buf())) {
             let name = path.as_os_str().as_encoded_bytes();
@@ -184,12 +183,11 @@ impl ArtifactStore {
     pub fn pack(&self, source: &Path, manifest: &Manifest) -> Result<Packed, PackError> {
         fs::create_dir_all(&self.root).map_err(io("making", &self.root))?;
         let home = self.root.parent().unwrap_or(&self.root);
-        let home = home.canonicalize().map_err(io("reading", home))?;
         let argv = match &manifest.launch {
             Launch::Command { argv } => argv.as_slice(),
             Launch::Python { .. } => &[],
         };
-        let (items, skipped) = choose(source, &home, argv)?;
+        let (items, skipped) = choose(source, home, argv)?;
         self.store(source, manifest, items, skipped)
     }
 
@@ -267,7 +265,9 @@ fn io<'a>(context: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Pa
 fn choose(source: &Path, home: &Path, argv: &[String]) -> Result<(Items, Vec<String>), PackError> {
     let walk = |e| PackError::Walk { source_dir: source.to_owned(), source: e };
     let root = source.canonicalize().map_err(io("reading", source))?;
-    if home == root {
+    // Nothing of one that is not there can go along.
+    let home = &home.canonicalize().unwrap_or_else(|_| home.to_owned());
+    if *home == root {
         return Err(PackError::Home { home: home.to_owned() });
     }
     let rules = Arc::new(Rules {
@@ -358,11 +358,21 @@ fn choose(source: &Path, home: &Path, argv: &[String]) -> Result<(Items, Vec<Str
     Ok((items, skipped))
 }
 
-/// The files of a directory that would go into a bundle, by their paths below it.
+/// The files of a directory that would go into a bundle, by their paths below it. Of links those whose file would go, too:
+/// whoever reads through one has the file.
 pub(super) fn chosen(source: &Path, home: &Path) -> Result<Vec<PathBuf>, PackError> {
     let (items, _) = choose(source, home, &[])?;
-    let files = items.into_keys().filter(|path| source.join(path).is_file());
-    Ok(files.collect())
+    let root = source.canonicalize().map_err(io("reading", source))?;
+    let goes = |path: &Path| matches!(items.get(path), Some(Item::File(_)));
+    let files = items.iter().filter(|(path, item)| match item {
+        Item::File(_) => true,
+        Item::Link(_) => {
+            let real = source.join(path).canonicalize();
+            real.is_ok_and(|real| real.strip_prefix(&root).is_ok_and(goes))
+        }
+        Item::Directory => false,
+    });
+    Ok(files.map(|(path, _)| path.clone()).collect())
 }
 
 /// Adds an item with the directories it is in, which may be ignored themselves.

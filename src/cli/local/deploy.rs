@@ -125,7 +125,7 @@ pub(crate) async fn prepare(
 /// What fails is told: who only wants an emulator has one.
 pub(crate) async fn prepare_images(local: &Local<'_>, status: &Status) {
     let built = async {
-        let project = local.project()?.filter(|_| status.engine == CONTAINERS && status.base_image.is_none());
+        let project = local.project()?.filter(|_| builds_for_code(status));
         let Some(project) = project else { return Ok(()) };
         for agent in project.agents.values().filter(|agent| !agent.runs_image()) {
             let (_, runtime, _) = {
@@ -161,7 +161,7 @@ async fn pack(
         let spinner = ui.spinner("packing the agent's code");
         launch(local, project, agent, in_containers, &spinner, talk)?
     };
-    let image = match in_containers && status.base_image.is_none() {
+    let image = match builds_for_code(status) {
         true => Some(local.base(agent, &runtime, &Registry::of(status)?).await?),
         false => None,
     };
@@ -233,7 +233,7 @@ pub(crate) async fn deploy(
         let message = format!("the emulator does not run agents of protocol `{}` yet", agent.protocol);
         return Err(Failure::failed(message).hint("set `server_protocol: HTTP` in the project file"));
     }
-    let stamp = source::stamp(local, project, agent)?;
+    let stamp = source::stamp(local, status, project, agent)?;
     let Prepared { settings, packed, image } = prepare(local, status, project, agent, true).await?;
     let source = settings.artifact.source().to_owned();
     let mut written = None;
@@ -292,6 +292,24 @@ async fn register(
     Ok((RuntimeSummary { name, id: written.id, arn: written.arn, version: written.version }, true))
 }
 
+/// The runtime whose image the agent's code has in containers.
+pub(super) fn runtime_in_containers(agent: &Agent) -> String {
+    let node = match &agent.launch {
+        AgentLaunch::Command { argv } => {
+            let program = argv.first().map(String::as_str).unwrap_or_default();
+            matches!(program.rsplit('/').next().unwrap_or(program), "node" | "npm" | "npx")
+        }
+        AgentLaunch::Python { .. } | AgentLaunch::Image => false,
+    };
+    let usual = if node { NODE } else { PYTHON };
+    agent.runtime.clone().unwrap_or_else(|| usual.to_owned())
+}
+
+/// Whether code runs in containers on an image that is built for it.
+pub(super) fn builds_for_code(status: &Status) -> bool {
+    status.engine == CONTAINERS && status.base_image.is_none()
+}
+
 /// How the agent is started: its manifest, and what stands for it in `codeConfiguration`.
 fn launch(
     local: &Local<'_>,
@@ -336,7 +354,7 @@ fn launch(
                     .hint("say how to start it with `command`, such as `command: [node, main.js]`"));
             }
             if in_containers {
-                let runtime = agent.runtime.clone().unwrap_or_else(|| PYTHON.to_owned());
+                let runtime = runtime_in_containers(agent);
                 let launch = Launch::Python { interpreter: IMAGE_PYTHON.into() };
                 return Ok((manifest(launch, Vec::new(), Vec::new()), runtime, vec![entry_point.clone()]));
             }
@@ -359,16 +377,15 @@ fn launch(
         }
         AgentLaunch::Command { argv } => {
             let program = argv.first().map(String::as_str).unwrap_or_default();
-            let (node, read_only, environment) = if in_containers {
-                let name = program.rsplit('/').next().unwrap_or(program);
-                (matches!(name, "node" | "npm" | "npx"), Vec::new(), Vec::new())
+            let (runtime, read_only, environment) = if in_containers {
+                (runtime_in_containers(agent), Vec::new(), Vec::new())
             } else {
                 let needs = CommandNeeds::of(program, &request, &progress)?;
                 needs.remarks.iter().for_each(|remark| local.context.ui.note(remark));
-                (needs.node, needs.read_only, needs.environment)
+                let usual = if needs.node { NODE } else { PYTHON };
+                let runtime = agent.runtime.clone().unwrap_or_else(|| usual.to_owned());
+                (runtime, needs.read_only, needs.environment)
             };
-            let fallback = if node { NODE } else { PYTHON };
-            let runtime = agent.runtime.clone().unwrap_or_else(|| fallback.to_owned());
             let legal = |word: &&String| (1..=ENTRY_POINT_BYTES).contains(&word.len());
             let mut entry_point: Vec<String> = argv.iter().take(2).filter(legal).cloned().collect();
             if entry_point.is_empty() {

@@ -5,7 +5,8 @@
 //! is asked of Docker alone: nothing of it is kept elsewhere. Code that runs in containers has such an image too, with
 //! its interpreter and packages. The emulator's home goes into the hash: no home removes what another one runs.
 
-use std::time::Duration;
+use std::io;
+use std::time::{Duration, Instant};
 
 use super::Local;
 use crate::artifacts::lists::package_lists;
@@ -22,8 +23,10 @@ use crate::wire::admin::Status;
 const REPOSITORY: &str = "agentcore-local";
 /// Digits of the hash in a tag. [ours]
 const TAG_DIGITS: usize = 20;
-/// Time between two looks whether nobody builds any more.
-const BUILT_POLL: Duration = Duration::from_millis(50);
+/// Time between two looks whether nobody builds or removes images any more.
+const IMAGES_POLL: Duration = Duration::from_millis(50);
+/// How long that is waited for in silence. [ours]
+const SILENT_WAIT: Duration = Duration::from_secs(1);
 
 /// Where images of an emulator belong: the registry that its account would have.
 pub(crate) struct Registry {
@@ -65,6 +68,11 @@ pub(crate) fn stamp(project: &Project, agent: &Agent) -> Result<(String, bool), 
     let context = BuildContext::open(&order.recipe.context, &order.recipe.dockerfile)?;
     let state = context.state(&words, &[&project.file])?;
     Ok((state.stamp, state.fresh))
+}
+
+/// Whether the image for code of such a runtime has the packages that the agent lists.
+pub(crate) fn has_packages(runtime: &str) -> bool {
+    runtime.starts_with("PYTHON")
 }
 
 /// An image that is there, and the promise that it stays until this is dropped: by then a version or a session names it.
@@ -111,7 +119,7 @@ impl Local<'_> {
         runtime: &str,
         registry: &Registry,
     ) -> Result<Held, Failure> {
-        let lists = match runtime.starts_with("PYTHON") {
+        let lists = match has_packages(runtime) {
             true => package_lists(&agent.source, self.home.path())?,
             false => Vec::new(),
         };
@@ -129,7 +137,8 @@ impl Local<'_> {
 
     /// The image of that name; built where Docker does not have it.
     async fn built(&self, order: &mut Order, name: String, note: &str) -> Result<Held, Failure> {
-        let lock = self.image_store().hold_images().map_err(self.home.unusable())?;
+        let removing = "waiting until images that nothing needs any more are removed";
+        let lock = self.lock_images(removing, ArtifactStore::try_hold_images).await?;
         let docker = Docker::find(self.context.env.docker())?;
         docker.engine().await?;
         if docker.image(&name).await?.is_some() {
@@ -167,15 +176,26 @@ impl Local<'_> {
 
     /// The right to remove images, where no emulator runs that would do it; waits until nobody builds one.
     pub(super) async fn own_images(&self) -> Result<ImagesAlone, Failure> {
-        let mut told = false;
+        let building = "waiting until an image that is being built here is done";
+        self.lock_images(building, ArtifactStore::own_images).await
+    }
+
+    /// Asks for the images until they are given, so that Ctrl-C ends the wait; says what it waits for once that takes long.
+    async fn lock_images<T>(
+        &self,
+        waiting: &str,
+        ask: impl Fn(&ArtifactStore) -> io::Result<Option<T>>,
+    ) -> Result<T, Failure> {
+        let (store, begun, mut told) = (self.image_store(), Instant::now(), false);
         loop {
-            if let Some(alone) = self.image_store().own_images().map_err(self.home.unusable())? {
-                return Ok(alone);
+            if let Some(given) = ask(&store).map_err(self.home.unusable())? {
+                return Ok(given);
             }
-            if !std::mem::replace(&mut told, true) {
-                self.context.ui.note("waiting until an image that is being built here is done");
+            if !told && begun.elapsed() >= SILENT_WAIT {
+                self.context.ui.note(waiting);
+                told = true;
             }
-            tokio::time::sleep(BUILT_POLL).await;
+            tokio::time::sleep(IMAGES_POLL).await;
         }
     }
 

@@ -5,13 +5,14 @@
 //! compute that starts from then on: the same version, with the storage kept. `local deploy` is what makes a
 //! version.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Local;
 use super::admin::AdminError;
-use super::deploy::{Prepared, prepare};
-use super::image::{self, Held};
+use super::deploy::{Prepared, builds_for_code, prepare, runtime_in_containers};
+use super::image::{self, Held, has_packages};
 use crate::artifacts::Stamp;
+use crate::artifacts::lists::package_files;
 use crate::aws::{Connection, RuntimeSummary};
 use crate::cli::exit::Failure;
 use crate::cli::memory::{Memory, Seen};
@@ -19,20 +20,34 @@ use crate::model::{RuntimeId, Version};
 use crate::project::{Agent, AgentLaunch, Project};
 use crate::wire::admin::{ChangeSource, SourceChanged, Status};
 
-/// The state of everything that a bundle of `agent` is made from.
-pub(crate) fn stamp(local: &Local<'_>, project: &Project, agent: &Agent) -> Result<Stamp, Failure> {
+/// The state of everything that a bundle of `agent` is made from, and the image that it runs on where that is built for it.
+pub(crate) fn stamp(
+    local: &Local<'_>,
+    status: &Status,
+    project: &Project,
+    agent: &Agent,
+) -> Result<Stamp, Failure> {
+    look(local.home.path(), builds_for_code(status), project, agent)
+}
+
+fn look(home: &Path, image: bool, project: &Project, agent: &Agent) -> Result<Stamp, Failure> {
     if agent.runs_image() {
         let (digest, fresh) = image::stamp(project, agent)?;
         return Ok(Stamp::made(digest, fresh));
     }
-    let environment = |directory: &std::path::Path| directory.join(".venv/pyvenv.cfg");
-    let also: [PathBuf; 3] = [environment(&agent.source), environment(project.root()), project.file.clone()];
+    let environment = |directory: &Path| directory.join(".venv/pyvenv.cfg");
+    let mut also: Vec<PathBuf> =
+        vec![environment(&agent.source), environment(project.root()), project.file.clone()];
+    if image && has_packages(&runtime_in_containers(agent)) {
+        // Whatever ignores them for the bundle.
+        also.extend(package_files(&agent.source, home)?);
+    }
     let also: Vec<_> = also.iter().map(PathBuf::as_path).collect();
     let argv = match &agent.launch {
         AgentLaunch::Command { argv } => argv.as_slice(),
         AgentLaunch::Python { .. } | AgentLaunch::Image => &[],
     };
-    Ok(Stamp::of(&agent.source, local.home.path(), argv, &also)?)
+    Ok(Stamp::of(&agent.source, home, argv, &also)?)
 }
 
 /// What is remembered of an agent's code that the emulator has been told. An emulator that runs it elsewhere, or images of
@@ -64,7 +79,7 @@ impl Local<'_> {
         runtime: &RuntimeSummary,
         restart: bool,
     ) -> Result<Option<SourceChanged>, Failure> {
-        let stamp = stamp(self, project, agent)?;
+        let stamp = stamp(self, status, project, agent)?;
         let memory = Memory::of(&self.home, project.root());
         if let Some(before) = memory.seen(agent.name.as_str()).filter(|_| !restart) {
             let same = Seen { image: before.image.clone(), ..seen(status, runtime, &stamp, None) } == before;
@@ -134,5 +149,45 @@ impl Local<'_> {
              storage{running}",
             agent.name, runtime.version
         ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_package_of_the_image_is_looked_at_though_the_bundle_has_it_not() {
+        let (dir, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let write = |file: &str, text: &str| {
+            let file = dir.path().join(file);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, text).unwrap();
+        };
+        write(
+            ".bedrock_agentcore.yaml",
+            "default_agent: a\nagents:\n  a:\n    name: a\n    entrypoint: main.py\n",
+        );
+        write("main.py", "");
+        write("requirements.txt", "-f wheels\nown\n");
+        write(".gitignore", "*.whl\n");
+        write("wheels/own-1-py3-none-any.whl", "one");
+        let project = Project::load(None, dir.path()).unwrap();
+        let agent = project.agent(None).unwrap();
+        let stamps = || {
+            let stamp = |image| look(home.path(), image, &project, agent).unwrap().as_str().to_owned();
+            (stamp(false), stamp(true))
+        };
+        let before = stamps();
+        assert_eq!(stamps(), before);
+        // Of another size: times may stand still.
+        write("wheels/own-1-py3-none-any.whl", "another");
+        let after = stamps();
+        assert_eq!(after.0, before.0);
+        assert_ne!(after.1, before.1);
+        write("wheels/more-1-py3-none-any.whl", "");
+        assert_ne!(stamps().1, after.1);
     }
 }

@@ -51,7 +51,7 @@ impl Local<'_> {
                     for agent in &agents {
                         let name = agent.name.as_str();
                         let begun = Instant::now();
-                        let now = stamp(self, &project, agent);
+                        let now = stamp(self, status, &project, agent);
                         looking += begun.elapsed();
                         let now = match now {
                             Ok(now) => now,

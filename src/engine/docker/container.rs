@@ -177,7 +177,7 @@ async fn end(daemon: &Daemon, id: &str) -> ContainerEnd {
 }
 
 /// Asks until the daemon has done it. Ends with the emulator at the latest.
-async fn until_answered<F: Future<Output = Result<(), bollard::errors::Error>>>(ask: impl Fn() -> F) {
+async fn until_answered<T, F: Future<Output = Result<T, bollard::errors::Error>>>(ask: impl Fn() -> F) {
     let mut pause = FIRST_PAUSE;
     while let Err(e) = ask().await {
         tracing::debug!("the docker daemon is asked again in {pause:?}: {e}");
@@ -427,5 +427,5 @@ async fn try_end_leftover(shared: &Arc<Shared>, record: &Record, grace: Duration
         }
     };
     shared.note_end(record.volume.as_deref(), end);
-    daemon.remove(&record.container).await.map_err(failed)
+    daemon.remove(&record.container).await.map(drop).map_err(failed)
 }

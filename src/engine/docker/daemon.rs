@@ -219,11 +219,11 @@ impl Daemon {
         }
     }
 
-    /// Ends a container and clears it away, with volumes that have no name. One that is not there is no error.
-    pub(super) async fn remove(&self, id: &str) -> Result<(), Error> {
+    /// Ends a container and clears it away, with volumes that have no name. False: there was none.
+    pub(super) async fn remove(&self, id: &str) -> Result<bool, Error> {
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
         match self.client.remove_container(id, Some(options)).await {
-            Err(e) if status(&e) == Some(404) => Ok(()),
+            Err(e) if status(&e) == Some(404) => Ok(false),
             // Somebody else removes it right now: it holds its volume until that is done.
             Err(e) if status(&e) == Some(409) && said(&e).contains("already in progress") => {
                 let deadline = tokio::time::Instant::now() + REMOVAL_LIMIT;
@@ -233,9 +233,9 @@ impl Daemon {
                     }
                     tokio::time::sleep(REMOVAL_TICK).await;
                 }
-                Ok(())
+                Ok(true)
             }
-            done => done,
+            done => done.map(|()| true),
         }
     }
 

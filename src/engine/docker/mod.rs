@@ -40,7 +40,7 @@ use crate::helper::proto::ORPHAN_GRACE;
 use crate::storage::{Place, Storage};
 pub use connect::DaemonChoice;
 use container::{LiveVolume, Record};
-use daemon::{ContainerEnd, Daemon, Holds, said, status};
+use daemon::{ContainerEnd, Daemon, Holds, said};
 use helper::Helper;
 pub use image::Platform;
 use labels::Labels;
@@ -220,8 +220,8 @@ impl DockerEngine {
         }
         let daemon = self.shared.daemon().await?;
         for (id, _) in containers(&daemon).await? {
-            daemon.remove(&id).await.map_err(|e| EngineError::Helper(said(&e)))?;
-            deleted.containers += 1;
+            let there = daemon.remove(&id).await.map_err(|e| EngineError::Helper(said(&e)))?;
+            deleted.containers += usize::from(there);
         }
         for volume in volumes::list(&daemon, daemon.labels.of_home()).await? {
             volumes::delete(&daemon, &volume.name).await?;
@@ -243,7 +243,8 @@ pub struct Deleted {
     pub images: usize,
 }
 
-/// Every container of this home with its labels.
+/// Every container of this home with its labels, and maybe some that have gone: Docker goes on to list one whose end it
+/// noted while it was being removed, and knows nothing of it.
 async fn containers(daemon: &Daemon) -> Result<Vec<(String, HashMap<String, String>)>, EngineError> {
     let filters = daemon.labels.of_home();
     let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
@@ -261,15 +262,7 @@ async fn containers(daemon: &Daemon) -> Result<Vec<(String, HashMap<String, Stri
         }
     };
     let found = listed.into_iter().filter_map(|c| Some((c.id?, c.labels.unwrap_or_default())));
-    let mut there = Vec::new();
-    for (id, labels) in found.filter(|(_, labels)| Labels::fit(&filters, labels)) {
-        // Docker goes on to list one whose end it noted while it was being removed, and knows nothing of it.
-        match daemon.client.inspect_container(&id, None).await {
-            Err(e) if status(&e) == Some(404) => {}
-            _ => there.push((id, labels)),
-        }
-    }
-    Ok(there)
+    Ok(found.filter(|(_, labels)| Labels::fit(&filters, labels)).collect())
 }
 
 impl Engine for DockerEngine {
@@ -349,8 +342,10 @@ impl Engine for DockerEngine {
             let known: HashSet<String> = known.map(|record| record.container).collect();
             for (id, labels) in containers(&daemon).await? {
                 if daemon.labels.is_old(&labels) && !known.contains(&id) {
-                    tracing::info!("container {id} of an earlier emulator is removed");
-                    daemon.remove(&id).await.map_err(|e| EngineError::Helper(said(&e)))?;
+                    let there = daemon.remove(&id).await.map_err(|e| EngineError::Helper(said(&e)))?;
+                    if there {
+                        tracing::info!("container {id} of an earlier emulator was removed");
+                    }
                 }
             }
             Ok(())
