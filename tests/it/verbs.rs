@@ -4,13 +4,14 @@
 //! Needs namespaces and python3; where they are missing the emulator says so and the tests fail.
 
 use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
 use crate::cli::Run;
-use crate::support::{Emulator, Project, short_temp_dir};
+use crate::support::{self, Emulator, Project, short_temp_dir};
 
 /// One project that is deployed to two emulators.
 pub(crate) struct Both {
@@ -369,15 +370,46 @@ fn bytes_arrive_unharmed_in_both_directions() {
     assert_eq!(String::from_utf8_lossy(&left.stdout), "0\n");
 }
 
+/// Answers calls with three events, and breaks each answer off behind the third.
+fn breaking_off(listener: &TcpListener) {
+    for stream in listener.incoming() {
+        let mut stream = stream.unwrap();
+        let (mut request, mut buffer) = (Vec::new(), [0; 4096]);
+        // All of it: a connection that is closed with something unread is reset, and what was sent is lost.
+        while !request.ends_with(b"the end") {
+            let count = stream.read(&mut buffer).unwrap();
+            request.extend_from_slice(&buffer[..count]);
+        }
+        let mut answer =
+            "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+                .to_owned();
+        for number in 0..3 {
+            let event = format!("data: {{\"number\": {number}}}\n\n");
+            answer.push_str(&format!("{:x}\r\n{event}\r\n", event.len()));
+        }
+        stream.write_all(answer.as_bytes()).unwrap();
+    }
+}
+
 #[test]
 fn what_came_of_an_answer_that_is_cut_is_shown_before_the_error() {
-    let both = Both::new();
-    let payload = r#"{"do": "sse", "count": 5, "dies_after": 3}"#;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || breaking_off(&listener));
+    let home = short_temp_dir();
+    let invoke = |more: &[&str]| {
+        let mut command = support::clean(support::BIN);
+        command.env("AGENTCORE_HOME", home.path()).current_dir(home.path());
+        command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
+        command.args(["invoke", "--content-type", "text/plain", "--endpoint-url", &endpoint, "--arn"]);
+        command.args(["arn:aws:bedrock-agentcore:us-west-2:123456789012:runtime/lab-AbCdEf0123", "the end"]);
+        Run::from(command.args(more).output().unwrap())
+    };
+    let run = invoke(&[]);
     let events: Vec<String> = (0..3).map(|n| format!("{{\"number\": {n}}}")).collect();
-    let run = Run::from(both.local(&["invoke", payload]).output().unwrap());
     assert_eq!((run.status, run.stdout.lines().map(str::to_owned).collect()), (4, events), "{}", run.stderr);
     assert!(run.stderr.contains("error: `InvokeAgentRuntime` got no complete answer"), "{}", run.stderr);
-    let run = Run::from(both.local(&["invoke", "--output", "json", payload]).output().unwrap());
+    let run = invoke(&["--output", "json"]);
     let lines: Vec<Value> = run.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!((run.status, lines.len()), (4, 5), "{}", run.stdout);
     let numbers: Vec<_> = lines[1..4].iter().map(|line| line["data"]["number"].as_u64()).collect();
