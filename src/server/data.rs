@@ -422,6 +422,8 @@ struct LeasedBody {
     cut: Cut,
     /// Wakes a body that waits; made when it first has to.
     woken: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// Why the agent's body has no end, told once what came before has been sent.
+    broken: Option<BodyError>,
     lease: Lease,
 }
 
@@ -430,7 +432,7 @@ impl LeasedBody {
         if http_body::Body::is_end_stream(&inner) {
             lease.answered();
         }
-        Self { inner, cut: lease.cut(), woken: None, lease }
+        Self { inner, cut: lease.cut(), woken: None, broken: None, lease }
     }
 }
 
@@ -443,6 +445,9 @@ impl http_body::Body for LeasedBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
+        if let Some(broken) = this.broken.take() {
+            return Poll::Ready(Some(Err(broken)));
+        }
         let polled = match this.cut.is_cut() {
             true => Poll::Pending,
             false => Pin::new(&mut this.inner).poll_frame(cx),
@@ -458,13 +463,21 @@ impl http_body::Body for LeasedBody {
                 return Poll::Ready(Some(Err("the session was stopped".into())));
             }
         }
-        if let Poll::Ready(frame) = &polled
-            && !matches!(frame, Some(Err(_)))
-            && (frame.is_none() || this.inner.is_end_stream())
-        {
-            this.lease.answered();
+        match polled {
+            // At an error the server drops what it has not sent yet; it sends what it has when it is told to wait.
+            Poll::Ready(Some(Err(e))) => {
+                this.broken = Some(e.into());
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Poll::Ready(frame) => {
+                if frame.is_none() || this.inner.is_end_stream() {
+                    this.lease.answered();
+                }
+                Poll::Ready(frame.map(|f| f.map_err(Into::into)))
+            }
+            Poll::Pending => Poll::Pending,
         }
-        polled.map(|frame| frame.map(|f| f.map_err(Into::into)))
     }
 
     fn is_end_stream(&self) -> bool {

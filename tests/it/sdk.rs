@@ -214,6 +214,36 @@ fn an_agent_silent_for_90_s_in_mid_stream() {
 
 /// Repeating a call that the agent failed would repeat what it had done before it failed.
 #[test]
+fn what_an_agent_sent_before_it_died_arrives() {
+    let emulator = Emulator::start(&[]);
+    runtime().block_on(async {
+        let clients = clients(emulator.endpoint());
+        let arn = &deploy(&emulator, &clients, "lab", json!({})).await;
+        let call =
+            clients.data.invoke_agent_runtime().agent_runtime_arn(arn).runtime_session_id(session("dies"));
+        let payload = Blob::new(r#"{"do": "sse", "count": 5, "gap": 0.4, "dies_after": 3}"#);
+        let mut answer = call.payload(payload).send().await.unwrap();
+        let mut events = answer.response.next().await.unwrap().unwrap().to_vec();
+        // The emulator finds the rest and the end of it in one look.
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(emulator.pid()).unwrap());
+        let signal = |signal| nix::sys::signal::kill(pid, signal).unwrap();
+        signal(nix::sys::signal::Signal::SIGSTOP);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        signal(nix::sys::signal::Signal::SIGCONT);
+        let end = loop {
+            match answer.response.next().await {
+                Some(Ok(piece)) => events.extend_from_slice(&piece),
+                end => break end,
+            }
+        };
+        // Never an end that looks whole.
+        assert!(matches!(end, Some(Err(_))));
+        let expected: String = (0..3).map(|n| format!("data: {{\"number\": {n}}}\n\n")).collect();
+        assert_eq!(String::from_utf8(events).unwrap(), expected);
+    });
+}
+
+#[test]
 fn a_500_after_a_side_effect_happens_once() {
     let emulator = Emulator::start(&[]);
     let project = Project::new("lab", "lab", json!({}));

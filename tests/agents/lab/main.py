@@ -159,10 +159,12 @@ class Handler(BaseHTTPRequestHandler):
         time.sleep(seconds)
         self.answer(200, {"slept": seconds})
 
-    def do_sse(self, count, gap=0.0, silent_after=None, silence=0.0, gate=None):
+    def do_sse(self, count, gap=0.0, silent_after=None, silence=0.0, gate=None, dies_after=None):
         """Sends `count` events; with a `gate`, each but the first waits until the file `gate` + its number is there."""
         self.begin("text/event-stream")
         for number in range(count):
+            if number == dies_after:
+                os._exit(1)
             while gate and number and not os.path.exists(f"{gate}{number}"):
                 time.sleep(0.02)
             if number == silent_after:
