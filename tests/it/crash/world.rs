@@ -179,13 +179,7 @@ impl Containers {
     pub fn start(test: &str) -> Option<Self> {
         let there = runtime().block_on(lab::lab(test))?;
         drop(there);
-        let mut daemon = match Daemon::find() {
-            Ok(daemon) => daemon,
-            Err(missing) => {
-                support::skip(test, &missing);
-                return None;
-            }
-        };
+        let mut daemon = Daemon::for_test(test)?;
         daemon.start();
         let base = runtime().block_on(async {
             let lab = lab::lab_at(&daemon.host()).await.unwrap();

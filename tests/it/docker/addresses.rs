@@ -76,10 +76,7 @@ fn a_daemon_of_this_machine_is_used_over_tcp_and_tls_and_another_is_refused() {
     if support::which("openssl").is_none() {
         return support::skip(test, "no `openssl` in PATH");
     }
-    let mut daemon = match Daemon::find() {
-        Ok(daemon) => daemon,
-        Err(missing) => return support::skip(test, &missing),
-    };
+    let Some(mut daemon) = Daemon::for_test(test) else { return };
     let scratch = support::short_temp_dir();
     let (server, client) = certificates(scratch.path());
     let home = scratch.path().join("home");

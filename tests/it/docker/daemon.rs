@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::support::eventually;
+use crate::support::{self, eventually};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -26,8 +26,13 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
+    /// The one for a test, which is skipped where there is none.
+    pub(crate) fn for_test(test: &str) -> Option<Self> {
+        Self::find().map_err(|missing| support::skip(test, &missing)).ok()
+    }
+
     #[allow(clippy::disallowed_methods, reason = "looks where programs are")]
-    pub(crate) fn find() -> Result<Self, String> {
+    fn find() -> Result<Self, String> {
         let lab = std::env::var("AGENTCORE_LAB").unwrap_or_default();
         let mut path = format!("{lab}/engine-20/usr/sbin:{lab}/engine-20/usr/bin:{lab}/bin:");
         path += &std::env::var("PATH").unwrap_or_default();

@@ -300,13 +300,7 @@ fn down_with_volumes_removes_all_of_ours_and_nothing_else() {
 /// A daemon for one test alone, and the lab at it; nothing where there is no lab.
 async fn own_daemon(test: &str) -> Option<(Daemon, Lab)> {
     lab(test).await?;
-    let mut daemon = match Daemon::find() {
-        Ok(daemon) => daemon,
-        Err(missing) => {
-            support::skip(test, &missing);
-            return None;
-        }
-    };
+    let mut daemon = Daemon::for_test(test)?;
     daemon.start();
     let lab = lab_at(&daemon.host()).await.unwrap();
     Some((daemon, lab))
