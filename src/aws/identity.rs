@@ -14,7 +14,7 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::network::{Network, NetworkSettings};
-use crate::model::{AwsCredentials, AwsError, Region, Timestamp};
+use crate::model::{AwsCredentials, AwsError, Region, Timestamp, causes};
 
 /// Longest search for credentials. [ours: a `credential_process` may ask a server]
 const SEARCH_LIMIT: Duration = Duration::from_secs(30);
@@ -164,7 +164,7 @@ async fn search(
     match timeout(SEARCH_LIMIT, searching).await {
         Ok(Ok(found)) => Ok(found),
         Ok(Err(e)) => {
-            let reason = words(&e);
+            let reason = causes(&e);
             match e {
                 CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_) => {
                     Err(IdentityError::NotSetUp { who, reason })
@@ -177,20 +177,6 @@ async fn search(
             Err(IdentityError::Failed { who, reason })
         }
     }
-}
-
-/// The error and its causes; the SDK's own text stops at the first.
-fn words(error: &dyn std::error::Error) -> String {
-    let mut said = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let more = inner.to_string();
-        if !said.contains(&more) {
-            said = format!("{said}: {more}");
-        }
-        cause = inner.source();
-    }
-    said
 }
 
 fn lasts(credentials: &AwsCredentials, at_least: Duration) -> bool {

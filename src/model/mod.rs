@@ -5,6 +5,7 @@
 
 mod access_key;
 mod aws_error;
+mod causes;
 mod command;
 mod credentials;
 mod ids;
@@ -17,6 +18,7 @@ mod time;
 
 pub use access_key::AccessKey;
 pub use aws_error::AwsError;
+pub use causes::causes;
 pub use command::{CommandEvent, CommandLine, CommandStatus, CommandTimeout, OutputStream};
 pub use credentials::AwsCredentials;
 pub use ids::{

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::engine::EngineError;
+use crate::model::causes;
 
 /// Longest time that an answer of the daemon may take. [ours: under load it makes containers one after the other]
 const ANSWER_SECONDS: u64 = 180;
@@ -198,20 +199,6 @@ impl Address {
         };
         EngineError::Unavailable { reason, hint }
     }
-}
-
-/// An error with what it came from, each part once.
-pub(super) fn causes(error: &dyn std::error::Error) -> String {
-    let mut said = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let text = cause.to_string();
-        if !said.contains(&text) {
-            said = format!("{said}: {text}");
-        }
-        next = cause.source();
-    }
-    said
 }
 
 #[cfg(test)]

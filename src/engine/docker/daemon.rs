@@ -15,12 +15,13 @@ use bollard::query_parameters::{
 use bytes::Bytes;
 use futures_util::StreamExt;
 
-use super::connect::{Address, causes};
+use super::connect::Address;
 use super::helper::Helper;
 use super::labels::Labels;
 use super::plan::VOLUME;
 use super::{CONTAINER_VERB, VOLUME_VERB};
 use crate::engine::EngineError;
+use crate::model::causes;
 
 /// The image of containers that only look into a volume: nothing is in it.
 const EMPTY_IMAGE: &str = "agentcore-empty:1";
