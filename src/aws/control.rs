@@ -12,8 +12,8 @@ use sdk::types::{
 };
 
 use super::error;
-use super::notices::Notices;
-use crate::model::{Artifact, AwsError, MountPath};
+use super::kept::Kept;
+use crate::model::{Artifact, AwsError, MountPath, NOTICES_HEADER, read_notices};
 
 const CREATE: &str = "CreateAgentRuntime";
 const UPDATE: &str = "UpdateAgentRuntime";
@@ -257,7 +257,9 @@ impl ControlClient {
         let deadline = tokio::time::Instant::now() + READY_TIMEOUT;
         let (mut pause, longest) = POLL;
         loop {
-            let notices = Notices::default();
+            let notices = Kept::new(|answer| {
+                answer.headers().get(NOTICES_HEADER).map(read_notices).unwrap_or_default()
+            });
             let call = self.client.get_agent_runtime().agent_runtime_id(id).customize();
             let now = call.interceptor(notices.clone()).send().await;
             let now = now.map_err(|e| error::from_sdk(GET, e))?;

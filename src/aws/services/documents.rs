@@ -4,20 +4,15 @@
 //! answered is read as it came, and what CreateAgentRuntime and UpdateAgentRuntime are sent is a document. The
 //! SDK's own shapes would drop every member that is younger than they are.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use aws_sdk_bedrockagentcorecontrol::config::ConfigBag;
-use aws_sdk_bedrockagentcorecontrol::config::interceptors::AfterDeserializationInterceptorContextRef;
-use aws_sdk_bedrockagentcorecontrol::config::{Intercept, RuntimeComponents};
-use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_types::body::SdkBody;
-use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::Services;
 use crate::aws::error::from_sdk;
+use crate::aws::kept::Kept;
 use crate::model::{AwsError, EndpointName, RuntimeName};
 use crate::ops::document::Document;
 use crate::ops::ports::{Answer, Endpoint, Runtime, Runtimes, Tags};
@@ -39,15 +34,15 @@ impl Runtimes for Services {
     }
 
     async fn runtime(&self, id: &str) -> Answer<Option<Document>> {
-        let body = Arc::new(Mutex::new(None));
+        let body = Kept::new(|answer| serde_json::from_slice(answer.body().bytes().unwrap_or_default()).ok());
         let call = self.raw_control.get_agent_runtime().agent_runtime_id(id).customize();
-        let said = call.interceptor(KeepBody(body.clone())).send().await;
+        let said = call.interceptor(body.clone()).send().await;
         match said.map_err(|e| from_sdk(GET, e)) {
             Ok(_) => {}
             Err(e) if e.is_not_found() => return Ok(None),
             Err(e) => return Err(e),
         }
-        match body.lock().take() {
+        match body.take() {
             Some(Value::Object(members)) => Ok(Some(Document::new(members))),
             _ => Err(AwsError::Broken { operation: GET, reason: "the answer is no JSON object".to_owned() }),
         }
@@ -208,25 +203,4 @@ fn replace(request: &mut HttpRequest, body: &str) {
     request.headers_mut().insert("content-length", body.len().to_string());
     request.headers_mut().insert("content-type", "application/json");
     *request.body_mut() = SdkBody::from(body);
-}
-
-/// Keeps what the service wrote, as JSON.
-#[derive(Debug)]
-struct KeepBody(Arc<Mutex<Option<Value>>>);
-
-impl Intercept for KeepBody {
-    fn name(&self) -> &'static str {
-        "keep the body"
-    }
-
-    fn read_after_deserialization(
-        &self,
-        context: &AfterDeserializationInterceptorContextRef<'_>,
-        _: &RuntimeComponents,
-        _: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        let body = context.response().body().bytes().unwrap_or_default();
-        *self.0.lock() = serde_json::from_slice(body).ok();
-        Ok(())
-    }
 }
