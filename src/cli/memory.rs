@@ -213,7 +213,7 @@ impl Memory {
         content.project.clone_from(&self.project);
         change(&mut content);
         let text = serde_json::to_vec_pretty(&content).map_err(std::io::Error::other);
-        text.and_then(|t| write_whole(&directory, &self.file, &t)).map_err(self.home.unusable())
+        text.and_then(|t| write_whole(&self.file, &t)).map_err(self.home.unusable())
     }
 
     /// What is remembered. It is a convenience: a file that cannot be read remembers nothing.

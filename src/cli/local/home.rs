@@ -135,7 +135,7 @@ impl Home {
     /// Says who runs here. Removed when the guard is dropped.
     pub(crate) fn announce(&self, running: &Running) -> Result<Announcement, Failure> {
         let text = serde_json::to_vec_pretty(running).map_err(io::Error::other);
-        let result = text.and_then(|text| write_whole(&self.0, &self.running_file(), &text));
+        let result = text.and_then(|text| write_whole(&self.running_file(), &text));
         result.map_err(self.unusable())?;
         Ok(Announcement { files: vec![self.running_file(), self.socket()] })
     }
@@ -168,12 +168,19 @@ fn write_new(directory: &Path, file: &Path, content: &[u8]) -> io::Result<()> {
     scratch.persist_noclobber(file).map(drop).map_err(|e| e.error)
 }
 
-/// Replaces `file` by one with this content, whole or not at all.
-pub(crate) fn write_whole(directory: &Path, file: &Path, content: &[u8]) -> io::Result<()> {
+/// Replaces `file` by one with this content, for its owner's eyes only; whole, or not at all. The caller has the lock of
+/// those who write it: what a dead one left half written has the one name that the next one writes anew.
+pub(crate) fn write_whole(file: &Path, content: &[u8]) -> io::Result<()> {
     use std::io::Write;
-    let mut scratch = tempfile::NamedTempFile::new_in(directory)?;
-    scratch.write_all(content)?;
-    scratch.persist(file).map(drop).map_err(|e| e.error)
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut scratch = file.as_os_str().to_owned();
+    scratch.push(".new");
+    let mut new = File::options().write(true).create(true).truncate(true).mode(0o600).open(&scratch)?;
+    let written = new.write_all(content).and_then(|()| fs::rename(&scratch, file));
+    if written.is_err() {
+        let _ = fs::remove_file(&scratch);
+    }
+    written
 }
 
 #[cfg(test)]
@@ -212,6 +219,23 @@ mod tests {
         assert!(!home.is_locked().unwrap());
         let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(home.path()).unwrap().permissions());
         assert_eq!(mode & 0o777, 0o700);
+    }
+
+    #[test]
+    fn what_is_half_written_is_never_read_and_does_not_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("kept.json");
+        write_whole(&file, b"first").unwrap();
+        // By one that was killed in the middle, and had more to say.
+        fs::write(dir.path().join("kept.json.new"), "second and mo").unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "first");
+        write_whole(&file, b"third").unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "third");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        // What cannot be written leaves what was there.
+        fs::create_dir(dir.path().join("kept.json.new")).unwrap();
+        write_whole(&file, b"fourth").unwrap_err();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "third");
     }
 
     #[test]

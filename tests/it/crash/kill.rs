@@ -72,8 +72,8 @@ fn count(processes: &[(i32, Kind)], kind: Kind) -> usize {
     processes.iter().filter(|p| p.1 == kind).count()
 }
 
-/// Waits until what is known agrees with what runs: each ready session has its two processes and no other
-/// session has any.
+/// Waits until what is known agrees with what runs: each ready session has its two processes, its agent at most once
+/// besides, and no other session has any.
 async fn agreement(world: &World, planes: &Planes) -> BTreeMap<String, Value> {
     let end = Instant::now() + settle(world);
     let in_containers = world.containers().is_some();
@@ -84,7 +84,8 @@ async fn agreement(world: &World, planes: &Planes) -> BTreeMap<String, Value> {
         let processes = world.processes();
         let run = (count(&processes, Kind::Launcher), count(&processes, Kind::Helper));
         let launchers = if in_containers { 0 } else { ready };
-        if at_rest && run == (launchers, ready) && count(&processes, Kind::Command) == 0 {
+        let idle = count(&processes, Kind::Agent) <= ready && count(&processes, Kind::Command) == 0;
+        if at_rest && run == (launchers, ready) && idle {
             return sessions;
         }
         assert!(Instant::now() < end, "{ready} sessions are ready, and there run {processes:?}");
