@@ -61,6 +61,11 @@ pub trait Engine: Send + Sync + 'static {
         true
     }
 
+    /// True where what a dead emulator asked for may still be done, by somebody who did not die with it.
+    fn works_on(&self) -> bool {
+        false
+    }
+
     /// Looks whether computes can be made of an image: it is there, and this machine can run it.
     fn check_image<'a>(&'a self, image: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
         let reason = format!("`{image}` is a container image, and the engine `{}` runs none", self.name());

@@ -309,6 +309,11 @@ impl Engine for DockerEngine {
         false
     }
 
+    /// A daemon makes what it was asked for whether anybody waits or not.
+    fn works_on(&self) -> bool {
+        true
+    }
+
     fn check_image<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
         async move {
             let daemon = self.shared.daemon().await?;
