@@ -9,6 +9,7 @@ use std::io::{self, Read, Seek};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bollard::container::{AttachContainerResults, LogOutput};
 use bollard::errors::Error;
@@ -34,6 +35,9 @@ const COMPLETE: &str = "complete";
 const NAME_DIGITS: usize = 16;
 /// Its files are root's, and everybody may run them.
 const MODE: u32 = 0o755;
+/// How often a container's streams are asked for, and the pause between. [ours: Podman 4.3 was ready at the second time]
+const ATTACH_ATTEMPTS: u32 = 10;
+const ATTACH_PAUSE: Duration = Duration::from_millis(200);
 /// How much of an archive is read at once.
 const READ_BYTES: usize = 256 * 1024;
 
@@ -110,9 +114,16 @@ pub(super) async fn attach(daemon: &Daemon, id: &str) -> Result<(Near, Arc<Mutex
         // None: Podman looks for the usual ones in whatever goes through, and would let go.
         .detach_keys("")
         .build();
-    let attached = daemon.client.attach_container(id, Some(options)).await;
-    let AttachContainerResults { output, input } =
-        attached.map_err(|e| daemon.failed("a container's streams could not be taken", &e))?;
+    let mut attempts = 1;
+    let AttachContainerResults { output, input } = loop {
+        match daemon.client.attach_container(id, Some(options.clone())).await {
+            Ok(attached) => break attached,
+            // Podman makes the container ready for it, and misses its files while it still lets go of those it got.
+            Err(e) if status(&e) == Some(500) && attempts < ATTACH_ATTEMPTS => attempts += 1,
+            Err(e) => return Err(daemon.failed("a container's streams could not be taken", &e)),
+        }
+        tokio::time::sleep(ATTACH_PAUSE).await;
+    };
     let errors = Arc::new(Mutex::new(String::new()));
     let said = errors.clone();
     let output = output.filter_map(move |part| {
