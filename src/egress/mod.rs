@@ -11,19 +11,22 @@
 //! The room knows no engine, no session state and no AWS SDK: it gets a socket, and credentials from a
 //! [`CredentialSource`].
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, Stream, StreamExt};
 use http::{Method, Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -233,13 +236,16 @@ impl Way {
         }
     }
 
-    /// Serves the compute's listener until the result is dropped. All connections end with it.
-    pub fn serve(self, listener: TcpListener) -> Serving {
+    /// Serves the connections that come out of the compute until the result is dropped. All of them end with it.
+    pub fn serve<S>(self, connections: impl Stream<Item = io::Result<S>> + Send + 'static) -> Serving
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
         let ended = CancellationToken::new();
         let serving = Serving { _end: ended.clone().drop_guard() };
         let way = Arc::new(self);
         tokio::spawn(async move {
-            ended.run_until_cancelled(accept(way, listener, ended.clone())).await;
+            ended.run_until_cancelled(accept(way, pin!(connections), ended.clone())).await;
         });
         serving
     }
@@ -256,11 +262,17 @@ struct Places {
     _all: OwnedSemaphorePermit,
 }
 
-async fn accept(way: Arc<Way>, listener: TcpListener, ended: CancellationToken) {
+async fn accept<S>(
+    way: Arc<Way>,
+    mut connections: Pin<&mut impl Stream<Item = io::Result<S>>>,
+    ended: CancellationToken,
+) where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let session = Arc::new(Semaphore::new(MAX_SESSION_CONNECTIONS));
-    loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+    while let Some(stream) = connections.next().await {
+        let mut stream = match stream {
+            Ok(stream) => stream,
             Err(error) => {
                 tracing::warn!(%error, "a connection of a session could not be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -270,7 +282,7 @@ async fn accept(way: Arc<Way>, listener: TcpListener, ended: CancellationToken) 
         let all = way.shared.connections.clone().try_acquire_owned();
         let (Ok(own), Ok(all)) = (session.clone().try_acquire_owned(), all) else {
             // An answer without reading: whoever opens too many learns why, and costs nothing more.
-            let _ = stream.try_write(reply::TOO_MANY.as_bytes());
+            let _ = stream.write(reply::TOO_MANY.as_bytes()).now_or_never();
             continue;
         };
         let places = Arc::new(Places { _session: own, _all: all });
@@ -278,9 +290,10 @@ async fn accept(way: Arc<Way>, listener: TcpListener, ended: CancellationToken) 
     }
 }
 
-async fn serve_connection(way: Arc<Way>, stream: TcpStream, places: Arc<Places>, ended: CancellationToken) {
-    // A help and no more: without it small answers go out a little later.
-    let _ = stream.set_nodelay(true);
+async fn serve_connection<S>(way: Arc<Way>, stream: S, places: Arc<Places>, ended: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let until = ended.clone();
     let service = service_fn(move |request| {
         let (way, places, ended) = (way.clone(), places.clone(), ended.clone());

@@ -1,6 +1,7 @@
 use std::net::SocketAddr;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 
@@ -20,12 +21,19 @@ fn with_policy(network: bool, identity: Option<Arc<dyn CredentialSource>>, polic
     Egress::with(network, identity, policy, Upstream::default(), Grants::default())
 }
 
+/// What a listener accepts.
+fn arriving(listener: TcpListener) -> impl Stream<Item = io::Result<TcpStream>> + Send {
+    futures_util::stream::unfold(listener, |listener| async move {
+        Some((listener.accept().await.map(|(stream, _)| stream), listener))
+    })
+}
+
 async fn way(egress: &Egress) -> (SocketAddr, Serving, String) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let way = egress.open(ROLE).unwrap();
     let token = way.token.clone();
-    (address, way.serve(listener), token)
+    (address, way.serve(arriving(listener)), token)
 }
 
 /// Sends bytes and gives back all that comes until the other side closes.
@@ -370,7 +378,7 @@ async fn the_planes_are_for_who_has_the_sessions_token_where_agents_may_call() {
     let address = listener.local_addr().unwrap();
     let way = open.open(ROLE).unwrap();
     let variables: std::collections::HashMap<String, String> = way.environment().into_iter().collect();
-    let _serving = way.serve(listener);
+    let _serving = way.serve(arriving(listener));
     let endpoint = &variables["AWS_ENDPOINT_URL_BEDROCK_AGENTCORE"];
     assert_eq!(endpoint, &variables["AWS_ENDPOINT_URL_BEDROCK_AGENTCORE_CONTROL"]);
     assert!(

@@ -28,7 +28,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::terminal::{Side, Typed};
 use super::{
     Compute, ComputeRecord, EngineError, Limit, Process, ProcessControl, ProcessExit, ProcessSpec,
-    SessionStream, Terminal, TerminalSize,
+    SessionListener, SessionStream, Terminal, TerminalSize, TerminalWindow,
 };
 use crate::helper::link::{Inbox, LinkError, Outbox, Received};
 use crate::helper::proto::{Exit, Failure, Report, Request, Step};
@@ -164,7 +164,7 @@ pub(super) struct LinkedCompute {
     gone: watch::Receiver<bool>,
     record: ComputeRecord,
     agent: Option<ProcessSpec>,
-    listener: Mutex<Option<TcpListener>>,
+    listener: Mutex<Option<SessionListener>>,
 }
 
 /// What starts processes in a session, as long as it lives.
@@ -174,6 +174,7 @@ pub(super) struct Spawner {
     pipe_owner: Option<(u32, u32)>,
     directory: Arc<str>,
     elsewhere: Option<Arc<dyn Elsewhere>>,
+    relayed: bool,
 }
 
 /// What its adapter says of a session.
@@ -188,12 +189,22 @@ pub(super) struct About {
     pub(super) agent: Option<ProcessSpec>,
     /// Where things stand that are not at their usual place.
     pub(super) elsewhere: Option<Arc<dyn Elsewhere>>,
+    /// A relay stands between the line and the helper: connections and terminals that come over the line are UNIX sockets
+    /// of its own, and it sets the sizes of terminals when it is told to.
+    pub(super) relayed: bool,
 }
 
 impl About {
     /// With everything at its usual place.
     pub(super) fn new(record: ComputeRecord, directory: &str) -> Self {
-        Self { record, pipe_owner: None, directory: directory.to_owned(), agent: None, elsewhere: None }
+        Self {
+            record,
+            pipe_owner: None,
+            directory: directory.to_owned(),
+            agent: None,
+            elsewhere: None,
+            relayed: false,
+        }
     }
 }
 
@@ -236,15 +247,15 @@ impl LinkedCompute {
         line: Line,
         vessel: Arc<dyn Vessel>,
         about: About,
-        listener: Option<TcpListener>,
+        listener: Option<SessionListener>,
     ) -> Self {
         let (orders, queue) = mpsc::unbounded_channel();
         let (going, gone) = watch::channel(false);
         let task = Task { line, queue, answers: HashMap::new(), processes: HashMap::new() };
         tokio::spawn(task.run(vessel.clone(), going));
         let link = Link { orders, next: Arc::new(AtomicU64::new(1)) };
-        let About { record, pipe_owner, directory, agent, elsewhere } = about;
-        let spawner = Spawner { link, pipe_owner, directory: directory.into(), elsewhere };
+        let About { record, pipe_owner, directory, agent, elsewhere, relayed } = about;
+        let spawner = Spawner { link, pipe_owner, directory: directory.into(), elsewhere, relayed };
         Self { spawner, vessel, gone, record, agent, listener: Mutex::new(listener) }
     }
 
@@ -334,7 +345,10 @@ impl Spawner {
                 Ok(Terminal {
                     output: Box::pin(Typed::on(&side)),
                     input: Box::pin(Typed::on(&side)),
-                    window: Box::new(Typed::on(&side)),
+                    window: match self.relayed {
+                        false => Box::new(Typed::on(&side)),
+                        true => Box::new(Window { link: self.link.clone(), id }),
+                    },
                     control: Box::new(tree),
                 })
             }
@@ -353,6 +367,10 @@ impl LinkedCompute {
         match self.spawner.link.ask(id, Request::Connect { id, port }, vec![], None).await? {
             Ok(Some(socket)) => {
                 let io = |source| EngineError::Io { context: "taking over a connection".to_owned(), source };
+                if self.spawner.relayed {
+                    let stream = std::os::unix::net::UnixStream::from(socket);
+                    return Ok(SessionStream::Relayed(UnixStream::from_std(stream).map_err(io)?));
+                }
                 // The helper has made it non-blocking, and `Nagle` is off.
                 let stream = std::net::TcpStream::from(socket);
                 Ok(SessionStream::Tcp(tokio::net::TcpStream::from_std(stream).map_err(io)?))
@@ -412,10 +430,10 @@ fn unstarted(program: String, directory: &str, failure: Failure) -> EngineError 
 }
 
 /// Takes over the listener that came with a session.
-pub(super) fn listener_of(socket: OwnedFd) -> Result<TcpListener, EngineError> {
+pub(super) fn listener_of(socket: OwnedFd) -> Result<SessionListener, EngineError> {
     let io = |source| EngineError::Io { context: "taking over the session's listener".to_owned(), source };
     // It was made non-blocking inside.
-    TcpListener::from_std(socket.into()).map_err(io)
+    TcpListener::from_std(socket.into()).map(SessionListener::Tcp).map_err(io)
 }
 
 fn unexpected(failure: &Failure) -> EngineError {
@@ -456,7 +474,7 @@ impl Compute for LinkedCompute {
         .boxed()
     }
 
-    fn take_listener(&self) -> Option<TcpListener> {
+    fn take_listener(&self) -> Option<SessionListener> {
         self.listener.lock().take()
     }
 
@@ -533,6 +551,19 @@ impl Drop for Tree {
             let request = Request::Kill { id: self.link.number(), process: self.id };
             let _ = self.link.orders.send(Order::Tell { request });
         }
+    }
+}
+
+/// The size of a terminal whose other side is behind a relay.
+struct Window {
+    link: Link,
+    id: u64,
+}
+
+impl TerminalWindow for Window {
+    fn resize(&self, size: TerminalSize) -> io::Result<()> {
+        let request = Request::Resize { process: self.id, width: size.width, height: size.height };
+        self.link.orders.send(Order::Tell { request }).map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 }
 

@@ -11,9 +11,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use futures_util::stream::{self, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::sync::{mpsc, watch};
 
 use crate::model::MountPath;
 use crate::storage::{Place, Storage};
@@ -59,6 +60,11 @@ pub trait Engine: Send + Sync + 'static {
     /// is being made can get it, so that it is there from the start.
     fn mounts_late(&self) -> bool {
         true
+    }
+
+    /// True where what a dead emulator asked for may still be done, by somebody who did not die with it.
+    fn works_on(&self) -> bool {
+        false
     }
 
     /// Looks whether computes can be made of an image: it is there, and this machine can run it.
@@ -163,7 +169,7 @@ pub trait Compute: Send + Sync {
 
     /// The listener that [`ComputeSpec::listener`] asked for, once. It stands from before the first process on, so
     /// nobody inside can have taken its port; what is accepted from it comes from inside this compute and nowhere else.
-    fn take_listener(&self) -> Option<TcpListener> {
+    fn take_listener(&self) -> Option<SessionListener> {
         None
     }
 
@@ -306,6 +312,8 @@ impl ProcessExit {
 pub enum SessionStream {
     /// A real socket of the compute's network, handed out by its helper: no relay in between.
     Tcp(TcpStream),
+    /// A socket of this machine, behind which a relay carries the bytes into a compute that stands elsewhere.
+    Relayed(UnixStream),
     /// A pipe of a test's own.
     #[cfg(test)]
     Memory(tokio::io::DuplexStream),
@@ -316,6 +324,7 @@ impl SessionStream {
     pub fn set_nodelay(&self) -> std::io::Result<()> {
         match self {
             Self::Tcp(s) => s.set_nodelay(true),
+            Self::Relayed(_) => Ok(()),
             #[cfg(test)]
             Self::Memory(_) => Ok(()),
         }
@@ -329,6 +338,7 @@ impl SessionStream {
             Self::Tcp(s) => drop(s.set_quickack(true)),
             #[cfg(not(target_os = "linux"))]
             Self::Tcp(_) => {}
+            Self::Relayed(_) => {}
             #[cfg(test)]
             Self::Memory(_) => {}
         }
@@ -343,6 +353,7 @@ impl AsyncRead for SessionStream {
     ) -> Poll<std::io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(s) => Pin::new(s).poll_read(cx, buf),
+            Self::Relayed(s) => Pin::new(s).poll_read(cx, buf),
             #[cfg(test)]
             Self::Memory(s) => Pin::new(s).poll_read(cx, buf),
         }
@@ -353,6 +364,7 @@ impl AsyncWrite for SessionStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(s) => Pin::new(s).poll_write(cx, buf),
+            Self::Relayed(s) => Pin::new(s).poll_write(cx, buf),
             #[cfg(test)]
             Self::Memory(s) => Pin::new(s).poll_write(cx, buf),
         }
@@ -365,6 +377,7 @@ impl AsyncWrite for SessionStream {
     ) -> Poll<std::io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(s) => Pin::new(s).poll_write_vectored(cx, bufs),
+            Self::Relayed(s) => Pin::new(s).poll_write_vectored(cx, bufs),
             #[cfg(test)]
             Self::Memory(s) => Pin::new(s).poll_write_vectored(cx, bufs),
         }
@@ -377,6 +390,7 @@ impl AsyncWrite for SessionStream {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(s) => Pin::new(s).poll_flush(cx),
+            Self::Relayed(s) => Pin::new(s).poll_flush(cx),
             #[cfg(test)]
             Self::Memory(s) => Pin::new(s).poll_flush(cx),
         }
@@ -385,8 +399,40 @@ impl AsyncWrite for SessionStream {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(s) => Pin::new(s).poll_shutdown(cx),
+            Self::Relayed(s) => Pin::new(s).poll_shutdown(cx),
             #[cfg(test)]
             Self::Memory(s) => Pin::new(s).poll_shutdown(cx),
+        }
+    }
+}
+
+/// What comes out of a compute by itself: connections that programs in it make to the emulator's listener there.
+pub enum SessionListener {
+    /// The listener itself, handed out by the compute's helper.
+    Tcp(TcpListener),
+    /// What a relay brings from the listener of a compute that stands elsewhere.
+    Relayed(mpsc::Receiver<UnixStream>),
+}
+
+impl SessionListener {
+    /// The connections, as they come.
+    pub fn connections(self) -> impl Stream<Item = std::io::Result<SessionStream>> + Send {
+        stream::unfold(self, |mut listener| async move { Some((listener.accept().await, listener)) })
+    }
+
+    async fn accept(&mut self) -> std::io::Result<SessionStream> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                // A help and no more: without it small answers go out a little later.
+                let _ = stream.set_nodelay(true);
+                Ok(SessionStream::Tcp(stream))
+            }
+            Self::Relayed(arriving) => match arriving.recv().await {
+                Some(stream) => Ok(SessionStream::Relayed(stream)),
+                // With the compute; whoever serves it notices that otherwise.
+                None => std::future::pending().await,
+            },
         }
     }
 }

@@ -82,7 +82,7 @@ pub struct Session {
 }
 
 /// Serves a session until it ends. The caller is the first process of a PID namespace where the scope says so, has
-/// one thread and no children, and has `/dev/null` as its descriptors 0 to 2.
+/// no children, has `/dev/null` as its descriptors 0 to 2, and no other thread but such as take no signals.
 pub fn serve(session: Session) -> ExitCode {
     let able = match &session.scope {
         // Anywhere else the signals to every process of the session would go to every process of the machine.
@@ -378,6 +378,9 @@ impl Init {
             },
             Request::Release { process, errors } => {
                 self.draining.extend(self.outputs.remove(&(process, errors)))
+            }
+            Request::Resize { .. } => {
+                return Err(LinkError::Malformed("a terminal is sized by whoever has it".into()));
             }
             Request::Connect { id, port } => self.connect(id, port),
             Request::MountStorage { id } => {

@@ -176,6 +176,21 @@ impl Outbox {
     }
 }
 
+/// How many bytes lie in a pipe and have not been read.
+pub fn unread(pipe: impl AsFd) -> io::Result<u64> {
+    let mut count: libc::c_int = 0;
+    // SAFETY: the descriptor is open, and the call writes one live integer and nothing else.
+    let done = unsafe { libc::ioctl(pipe.as_fd().as_raw_fd(), libc::FIONREAD, &raw mut count) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(u64::try_from(count).unwrap_or(0)) }
+}
+
+/// True when nobody has the other side of a socket any more: its end was not only one of writing.
+pub fn hung_up(socket: impl AsFd) -> bool {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let mut fds = [PollFd::new(socket.as_fd(), PollFlags::empty())];
+    matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1..))
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Write;
@@ -249,6 +264,19 @@ mod tests {
             let next = inbox.take::<Request>();
             assert!(matches!(next, Err(LinkError::Malformed(_))), "{case:?}: {next:?}");
         }
+    }
+
+    #[test]
+    fn what_lies_in_a_pipe_is_counted_and_a_closed_socket_is_told_from_an_ended_one() {
+        let (read, mut write) = std::io::pipe().unwrap();
+        assert_eq!(unread(&read).unwrap(), 0);
+        write.write_all(b"words").unwrap();
+        assert_eq!(unread(&read).unwrap(), 5);
+        let (here, there) = UnixStream::pair().unwrap();
+        there.shutdown(std::net::Shutdown::Write).unwrap();
+        assert!(!hung_up(&here));
+        drop(there);
+        assert!(hung_up(&here));
     }
 
     #[test]

@@ -60,6 +60,16 @@ pub enum Request {
         /// Rows.
         height: u16,
     },
+    /// Give the terminal of a process another size. For a relay, which holds it; whoever gets the terminal itself from a
+    /// helper sets it himself.
+    Resize {
+        /// Number of the process.
+        process: u64,
+        /// Columns.
+        width: u16,
+        /// Rows.
+        height: u16,
+    },
     /// SIGKILL to a process and all that descends from it; answered when they are gone.
     Kill {
         /// Number of the request.

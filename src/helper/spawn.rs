@@ -82,8 +82,8 @@ impl Image {
         let argv = pointers(&self.argv);
         let environment = pointers(&self.environment);
         let (verdict, sender) = pipe2(OFlag::O_CLOEXEC)?;
-        // SAFETY: the helper has one thread, so the child is a whole copy of it; still it only makes
-        // system calls on memory that was prepared above, and ends in `execve` or `_exit`.
+        // SAFETY: the helper may have a thread besides (the relay of a container), whose locks the child would have as
+        // they were; so it only makes system calls on memory that was prepared above, and ends in `execve` or `_exit`.
         match unsafe { fork() }? {
             ForkResult::Parent { child } => Ok(Forked { pid: child, verdict }),
             ForkResult::Child => {

@@ -90,8 +90,8 @@ pub trait Storage: Send + Sync + 'static {
     fn discard_runtime(&self, runtime: &RuntimeId) -> BoxFuture<'static, Result<Vec<Place>, StorageError>>;
 
     /// Takes out of use what an earlier owner made and did not live to record: of the runtimes given, every storage
-    /// that is neither in `known` nor made since this value was. Returns what is to be deleted. The second call finds
-    /// nothing.
+    /// that is neither in `known` nor made since this value was. Returns what is to be deleted. A later call finds what has
+    /// come since then, where that can be.
     fn discard_unknown(
         &self,
         runtimes: Vec<RuntimeId>,

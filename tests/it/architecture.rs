@@ -107,7 +107,10 @@ const OWNERS: &[Owner] = &[
     Owner {
         what: "tar archives",
         pattern: r"\btar::",
-        places: &[("src/cli/cp/", "files travel into sessions and out of them as archives")],
+        places: &[
+            ("src/cli/cp/", "files travel into sessions and out of them as archives"),
+            ("src/engine/docker/apart.rs", "a daemon takes files for containers as archives"),
+        ],
         in_tests: false,
     },
     Owner {

@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use agentcore::engine::{Compute, ComputeRecord, Engine, EngineError, ProcessExit, SessionStream};
+use agentcore::engine::{Compute, ComputeRecord, Engine, EngineError, ProcessExit};
 use agentcore::model::limits::SESSION_MEMORY_BYTES;
 use agentcore::storage::Place;
 use nix::sys::signal::{Signal, kill};
@@ -191,7 +191,7 @@ fn nothing_outlives_a_killed_helper_or_launcher() {
 }
 
 async fn page(compute: &dyn Compute, port: u16) -> Result<String, EngineError> {
-    let SessionStream::Tcp(mut stream) = compute.connect(port).await?;
+    let mut stream = compute.connect(port).await?;
     stream.write_all(b"GET /page HTTP/1.0\r\n\r\n").await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();

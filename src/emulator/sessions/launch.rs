@@ -135,7 +135,7 @@ async fn try_launch(
     let compute = made?;
     // Counted beside the agent's start, which does not wait for it.
     let found = resumed.map(|id| tokio::spawn(site.storage.usage(key, id)));
-    let outside = way.zip(compute.take_listener()).map(|(way, listener)| way.serve(listener));
+    let outside = way.zip(compute.take_listener()).map(|(way, listener)| way.serve(listener.connections()));
 
     record.compute = Some(compute.record());
     record.state = SessionState::Ready;

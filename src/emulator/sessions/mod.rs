@@ -98,6 +98,9 @@ pub use stats::{FirstAnswers, Stats, Totals};
 
 /// Time until an engine that could not be asked what is left on it is asked again. [ours]
 const SWEEP_AGAIN: Duration = Duration::from_secs(30);
+/// Times between looks at an engine where what a dead emulator asked for may still be done. [ours: a daemon makes a container
+/// in tenths of a second, and in tens of seconds where many are made on a busy machine]
+const SWEEP_LATE: [Duration; 3] = [Duration::from_secs(3), Duration::from_secs(15), Duration::from_secs(60)];
 /// Time between two looks for storage that has expired, besides every move of the clock. [ours]
 const EXPIRY_LOOK: Duration = Duration::from_secs(3600);
 /// Time between two writes of last activities to the store. [ours]
@@ -656,13 +659,21 @@ async fn sweep(
     known: HashSet<(SessionKey, StorageId)>,
 ) {
     let mut warned = false;
+    let mut again = SWEEP_LATE.into_iter();
     loop {
         let swept = match site.engine.sweep(computes.clone()).await {
             Ok(()) => sweep_storage(&shared, &site, known.clone()).await.map_err(|e| e.to_string()),
             Err(e) => Err(e.to_string()),
         };
         match swept {
-            Ok(()) => return,
+            // What a dead emulator asked of a daemon, that may still do after the first look.
+            Ok(()) => match again.next() {
+                Some(pause) if site.engine.works_on() => {
+                    sleep(pause).await;
+                    continue;
+                }
+                _ => return,
+            },
             Err(e) if warned => tracing::debug!("{e}"),
             Err(e) => tracing::warn!("what an earlier emulator left will be looked for again: {e}"),
         }

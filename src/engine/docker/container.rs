@@ -1,5 +1,6 @@
 //! A session's container: made, watched to its end, cleared away.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,15 +10,18 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixStream};
 use tokio::runtime::Handle;
+use tokio::sync::mpsc;
 
 use super::Shared;
-use super::daemon::{ContainerEnd, Daemon, Holds, log, read_only, security, volume_at};
+use super::apart;
+use super::daemon::{ContainerEnd, Daemon, Holds, log, no_log, read_only, security, sources, volume_at};
 use super::image::{self, Image};
-use super::plan::{CODE, Inside, LINK, Plan, SOCKET};
+use super::plan::{CODE, Inside, LINK, OUT_OF_REACH, Plan, SOCKET};
+use super::relay::near::Near;
 use crate::engine::linked::{About, END_MARGIN, Line, LinkedCompute, Spawner, Vessel, listener_of};
-use crate::engine::{ComputeRecord, ComputeSpec, EngineError, Holder, Limit, ProcessSpec};
+use crate::engine::{ComputeRecord, ComputeSpec, EngineError, Holder, Limit, ProcessSpec, SessionListener};
 use crate::helper::confine::kept_capabilities;
 use crate::model::limits::{SESSION_CPUS, SESSION_MEMORY_BYTES, SESSION_PROCESSES};
 use crate::storage::Place;
@@ -186,6 +190,22 @@ async fn until_answered<T, F: Future<Output = Result<T, bollard::errors::Error>>
     }
 }
 
+/// What a container is made of.
+struct Wanted {
+    image: Image,
+    name: String,
+    spec: ComputeSpec,
+    volume: Option<String>,
+}
+
+/// How the emulator and a container's first process come together.
+enum Way {
+    /// By a socket that both see.
+    Socket(LinkDirectory, UnixListener),
+    /// By the container's standard streams, through the daemon.
+    Streams,
+}
+
 /// Makes a container and, in it, a session.
 pub(super) async fn start(shared: &Arc<Shared>, spec: ComputeSpec) -> Result<LinkedCompute, EngineError> {
     let daemon = shared.daemon().await?;
@@ -204,83 +224,166 @@ pub(super) async fn start(shared: &Arc<Shared>, spec: ComputeSpec) -> Result<Lin
         }
         None => None,
     };
-    let io = |doing: &'static str| move |source| EngineError::Io { context: doing.to_owned(), source };
-    let (link, listener) =
-        LinkDirectory::make(&shared.config.runtime_dir).map_err(io("making a session's socket"))?;
+    let wanted = Wanted { image, name, spec, volume };
     let making = async {
-        let body = body(&daemon, &image, &name, &spec, volume.as_deref(), &link.0);
-        let suffix: String = uuid::Uuid::new_v4().simple().to_string().chars().take(8).collect();
-        let id = daemon.create(&format!("agentcore-{}-{suffix}", spec.label), body).await?;
-        let container = Arc::new(Container {
-            shared: shared.clone(),
-            daemon: daemon.clone(),
-            id: id.clone(),
-            volume: volume.clone(),
-            runtime: Handle::current(),
-            link: Mutex::new(Some(link)),
-            limits: Mutex::new(limits(&daemon, daemon.facts.holds)),
-            cleared: Mutex::new(false),
-        });
-        if let Some(volume) = &volume {
-            shared.durable.lock().remove(volume);
-        }
-        daemon.start(&id).await?;
-        let holds = shared.holds(&daemon, &id).await;
-        *container.limits.lock() = limits(&daemon, holds);
-        let mut line = connected(&daemon, &id, listener).await?;
-        let (listen, files) = spec.listener.map(|l| (l.port, l.files)).unzip();
-        let mut environment = image.environment.clone();
-        for (name, value) in spec.environment {
-            match environment.iter_mut().find(|(known, _)| *known == name) {
-                Some((_, old)) => *old = value,
-                None => environment.push((name, value)),
+        if !daemon.is_apart() {
+            match make(shared, &daemon, &wanted, false).await {
+                // It has just shown that it needs copies.
+                Err(_) if daemon.is_apart() => {}
+                made => return made,
             }
         }
-        let plan = Plan {
-            environment,
-            code: spec.code.is_some(),
-            storage: spec.storage.map(|storage| storage.target.as_str().into()),
-            listen,
-            orphan_grace_millis: u64::try_from(shared.config.orphan_grace.as_millis()).unwrap_or(u64::MAX),
-            secrets: files.unwrap_or_default(),
-        };
-        let storage = plan.storage.clone();
-        line.push(&plan, vec![])?;
-        line.flush().await?;
-        let inside = match line.receive::<Inside>().await? {
-            Some((Inside::Ready, fds)) => fds.into_iter().next(),
-            Some((Inside::Failed { reason }, _)) => return Err(EngineError::Start(reason)),
-            Some((Inside::Here, _)) => return Err(EngineError::Helper("it came twice".to_owned())),
-            None => return Err(died(&daemon, &id).await),
-        };
-        if listen.is_some() != inside.is_some() {
-            return Err(EngineError::Helper("its listener did not come along".to_owned()));
-        }
-        let inside = inside.map(listener_of).transpose()?;
-        let record = serde_json::to_string(&Record { container: id, volume: volume.clone() });
-        let of_code = spec.code.is_some();
-        let about = About {
-            record: ComputeRecord(record.map_err(|e| EngineError::Start(e.to_string()))?),
-            pipe_owner: None,
-            elsewhere: None,
-            directory: if of_code { crate::engine::WORKDIR.to_owned() } else { image.directory.clone() },
-            agent: (!of_code).then(|| ProcessSpec {
-                argv: image.argv,
-                environment: Vec::new(),
-                working_directory: Some(image.directory),
-                user: image.user,
-            }),
-        };
-        let compute = LinkedCompute::new(line, container, about, inside);
-        if let (Some(volume), Some(path)) = (volume, storage) {
-            let live = LiveVolume { session: compute.spawner(), path: path.display().to_string() };
-            shared.live.lock().insert(volume, live);
-        }
-        Ok(compute)
+        make(shared, &daemon, &wanted, true).await
     };
     match tokio::time::timeout(START_LIMIT, making).await {
         Ok(made) => made,
         Err(_) => Err(EngineError::Start(format!("it did not stand after {} s", START_LIMIT.as_secs()))),
+    }
+}
+
+async fn make(
+    shared: &Arc<Shared>,
+    daemon: &Daemon,
+    wanted: &Wanted,
+    apart: bool,
+) -> Result<LinkedCompute, EngineError> {
+    let Wanted { image, spec, volume, .. } = wanted;
+    let io = |doing: &'static str| move |source| EngineError::Io { context: doing.to_owned(), source };
+    let way = match apart {
+        true => Way::Streams,
+        false => {
+            let (link, listener) =
+                LinkDirectory::make(&shared.config.runtime_dir).map_err(io("making a session's socket"))?;
+            Way::Socket(link, listener)
+        }
+    };
+    let body = body(daemon, wanted, &way).await?;
+    let sources = sources(&body);
+    let suffix: String = uuid::Uuid::new_v4().simple().to_string().chars().take(8).collect();
+    let id = daemon.create(&format!("agentcore-{}-{suffix}", spec.label), body).await?;
+    let (link, listener) = match way {
+        Way::Socket(link, listener) => (Some(link), Some(listener)),
+        Way::Streams => (None, None),
+    };
+    let container = Arc::new(Container {
+        shared: shared.clone(),
+        daemon: daemon.clone(),
+        id: id.clone(),
+        volume: volume.clone(),
+        runtime: Handle::current(),
+        link: Mutex::new(link),
+        limits: Mutex::new(limits(daemon, daemon.facts.holds)),
+        cleared: Mutex::new(false),
+    });
+    if let Some(volume) = volume {
+        shared.durable.lock().remove(volume);
+    }
+    let relayed = listener.is_none();
+    if relayed && let Some(code) = &spec.code {
+        apart::bring_code(daemon, &id, code).await?;
+    }
+    let mut line = match listener {
+        Some(listener) => {
+            daemon.start(&id, &sources).await?;
+            FirstLine { line: connected(daemon, &id, listener).await?, relay: None }
+        }
+        None => {
+            let (Near { line, arriving, refused }, errors) = apart::attach(daemon, &id).await?;
+            daemon.start(&id, &sources).await?;
+            FirstLine { line, relay: Some(Relay { arriving, refused, errors }) }
+        }
+    };
+    let holds = shared.holds(daemon, &id).await;
+    *container.limits.lock() = limits(daemon, holds);
+    let (listen, files) = spec.listener.clone().map(|l| (l.port, l.files)).unzip();
+    let mut environment = image.environment.clone();
+    for (name, value) in &spec.environment {
+        match environment.iter_mut().find(|(known, _)| known == name) {
+            Some((_, old)) => old.clone_from(value),
+            None => environment.push((name.clone(), value.clone())),
+        }
+    }
+    let plan = Plan {
+        environment,
+        code: spec.code.is_some() && !relayed,
+        storage: spec.storage.as_ref().map(|storage| storage.target.as_str().into()),
+        listen,
+        orphan_grace_millis: u64::try_from(shared.config.orphan_grace.as_millis()).unwrap_or(u64::MAX),
+        secrets: files.unwrap_or_default(),
+    };
+    let storage = plan.storage.clone();
+    // What ended it says more than that the line has.
+    let inside = match line.tell(&plan).await.unwrap_or_default() {
+        Some((Inside::Ready, fds)) => fds.into_iter().next(),
+        Some((Inside::Failed { reason }, _)) => return Err(EngineError::Start(reason)),
+        Some((Inside::Here, _)) => return Err(EngineError::Helper("it came twice".to_owned())),
+        None => return Err(line.died(daemon, &id).await),
+    };
+    let FirstLine { line, relay } = line;
+    let inside = match relay {
+        Some(relay) => listen.map(|_| SessionListener::Relayed(relay.arriving)),
+        None => inside.map(listener_of).transpose()?,
+    };
+    if listen.is_some() != inside.is_some() {
+        return Err(EngineError::Helper("its listener did not come along".to_owned()));
+    }
+    let record = serde_json::to_string(&Record { container: id, volume: volume.clone() });
+    let of_code = spec.code.is_some();
+    let directory = if of_code { crate::engine::WORKDIR } else { image.directory.as_str() };
+    let about = About {
+        agent: (!of_code).then(|| ProcessSpec {
+            argv: image.argv.clone(),
+            environment: Vec::new(),
+            working_directory: Some(image.directory.clone()),
+            user: image.user.clone(),
+        }),
+        relayed,
+        ..About::new(ComputeRecord(record.map_err(|e| EngineError::Start(e.to_string()))?), directory)
+    };
+    let compute = LinkedCompute::new(line, container, about, inside);
+    if let (Some(volume), Some(path)) = (volume, storage) {
+        let live = LiveVolume { session: compute.spawner(), path: path.display().to_string() };
+        shared.live.lock().insert(volume.clone(), live);
+    }
+    Ok(compute)
+}
+
+/// A line to a first process that is no session yet.
+struct FirstLine {
+    line: Line,
+    relay: Option<Relay>,
+}
+
+/// What stands behind it where it is a relay's.
+struct Relay {
+    arriving: mpsc::Receiver<UnixStream>,
+    refused: Arc<Mutex<Option<String>>>,
+    errors: Arc<Mutex<String>>,
+}
+
+impl FirstLine {
+    /// Tells it what to make, and gives what it says to that.
+    async fn tell(&mut self, plan: &Plan) -> Result<Option<(Inside, Vec<OwnedFd>)>, EngineError> {
+        self.line.push(plan, vec![])?;
+        self.line.flush().await?;
+        self.line.receive::<Inside>().await
+    }
+
+    /// Why its container ended before it was a session.
+    async fn died(&self, daemon: &Daemon, id: &str) -> EngineError {
+        let Some(relay) = &self.relay else { return died(daemon, id).await };
+        if let Some(refused) = relay.refused.lock().clone() {
+            return EngineError::Start(refused);
+        }
+        let end = tokio::time::timeout(END_NOTICE, daemon.ended(id)).await;
+        let errors = relay.errors.lock().trim().to_owned();
+        EngineError::Start(match (errors.is_empty(), end) {
+            (false, _) => format!("its first process ended: {errors}"),
+            (true, Ok(Ok(ContainerEnd::Exit(code)))) => {
+                format!("its first process ended with exit code {code}")
+            }
+            (true, _) => "the docker daemon let go of its streams".to_owned(),
+        })
     }
 }
 
@@ -289,7 +392,7 @@ async fn connected(daemon: &Daemon, id: &str, listener: UnixListener) -> Result<
     let io = |source| EngineError::Io { context: "taking over a session's socket".to_owned(), source };
     let ended = async {
         match daemon.ended(id).await {
-            Ok(_) => {}
+            Ok(end) => end,
             // Its end will show otherwise.
             Err(_) => std::future::pending().await,
         }
@@ -305,18 +408,25 @@ async fn connected(daemon: &Daemon, id: &str, listener: UnixListener) -> Result<
             };
             Line::new(line.ok_or_else(|| EngineError::Helper("it came without its line".to_owned()))?).map_err(io)
         }
-        () = ended => Err(died(daemon, id).await),
+        end = ended => {
+            if end == ContainerEnd::Exit(i64::from(OUT_OF_REACH)) {
+                // It ran and reached nobody, although this end listens: the socket is another machine's.
+                daemon.found_apart("a first process could not reach its socket");
+            }
+            Err(died(daemon, id).await)
+        }
     }
 }
 
 /// Why a container ended before it was a session.
 async fn died(daemon: &Daemon, id: &str) -> EngineError {
+    let end = tokio::time::timeout(END_NOTICE, daemon.ended(id)).await;
     let (_, errors) = daemon.said(id).await;
-    if errors.is_empty() {
-        // The binary ran and reached nobody: the socket is another machine's, or the emulator's end was closed.
-        return daemon.elsewhere("its first process could not reach the emulator's socket");
-    }
-    EngineError::Start(format!("its first process ended: {errors}"))
+    EngineError::Start(match (errors.is_empty(), end) {
+        (false, _) => format!("its first process ended: {errors}"),
+        (true, Ok(Ok(ContainerEnd::Exit(code)))) => format!("its first process ended with exit code {code}"),
+        (true, _) => "its first process has gone".to_owned(),
+    })
 }
 
 /// What the daemon holds a session to: control groups where it has them, nothing where not.
@@ -336,31 +446,45 @@ fn limits(daemon: &Daemon, holds: Holds) -> Vec<Limit> {
     .to_vec()
 }
 
-fn body(
-    daemon: &Daemon,
-    image: &Image,
-    name: &str,
-    spec: &ComputeSpec,
-    volume: Option<&str>,
-    link: &Path,
-) -> ContainerCreateBody {
+async fn body(daemon: &Daemon, wanted: &Wanted, way: &Way) -> Result<ContainerCreateBody, EngineError> {
+    let Wanted { image, name, spec, volume } = wanted;
     let holds = daemon.facts.holds;
     let number = |n: u64| i64::try_from(n).ok();
     let memory = daemon.facts.memory.map_or(SESSION_MEMORY_BYTES, |host| host.min(SESSION_MEMORY_BYTES));
     let memory = number(memory).filter(|_| holds.memory);
     let cpus = daemon.facts.cpus.map_or(SESSION_CPUS, |host| host.min(SESSION_CPUS));
-    let mut mounts = daemon.mounts();
-    mounts.push(read_only(link.display().to_string(), LINK.to_owned()));
-    mounts.extend(spec.code.iter().map(|code| read_only(code.display().to_string(), CODE.to_owned())));
-    let shown = spec.read_only.iter().map(|path| path.display().to_string());
-    mounts.extend(shown.map(|path| read_only(path.clone(), path)));
+    let mut mounts = daemon.mounts().await?;
+    match way {
+        Way::Socket(link, _) => {
+            mounts.push(read_only(link.0.display().to_string(), LINK.to_owned()));
+            mounts
+                .extend(spec.code.iter().map(|code| read_only(code.display().to_string(), CODE.to_owned())));
+            let shown = spec.read_only.iter().map(|path| path.display().to_string());
+            mounts.extend(shown.map(|path| read_only(path.clone(), path)));
+        }
+        Way::Streams => {
+            if let Some(path) = spec.read_only.first() {
+                return Err(EngineError::Start(format!(
+                    "its code needs `{}`, which the docker daemon does not see: deploy it again with `agentcore local deploy`",
+                    path.display()
+                )));
+            }
+        }
+    }
+    let streams = matches!(way, Way::Streams);
     if let (Some(volume), Some(storage)) = (volume, &spec.storage) {
         mounts.push(volume_at(volume, storage.target.as_str()));
     }
-    ContainerCreateBody {
+    Ok(ContainerCreateBody {
         hostname: Some(spec.label.clone()),
         image: Some(image.id.clone()),
-        entrypoint: Some(daemon.entry_point()),
+        entrypoint: Some(daemon.entry_point(streams)),
+        // Its input ends with the emulator that has it.
+        open_stdin: Some(streams),
+        stdin_once: Some(streams),
+        attach_stdin: Some(streams),
+        attach_stdout: Some(streams),
+        attach_stderr: Some(streams),
         // Not the image's, which would come behind the entry point.
         cmd: Some(Vec::new()),
         user: Some("0:0".to_owned()),
@@ -379,7 +503,7 @@ fn body(
             security_opt: Some(security()),
             oom_score_adj: Some(OOM_SCORE),
             ipc_mode: Some("private".to_owned()),
-            log_config: Some(log()),
+            log_config: Some(if streams { no_log() } else { log() }),
             auto_remove: Some(false),
             init: Some(false),
             restart_policy: Some(RestartPolicy {
@@ -389,7 +513,7 @@ fn body(
             ..HostConfig::default()
         }),
         ..ContainerCreateBody::default()
-    }
+    })
 }
 
 /// Ends what a dead emulator left of a container: its first process ends by itself when the socket closes.

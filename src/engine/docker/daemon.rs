@@ -1,6 +1,9 @@
 //! The daemon once it has answered: what it is, and the few things that are asked of it everywhere.
 
 use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bollard::Docker;
@@ -14,13 +17,15 @@ use bollard::query_parameters::{
 };
 use bytes::Bytes;
 use futures_util::StreamExt;
+use tokio::sync::OnceCell;
 
+use super::apart::Copied;
 use super::connect::Address;
 use super::helper::Helper;
 use super::labels::Labels;
-use super::plan::VOLUME;
+use super::plan::{BY_STREAMS, VOLUME};
 use super::{CONTAINER_VERB, VOLUME_VERB};
-use crate::engine::EngineError;
+use crate::engine::{EngineError, TOOL_PATH};
 use crate::model::causes;
 
 /// The image of containers that only look into a volume: nothing is in it.
@@ -34,8 +39,21 @@ const LOOK_LIMIT: Duration = Duration::from_secs(120);
 /// How long a removal that somebody else has begun may take, and how often it is looked for. [ours]
 const REMOVAL_LIMIT: Duration = Duration::from_secs(20);
 const REMOVAL_TICK: Duration = Duration::from_millis(50);
-/// Most that is read of a container's log.
-const MAX_SAID_BYTES: usize = 16 * 1024;
+/// How daemons say that a file is not there: Docker, Podman, Docker Desktop.
+const MISSED: [&str; 3] =
+    ["bind source path does not exist", "no such file or directory", "is not shared from the host"];
+/// What Docker Desktop calls itself. Its daemon runs in a virtual machine, wherever its socket is.
+const DESKTOP: &str = "Docker Desktop";
+/// The architecture of this program, in the words of images.
+const OWN_ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") {
+    "arm64"
+} else if cfg!(target_arch = "x86_64") {
+    "amd64"
+} else {
+    std::env::consts::ARCH
+};
+/// Most that is read of what a container's first process says.
+pub(super) const MAX_SAID_BYTES: usize = 16 * 1024;
 
 /// What a daemon says of itself.
 #[derive(Debug, Clone)]
@@ -48,7 +66,7 @@ pub(super) struct Facts {
     pub(super) cpus: Option<u64>,
     /// It can hold containers to these.
     pub(super) holds: Holds,
-    /// Its socket is on this machine.
+    /// Its socket and its kernel are this machine's, as far as it tells.
     pub(super) local: bool,
     /// What it calls itself, for messages.
     pub(super) name: String,
@@ -86,7 +104,7 @@ impl Facts {
                 cpus: info.cpu_cfs_quota.unwrap_or(false),
                 processes: info.pids_limit.unwrap_or(false),
             },
-            local: address.socket().is_some(),
+            local: address.socket().is_some() && name != DESKTOP,
             name,
         }
     }
@@ -100,6 +118,15 @@ pub(super) struct Daemon {
     pub(super) helper: Helper,
     pub(super) labels: Labels,
     address: Address,
+    sharing: Arc<Sharing>,
+}
+
+/// Whether a daemon shares this machine's files and sockets. It counts as one that does until it shows otherwise: nothing
+/// that it says of itself tells, and whoever has one here should not pay for asking.
+#[derive(Default)]
+struct Sharing {
+    apart: AtomicBool,
+    copied: OnceCell<Copied>,
 }
 
 /// How a container ended.
@@ -117,14 +144,67 @@ impl Daemon {
         let silent = |e: Error| address.unreachable(&causes(&e));
         let client = address.client()?.negotiate_version().await.map_err(silent)?;
         let facts = Facts::of(client.info().await.map_err(silent)?, address);
-        Ok(Self { client, facts, helper, labels, address: address.clone() })
+        Ok(Self { client, facts, helper, labels, address: address.clone(), sharing: Arc::default() })
+    }
+
+    /// It was found to share neither files nor sockets of this machine.
+    pub(super) fn is_apart(&self) -> bool {
+        self.sharing.apart.load(Ordering::Relaxed)
+    }
+
+    /// Remembers that.
+    pub(super) fn found_apart(&self, how: &str) {
+        if !self.sharing.apart.swap(true, Ordering::Relaxed) {
+            tracing::info!(
+                "the docker daemon ({}) does not share this machine's files and sockets ({how}): \
+                 this program is copied to it, and sessions are reached through it",
+                self.facts.name
+            );
+        }
     }
 
     /// The mounts that every container of ours has.
-    pub(super) fn mounts(&self) -> Vec<Mount> {
+    pub(super) async fn mounts(&self) -> Result<Vec<Mount>, EngineError> {
+        if self.is_apart() {
+            let copied = self.sharing.copied.get_or_try_init(|| Copied::make(self)).await?;
+            return Ok(vec![copied.mount()]);
+        }
         let bind =
             |(from, to): &(std::path::PathBuf, String)| read_only(from.display().to_string(), to.clone());
-        self.helper.files.iter().map(bind).collect()
+        Ok(self.helper.files.iter().map(bind).collect())
+    }
+
+    /// This program, as long as its machine can run it.
+    pub(super) fn helper_for_its_machine(&self) -> Result<Helper, EngineError> {
+        if self.facts.architecture == OWN_ARCHITECTURE {
+            return Ok(self.helper.clone());
+        }
+        Err(EngineError::Unavailable {
+            reason: format!(
+                "the docker daemon ({}) runs on {}, and this program, which has to run in every session, is for {OWN_ARCHITECTURE}",
+                self.facts.name, self.facts.architecture
+            ),
+            hint:
+                "use a daemon on a machine of the same architecture, or run `agentcore` where the daemon runs"
+                    .to_owned(),
+        })
+    }
+
+    /// A container that is never started and has one mount, for what is copied in or out.
+    pub(super) async fn carrier(&self, mount: Mount) -> Result<String, EngineError> {
+        self.make_empty_image().await?;
+        let body = ContainerCreateBody {
+            image: Some(EMPTY_IMAGE.to_owned()),
+            entrypoint: Some(vec![TOOL_PATH.to_owned()]),
+            labels: Some(self.labels.of_look()),
+            host_config: Some(HostConfig {
+                mounts: Some(vec![mount]),
+                network_mode: Some("none".to_owned()),
+                ..HostConfig::default()
+            }),
+            ..ContainerCreateBody::default()
+        };
+        self.create(&format!("agentcore-look-{}", uuid::Uuid::new_v4().simple()), body).await
     }
 
     /// A command line that runs this program in a container.
@@ -133,20 +213,41 @@ impl Daemon {
     }
 
     /// The command line of a session's first process.
-    pub(super) fn entry_point(&self) -> Vec<String> {
-        self.command_line(&[CONTAINER_VERB])
+    pub(super) fn entry_point(&self, by_streams: bool) -> Vec<String> {
+        match by_streams {
+            true => self.command_line(&[CONTAINER_VERB, BY_STREAMS]),
+            false => self.command_line(&[CONTAINER_VERB]),
+        }
     }
 
-    /// Makes a container.
+    /// Makes a container. Where that shows that the daemon does not see this machine's files, the failure is remembered
+    /// ([`Self::is_apart`]).
     pub(super) async fn create(&self, name: &str, body: ContainerCreateBody) -> Result<String, EngineError> {
         let options = CreateContainerOptionsBuilder::default().name(name).build();
+        let sources = sources(&body);
         let made = self.client.create_container(Some(options), body).await;
-        made.map(|made| made.id).map_err(|e| self.classify("made", &e))
+        made.map(|made| made.id).map_err(|e| {
+            self.learn(&sources, &e);
+            self.classify("made", &e)
+        })
     }
 
     /// Starts it.
-    pub(super) async fn start(&self, id: &str) -> Result<(), EngineError> {
-        self.client.start_container(id, None).await.map_err(|e| self.classify("started", &e))
+    pub(super) async fn start(&self, id: &str, sources: &[String]) -> Result<(), EngineError> {
+        self.client.start_container(id, None).await.map_err(|e| {
+            self.learn(sources, &e);
+            self.classify("started", &e)
+        })
+    }
+
+    /// Notices that a file of this machine is not there for the daemon.
+    fn learn(&self, sources: &[String], error: &Error) {
+        let said = said(error);
+        let missed = MISSED.iter().any(|words| said.contains(words));
+        // One that is not here either has nothing to do with the daemon.
+        if missed && !sources.is_empty() && sources.iter().all(|path| Path::new(path).exists()) {
+            self.found_apart(&said);
+        }
     }
 
     /// What the daemon refused, or that it does not answer.
@@ -174,26 +275,7 @@ impl Daemon {
         let Error::DockerResponseServerError { .. } = error else {
             return self.address.unreachable(&causes(error));
         };
-        let said = said(error);
-        // The same in every version that is in use, for both kinds of mounts.
-        if said.contains("bind source path does not exist")
-            || said.contains("no such file or directory") && done == "made"
-        {
-            return self.elsewhere(&said);
-        }
-        EngineError::Start(format!("the container could not be {done}: {said}"))
-    }
-
-    /// The daemon does not see this machine's files or sockets.
-    pub(super) fn elsewhere(&self, said: &str) -> EngineError {
-        EngineError::Unavailable {
-            reason: format!(
-                "the docker daemon ({}) does not share this machine's files and sockets, which sessions need: {said}",
-                self.facts.name
-            ),
-            hint: "use a daemon that runs on this very machine, or run `agentcore` where the daemon runs"
-                .to_owned(),
-        }
+        EngineError::Start(format!("the container could not be {done}: {}", said(error)))
     }
 
     /// Waits for a container's end.
@@ -261,13 +343,24 @@ impl Daemon {
 
     /// Looks into a volume with a container that ends at once, and gives what it says.
     pub(super) async fn look(&self, volume: &str, verb: &str) -> Result<String, EngineError> {
-        let body = |image: &str| ContainerCreateBody {
-            image: Some(image.to_owned()),
+        let apart = self.is_apart();
+        match self.look_once(volume, verb).await {
+            // It has just shown that it needs copies.
+            Err(_) if !apart && self.is_apart() => self.look_once(volume, verb).await,
+            looked => looked,
+        }
+    }
+
+    async fn look_once(&self, volume: &str, verb: &str) -> Result<String, EngineError> {
+        let mut mounts = self.mounts().await?;
+        mounts.push(volume_at(volume, VOLUME));
+        let body = ContainerCreateBody {
+            image: Some(EMPTY_IMAGE.to_owned()),
             entrypoint: Some(self.command_line(&[VOLUME_VERB, verb])),
             user: Some("0:0".to_owned()),
             labels: Some(self.labels.of_look()),
             host_config: Some(HostConfig {
-                mounts: Some(self.mounts().into_iter().chain([volume_at(volume, VOLUME)]).collect()),
+                mounts: Some(mounts),
                 network_mode: Some("none".to_owned()),
                 cap_drop: Some(vec!["ALL".to_owned()]),
                 // Reads what only its owner may.
@@ -279,10 +372,11 @@ impl Daemon {
             ..ContainerCreateBody::default()
         };
         let name = format!("agentcore-look-{}", uuid::Uuid::new_v4().simple());
+        let sources = sources(&body);
         self.make_empty_image().await?;
-        let id = self.create(&name, body(EMPTY_IMAGE)).await?;
+        let id = self.create(&name, body).await?;
         let looked = async {
-            self.start(&id).await?;
+            self.start(&id, &sources).await?;
             let end = self.ended(&id).await.map_err(|e| EngineError::Helper(said(&e)))?;
             let (output, errors) = self.said(&id).await;
             match end {
@@ -315,6 +409,15 @@ impl Daemon {
     }
 }
 
+/// The files of this machine that a container is to have.
+pub(super) fn sources(body: &ContainerCreateBody) -> Vec<String> {
+    let mounts = body.host_config.as_ref().and_then(|host| host.mounts.as_ref()).into_iter().flatten();
+    mounts
+        .filter(|mount| mount.typ == Some(MountType::BIND))
+        .filter_map(|mount| mount.source.clone())
+        .collect()
+}
+
 /// What every container of ours is kept from.
 pub(super) fn security() -> Vec<String> {
     // Files of the host are shown with their own labels, which a daemon under SELinux would refuse to containers.
@@ -327,6 +430,11 @@ pub(super) fn log() -> HostConfigLogConfig {
     let settings: HashMap<String, String> =
         settings.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     HostConfigLogConfig { typ: Some("json-file".to_owned()), config: Some(settings) }
+}
+
+/// None: what goes through the streams of the first process is not for a log.
+pub(super) fn no_log() -> HostConfigLogConfig {
+    HostConfigLogConfig { typ: Some("none".to_owned()), config: None }
 }
 
 /// A file or directory of the host.

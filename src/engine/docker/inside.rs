@@ -7,7 +7,7 @@
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -15,9 +15,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use nix::sys::prctl::{set_dumpable, set_name};
+use nix::sys::signal::SigSet;
 use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout};
 
-use super::plan::{CODE, Inside, LINK, Plan, SOCKET, VOLUME, VolumeUse};
+use super::plan::{CODE, Inside, LINK, OUT_OF_REACH, Plan, SOCKET, VOLUME, VolumeUse};
+use super::relay::far;
 use crate::engine::WORKDIR;
 use crate::helper::confine::{self, Confinement};
 use crate::helper::control::Control;
@@ -32,13 +34,16 @@ const AS_MADE: u32 = 0o755;
 const SECRET: u32 = 0o400;
 
 /// The first process of a session's container.
-pub(super) fn main() -> ExitCode {
+pub(super) fn main(by_streams: bool) -> ExitCode {
+    if by_streams { with_relay() } else { with_socket() }
+}
+
+fn with_socket() -> ExitCode {
     let Ok(socket) = UnixStream::connect(Path::new(LINK).join(SOCKET)) else {
-        // The emulator has gone while the container was started.
-        return ExitCode::FAILURE;
+        // The emulator has gone while the container was started, or is on another machine.
+        return ExitCode::from(OUT_OF_REACH);
     };
-    let Ok((mut emulator, theirs)) =
-        UnixStream::pair().map(|(own, theirs)| (Control::new(own.into()), theirs))
+    let Ok((emulator, theirs)) = UnixStream::pair().map(|(own, theirs)| (Control::new(own.into()), theirs))
     else {
         return ExitCode::FAILURE;
     };
@@ -46,6 +51,31 @@ pub(super) fn main() -> ExitCode {
     if Control::new(OwnedFd::from(socket)).send(&Inside::Here, vec![theirs.into()]).is_err() {
         return ExitCode::FAILURE;
     }
+    serve(emulator)
+}
+
+/// With a thread that carries everything over the standard streams.
+fn with_relay() -> ExitCode {
+    let parts = || {
+        let (own, theirs) = UnixStream::pair()?;
+        let streams = (io::stdin().as_fd().try_clone_to_owned()?, io::stdout().as_fd().try_clone_to_owned()?);
+        io::Result::Ok((own, theirs, streams))
+    };
+    let Ok((own, theirs, (input, output))) = parts() else { return ExitCode::FAILURE };
+    let relaying = std::thread::Builder::new().name("agentcore-relay".to_owned()).spawn(move || {
+        // Signals are for the helper, and so are rights.
+        SigSet::all().thread_block()?;
+        confine::drop_capabilities()?;
+        far::serve(theirs.into(), input, output)
+    });
+    let Ok(relaying) = relaying else { return ExitCode::FAILURE };
+    let code = serve(Control::new(own.into()));
+    // Its last words are on their way.
+    let _ = relaying.join();
+    code
+}
+
+fn serve(mut emulator: Control) -> ExitCode {
     let Ok(Some((plan, _))) = emulator.receive::<Plan>() else { return ExitCode::FAILURE };
     match prepare(&plan) {
         Ok(listener) => init::serve(init::Session {

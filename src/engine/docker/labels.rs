@@ -9,7 +9,7 @@ use crate::storage::StorageId;
 const HOME: &str = "agentcore.home";
 /// Which emulator made it.
 const EMULATOR: &str = "agentcore.emulator";
-/// What it is: `session`, `storage`, `look`.
+/// What it is: `session`, `storage`, `look`, `helper`.
 const KIND: &str = "agentcore.kind";
 const RUNTIME: &str = "agentcore.runtime";
 const ENDPOINT: &str = "agentcore.endpoint";
@@ -25,6 +25,10 @@ const IMAGE_HOME: &str = "agentcore.image-home";
 const AGENT: &str = "agentcore.agent";
 /// Names of other labels begin with this.
 const PREFIX: &str = "agentcore.";
+/// The kind of a volume that has a copy of this program.
+const HELPER: &str = "helper";
+/// So much of a home's id tells it from others in a name. [ours: 48 bits]
+const HOME_PART: usize = 12;
 /// Most of an identifier that a name has.
 const NAME_PART: usize = 40;
 
@@ -61,6 +65,23 @@ impl Labels {
     /// Of a container that looks into a volume.
     pub(super) fn of_look(&self) -> Written {
         self.with("look", [])
+    }
+
+    /// Of a volume with a copy of this program.
+    pub(super) fn of_helper(&self) -> Written {
+        self.with(HELPER, [])
+    }
+
+    /// What such a volume is called.
+    pub(super) fn helper_volume(&self, digest: &str) -> String {
+        let home: String = self.home.chars().take(HOME_PART).collect();
+        format!("agentcore-helper-{home}-{digest}")
+    }
+
+    /// What finds those of this home.
+    pub(super) fn helper_volumes(&self) -> HashMap<String, Vec<String>> {
+        let labels = vec![format!("{HOME}={}", self.home), format!("{KIND}={HELPER}")];
+        HashMap::from([("label".to_owned(), labels)])
     }
 
     /// Of a volume.

@@ -1,5 +1,4 @@
-//! The docker engine: a container for each session, on any daemon that speaks Docker's API and shares this machine's
-//! files and sockets.
+//! The docker engine: a container for each session, on any daemon that speaks Docker's API.
 //!
 //! A session's first process is this program, shown read-only in the container ([`helper`]) and run by [`inside`] as
 //! the same helper that the embedded engine has ([`crate::helper::init`]). It comes to the emulator over a socket in a
@@ -7,9 +6,13 @@
 //! daemon that dies takes no running session's line with it. The container has no network but its own loopback: what
 //! the helper hands out is the only way in, and the emulator's listener the only way out, as in the embedded engine.
 //!
+//! Where the daemon does not share this machine's files and sockets, copies ([`apart`]) and a relay ([`relay`]) stand for
+//! them.
+//!
 //! Session storage is a volume ([`volumes`]). Everything of ours carries the home's id in its labels ([`labels`]): by
 //! them the next emulator finds what a dead one left.
 
+mod apart;
 mod connect;
 mod container;
 mod daemon;
@@ -18,6 +21,7 @@ mod image;
 mod inside;
 mod labels;
 mod plan;
+mod relay;
 mod volumes;
 
 use std::collections::{HashMap, HashSet};
@@ -184,7 +188,7 @@ impl Shared {
 pub fn hidden_entry(args: &[OsString]) -> Option<ExitCode> {
     let word = |index: usize| args.get(index).and_then(|word: &OsString| OsStr::to_str(word));
     match word(1)? {
-        CONTAINER_VERB => Some(inside::main()),
+        CONTAINER_VERB => Some(inside::main(word(2) == Some(plan::BY_STREAMS))),
         VOLUME_VERB => Some(inside::look(word(2).unwrap_or_default(), word(3))),
         _ => None,
     }
@@ -307,6 +311,11 @@ impl Engine for DockerEngine {
 
     fn mounts_late(&self) -> bool {
         false
+    }
+
+    /// A daemon makes what it was asked for whether anybody waits or not.
+    fn works_on(&self) -> bool {
+        true
     }
 
     fn check_image<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {

@@ -4,13 +4,18 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// Where the files of this program are in a container: the binary, its libraries where it needs some, and the socket.
-/// The binary stands at [`crate::engine::TOOL_PATH`].
+/// Where everything of ours is in a container. The binary stands at [`crate::engine::TOOL_PATH`].
+pub(super) const TOOLS: &str = "/opt/agentcore";
+/// The libraries of this program, where it needs some.
 pub(super) const LIBRARIES: &str = "/opt/agentcore/lib";
 /// The directory of the socket to the emulator.
 pub(super) const LINK: &str = "/opt/agentcore/link";
 /// The socket in it.
 pub(super) const SOCKET: &str = "s";
+/// Behind the verb of a first process: the emulator is at its standard streams, not at the socket.
+pub(super) const BY_STREAMS: &str = "streams";
+/// The exit code of a first process that reaches nobody at the socket. [ours: none that a signal or a shell makes]
+pub(super) const OUT_OF_REACH: u8 = 97;
 /// Where the code of an agent that is no image can be read.
 pub(super) const CODE: &str = "/opt/agentcore/code";
 /// Where a volume is in a container that only looks into it.
@@ -23,7 +28,7 @@ pub(super) const VOLUME: &str = "/volume";
 pub(super) struct Plan {
     /// Environment of every process.
     pub(super) environment: Vec<(String, String)>,
-    /// There is code to be copied to where it runs.
+    /// There is code at [`CODE`] to be copied to where it runs.
     pub(super) code: bool,
     /// Where the storage is.
     pub(super) storage: Option<PathBuf>,

@@ -10,7 +10,6 @@ use bollard::models::{Volume, VolumeCreateRequest};
 use bollard::query_parameters::{ListVolumesOptionsBuilder, RemoveVolumeOptionsBuilder};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use parking_lot::Mutex;
 use tokio::io::AsyncReadExt;
 
 use super::Shared;
@@ -25,13 +24,11 @@ use crate::storage::{Place, Storage, StorageError, StorageId, Usage};
 /// Volumes as session storage.
 pub(super) struct VolumeStorage {
     shared: Arc<Shared>,
-    /// Made before [`Storage::discard_unknown`] has looked; nothing once it has.
-    fresh: Arc<Mutex<Option<HashSet<String>>>>,
 }
 
 impl VolumeStorage {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, fresh: Arc::new(Mutex::new(Some(HashSet::new()))) }
+        Self { shared }
     }
 
     /// Every volume that fits; none where the daemon was never used.
@@ -83,9 +80,6 @@ impl Storage for VolumeStorage {
         let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
         let id = StorageId(((high ^ low) >> 1).cast_signed());
         let name = Labels::volume(key, id);
-        if let Some(fresh) = &mut *self.fresh.lock() {
-            fresh.insert(name.clone());
-        }
         let key = key.clone();
         self.with("making a session's volume", move |_, daemon| async move {
             let request = VolumeCreateRequest {
@@ -176,18 +170,15 @@ impl Storage for VolumeStorage {
         runtimes: Vec<RuntimeId>,
         known: HashSet<(SessionKey, StorageId)>,
     ) -> BoxFuture<'static, Result<Vec<Place>, StorageError>> {
-        let fresh = self.fresh.clone();
         if !self.shared.used() {
             return async { Ok(Vec::new()) }.boxed();
         }
         self.with("looking for volumes that no session knows", move |_, daemon| async move {
             let all = list(&daemon, daemon.labels.of_home()).await?;
-            // Listed first, looked up then: what was made meanwhile is in the list of the fresh ones.
-            let Some(fresh) = fresh.lock().take() else { return Ok(Vec::new()) };
+            // What this emulator has made is recorded by it, or will be.
             let unknown = all.into_iter().filter(|volume| {
-                let of = Labels::storage(&volume.labels);
-                !fresh.contains(&volume.name)
-                    && of.is_some_and(|of| runtimes.contains(&of.0.runtime) && !known.contains(&of))
+                let of = Labels::storage(&volume.labels).filter(|_| daemon.labels.is_old(&volume.labels));
+                of.is_some_and(|of| runtimes.contains(&of.0.runtime) && !known.contains(&of))
             });
             Ok(places(unknown.collect()))
         })

@@ -1,5 +1,5 @@
-//! Where a daemon may be: on a port of this machine, in the clear or over TLS, named by `DOCKER_HOST` or a context; and
-//! where it may not: anywhere that does not see this machine's files.
+//! Where a daemon may be: on a port of this machine, in the clear or over TLS, named by `DOCKER_HOST` or a context, or
+//! behind `ssh`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -69,9 +69,9 @@ fn spec(image: &str) -> ComputeSpec {
 }
 
 #[test]
-fn a_daemon_of_this_machine_is_used_over_tcp_and_tls_and_another_is_refused() {
+fn a_daemon_of_this_machine_is_used_over_tcp_and_tls() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let test = "docker::addresses::a_daemon_of_this_machine_is_used_over_tcp_and_tls_and_another_is_refused";
+    let test = "docker::addresses::a_daemon_of_this_machine_is_used_over_tcp_and_tls";
     let Some(_lab) = runtime.block_on(lab(test)) else { return };
     if support::which("openssl").is_none() {
         return support::skip(test, "no `openssl` in PATH");
@@ -122,32 +122,6 @@ fn a_daemon_of_this_machine_is_used_over_tcp_and_tls_and_another_is_refused() {
         }
         relaying.abort();
         assert_eq!(lab.labelled(&super::lab::label_of(&home)).await.0, Vec::<String>::new());
-
-        // One that does not see the directory of sockets is on another machine, as far as that matters.
-        daemon.end(nix::sys::signal::Signal::SIGTERM);
-        daemon.hide(&home);
-        daemon.start();
-        let engine = engine_of(&home, Platform::Native, by_host(&daemon.host()));
-        let error = engine.start(spec(&image)).await.err().unwrap();
-        let EngineError::Unavailable { reason, hint } = &error else { panic!("{error}") };
-        assert!(reason.contains("does not share this machine's files and sockets"), "{reason}");
-        assert!(hint.contains("a daemon that runs on this very machine"), "{hint}");
-
-        // The command line tells the same, as an engine that cannot be used.
-        let (project, home) = (project(), scratch.path().join("h"));
-        let flags = ["--engine", "docker", "--platform", "native", "--base-image", &image];
-        let emulator = Emulator::start_in_as(&home, &flags, &[("DOCKER_HOST", &daemon.host())]);
-        daemon.end(nix::sys::signal::Signal::SIGTERM);
-        daemon.hide(&home);
-        daemon.start();
-        let mut call = emulator.command();
-        let output = call.current_dir(project.path()).args(["local", "invoke", "{}"]).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(4), "{said}");
-        assert!(said.contains("does not share this machine's files and sockets"), "{said}");
-        assert!(said.contains("run `agentcore` where the daemon runs"), "{said}");
-        let mut down = emulator.command();
-        support::succeed(down.env("DOCKER_HOST", daemon.host()).args(["local", "down", "--volumes"]));
     });
 }
 

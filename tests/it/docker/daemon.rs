@@ -55,9 +55,19 @@ impl Daemon {
         self.more = more.to_vec();
     }
 
-    /// From its next start on it does not see what is in a directory, as a daemon of another machine.
+    /// From its next start on it does not see what is in a directory, as a daemon of another machine. Its runtime starts
+    /// anew with it: both have to see the same mounts.
     pub(crate) fn hide(&mut self, directory: &Path) {
         self.hidden = Some(directory.to_owned());
+        self.end_runtime();
+    }
+
+    fn end_runtime(&mut self) {
+        if let Some(mut containerd) = self.containerd.take() {
+            let pid = Pid::from_raw(i32::try_from(containerd.id()).unwrap());
+            let _ = kill(pid, Signal::SIGTERM);
+            let _ = containerd.wait();
+        }
     }
 
     pub(crate) fn host(&self) -> String {
@@ -69,7 +79,16 @@ impl Daemon {
         let log = std::fs::File::options().create(true).append(true).open(at("log")).unwrap();
         let runtime = at("c");
         if self.containerd.is_none() {
-            let child = Command::new("containerd")
+            let mut command = match &self.hidden {
+                None => Command::new("containerd"),
+                Some(hidden) => {
+                    let mut command = Command::new("unshare");
+                    let script = "mount -t tmpfs hidden \"$1\"; shift; exec \"$@\"";
+                    command.args(["--mount", "sh", "-ec", script, "sh"]).arg(hidden).arg("containerd");
+                    command
+                }
+            };
+            let child = command
                 .arg("--address")
                 .arg(&runtime)
                 .arg("--root")
@@ -87,14 +106,13 @@ impl Daemon {
         }
         // A pid file of a dead daemon keeps the next one from starting.
         let _ = std::fs::remove_file(at("pid"));
-        let mut command = match &self.hidden {
-            None => Command::new(&self.program),
-            Some(hidden) => {
-                let mut command = Command::new("unshare");
-                let script = "mount -t tmpfs hidden \"$1\"; shift; exec \"$@\"";
-                command.args(["--mount", "sh", "-ec", script, "sh"]).arg(hidden).arg(&self.program);
+        let mut command = match (&self.hidden, &self.containerd) {
+            (Some(_), Some(containerd)) => {
+                let mut command = Command::new("nsenter");
+                command.arg(format!("--mount=/proc/{}/ns/mnt", containerd.id())).arg(&self.program);
                 command
             }
+            _ => Command::new(&self.program),
         };
         let child = command
             .arg("--data-root")
@@ -178,11 +196,7 @@ impl Drop for Daemon {
         for shim in self.shims() {
             let _ = kill(Pid::from_raw(shim), Signal::SIGKILL);
         }
-        if let Some(mut containerd) = self.containerd.take() {
-            let pid = Pid::from_raw(i32::try_from(containerd.id()).unwrap());
-            let _ = kill(pid, Signal::SIGTERM);
-            let _ = containerd.wait();
-        }
+        self.end_runtime();
         // One that was killed in between leaves its data mounted on itself, and the directory could not go.
         let data = self.directory.path().join("data");
         let _ = nix::mount::umount2(&data, nix::mount::MntFlags::MNT_DETACH);

@@ -20,6 +20,8 @@ use sha2::{Digest, Sha256};
 
 use crate::support;
 
+/// The label of what a thing of ours is.
+pub(crate) const KIND: &str = "agentcore.kind";
 /// The architecture of this machine in the words of images.
 pub(crate) const NATIVE: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
 
@@ -186,7 +188,10 @@ impl Lab {
         }
         let options = ListVolumesOptionsBuilder::default().filters(&filters).build();
         let volumes = self.client.list_volumes(Some(options)).await.unwrap().volumes.unwrap_or_default();
-        (there, volumes.into_iter().map(|volume| volume.name).collect())
+        // What a daemon apart has of the program belongs to no session.
+        let volumes =
+            volumes.into_iter().filter(|volume| volume.labels.get(KIND).is_none_or(|kind| kind != "helper"));
+        (there, volumes.map(|volume| volume.name).collect())
     }
 
     /// SIGKILL to a container's first process, and so to all of it.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use aws_sdk_bedrockagentcore::primitives::Blob;
 use aws_sdk_bedrockagentcorecontrol as control;
+use bollard::models::{ContainerCreateBody, VolumeCreateRequest};
 use control::error::ProvideErrorMetadata as _;
 use control::types::{
     AgentRuntimeArtifact, AgentRuntimeStatus, ContainerConfiguration, FilesystemConfiguration,
@@ -255,6 +256,46 @@ fn an_emulator_that_is_killed_leaves_no_container_and_loses_no_file() {
             }
             assert_eq!(left.len(), 1, "containers are left");
         }
+    });
+}
+
+/// A daemon that was asked for something by an emulator that has died makes it all the same, after the next emulator has
+/// looked what there is.
+#[test]
+fn what_a_daemon_makes_late_for_a_dead_emulator_is_removed() {
+    play("what_a_daemon_makes_late_for_a_dead_emulator_is_removed", async |lab, home, emulator| {
+        let image = lab_agent(&lab, "coder").await;
+        let arn = deploy(&clients(emulator.endpoint()), "coder", &image).await;
+        let session = session("late");
+        invoke(&clients(emulator.endpoint()), &arn, &session, write("kept")).await;
+        let label = label_of(home.path());
+        let (containers, volumes) = lab.labelled(&label).await;
+        let about = lab.client.inspect_container(&containers[0], None).await.unwrap();
+        let container = ContainerCreateBody {
+            image: about.image,
+            entrypoint: Some(vec!["/none".to_owned()]),
+            labels: about.config.unwrap().labels,
+            ..ContainerCreateBody::default()
+        };
+        let mut labels = lab.client.inspect_volume(&volumes[0]).await.unwrap().labels;
+        let name = format!("{}-late", volumes[0]);
+        labels.insert("agentcore.session".to_owned(), crate::sdk::session("never-recorded"));
+        drop(emulator);
+        let emulator = start(home.path());
+        let found = invoke(&clients(emulator.endpoint()), &arn, &session, read()).await;
+        assert_eq!(found["text"], "kept", "{found}");
+        // Its first look is over by now: a call waits for it where something was left.
+        let made = lab.client.create_container(None, container).await.unwrap().id;
+        let request =
+            VolumeCreateRequest { name: Some(name.clone()), labels: Some(labels), ..Default::default() };
+        lab.client.create_volume(request).await.unwrap();
+        crate::engine::until("what came late is removed", async || {
+            let (containers, volumes) = lab.labelled(&label).await;
+            !containers.contains(&made) && !volumes.contains(&name)
+        })
+        .await;
+        let (containers, volumes) = lab.labelled(&label).await;
+        assert_eq!((containers.len(), volumes.len()), (1, 1), "{containers:?} {volumes:?}");
     });
 }
 

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail")]
 
 mod addresses;
+mod apart;
 pub(crate) mod daemon;
 mod engine;
 pub(crate) mod lab;

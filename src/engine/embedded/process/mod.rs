@@ -31,7 +31,7 @@ use super::{
     end_process, start_time, unexpected,
 };
 use crate::engine::linked::{self, About, LinkedCompute};
-use crate::engine::{ComputeSpec, EngineError, TOOL_PATH, WORKDIR};
+use crate::engine::{ComputeSpec, EngineError, SessionListener, TOOL_PATH, WORKDIR};
 use crate::helper::tree;
 
 /// What names of scratch directories begin with.
@@ -279,7 +279,7 @@ impl EmbeddedEngine {
             let bounds = Bounds { limits, groups: made, pid, own_users: false };
             let vessel = Namespaces::new(process, child, held, bounds);
             let about = About { elsewhere: Some(elsewhere), ..About::new(record.to_opaque()?, WORKDIR) };
-            Ok(LinkedCompute::new(line, Arc::new(vessel), about, listener))
+            Ok(LinkedCompute::new(line, Arc::new(vessel), about, listener.map(SessionListener::Tcp)))
         };
         match tokio::time::timeout(START_LIMIT, making).await {
             Ok(made) => made,

@@ -1,0 +1,146 @@
+//! The relay's end beside the emulator, to which it speaks as a helper.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::UnixStream;
+use tokio::net::unix::pipe;
+use tokio::sync::mpsc;
+
+use super::channels::{Channels, HungUp};
+use super::frames::{Parcel, wrong};
+use super::{Delivery, Dispatch, End, NEAR_FIRST, VERSION, run};
+use crate::engine::linked::Line;
+use crate::helper::link::hung_up;
+use crate::helper::proto::{Report, Request};
+
+/// Most connections out of a session that wait to be taken. [ours: one more is closed, as by a full listener]
+const ARRIVING: usize = 128;
+
+/// What the emulator has of a session behind a relay.
+pub(in crate::engine::docker) struct Near {
+    /// The line to its helper.
+    pub(in crate::engine::docker) line: Line,
+    /// Connections to the emulator's listener in it.
+    pub(in crate::engine::docker) arriving: mpsc::Receiver<UnixStream>,
+    /// Why the relay refused the other end, once it has.
+    pub(in crate::engine::docker) refused: Arc<Mutex<Option<String>>>,
+}
+
+/// Begins to relay over the standard streams of a container.
+pub(in crate::engine::docker) fn begin(
+    output: impl AsyncRead + Send + Unpin + 'static,
+    input: impl AsyncWrite + Send + Unpin + 'static,
+) -> io::Result<Near> {
+    let (ours, theirs) = StdUnixStream::pair()?;
+    let (line, emulators) = (Line::new(ours.into())?, Line::new(theirs.into())?);
+    let (outgoing, frames) = mpsc::unbounded_channel();
+    let channels = Channels::new(NEAR_FIRST, outgoing);
+    let (arrive, arriving) = mpsc::channel(ARRIVING);
+    let refused = Arc::new(Mutex::new(None));
+    let end = Here {
+        channels: channels.clone(),
+        arrive,
+        refused: refused.clone(),
+        outputs: Mutex::default(),
+        terminals: Mutex::default(),
+    };
+    tokio::spawn(run(end, channels, frames, line, output, input));
+    Ok(Near { line: emulators, arriving, refused })
+}
+
+struct Here {
+    channels: Channels,
+    arrive: mpsc::Sender<UnixStream>,
+    refused: Arc<Mutex<Option<String>>>,
+    /// Channels of the outputs of every process that has not ended.
+    outputs: Mutex<HashMap<u64, [u32; 2]>>,
+    /// Processes that were asked for on a terminal.
+    terminals: Mutex<HashSet<u64>>,
+}
+
+impl Here {
+    /// A socket for the emulator that is a channel.
+    fn socket(&self, channel: u32) -> io::Result<StdUnixStream> {
+        let (ours, theirs) = StdUnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        theirs.set_nonblocking(true)?;
+        let watched = ours.try_clone()?;
+        let (from, to) = UnixStream::from_std(ours)?.into_split();
+        let closed: HungUp = Box::new(move || hung_up(&watched));
+        self.channels.carry_in(channel, to)?;
+        self.channels.carry_out(channel, from, Some(closed))?;
+        Ok(theirs)
+    }
+}
+
+impl End for Here {
+    fn hear(&self, message: Value, fds: Vec<OwnedFd>) -> io::Result<Dispatch> {
+        let mut channels = Vec::new();
+        match Request::deserialize(&message) {
+            Ok(Request::Spawn { id, .. }) => {
+                // The reading ends are for a helper that shares the pipe; the other one's has its own.
+                let [output, errors, ..] = <[OwnedFd; 4]>::try_from(fds)
+                    .map_err(|_| wrong("a spawn without its four descriptors"))?;
+                let numbers = [self.channels.number(), self.channels.number()];
+                for (number, fd) in numbers.into_iter().zip([output, errors]) {
+                    self.channels.carry_in(number, pipe::Sender::from_owned_fd(fd)?)?;
+                }
+                self.outputs.lock().insert(id, numbers);
+                channels.extend(numbers);
+            }
+            Ok(Request::SpawnTerminal { id, .. }) => drop(self.terminals.lock().insert(id)),
+            // The plan of the session is none of the helper's messages.
+            _ if fds.is_empty() => {}
+            _ => return Err(wrong("a message with descriptors that nobody asked for")),
+        }
+        Ok(Dispatch { parcel: Parcel { channels, message }, after: Vec::new() })
+    }
+
+    fn take(&self, parcel: Parcel) -> io::Result<Option<Delivery>> {
+        let Parcel { channels, message } = parcel;
+        let (mut fds, mut after) = (Vec::new(), Vec::new());
+        match Report::deserialize(&message) {
+            Ok(Report::Done { .. }) => {
+                for channel in channels {
+                    fds.push(self.socket(channel)?.into());
+                }
+            }
+            Ok(Report::Failed { id, .. }) => {
+                self.outputs.lock().remove(&id);
+                self.terminals.lock().remove(&id);
+            }
+            Ok(Report::Exited { process, .. }) => {
+                // Who hears of a process's end finds what it wrote in the pipes.
+                let numbers = self.outputs.lock().remove(&process);
+                after = self.channels.written(&numbers.into_iter().flatten().collect::<Vec<_>>());
+            }
+            _ => {}
+        }
+        Ok(Some(Delivery { message, fds, after }))
+    }
+
+    fn meet(&self, version: &str) -> io::Result<()> {
+        if version == VERSION {
+            return Ok(());
+        }
+        *self.refused.lock() = Some(format!(
+            "the program in the container is version {version} of `agentcore`, and this one is {VERSION}"
+        ));
+        Err(wrong("the other end is another build"))
+    }
+
+    fn opened(&self, channel: u32) -> io::Result<()> {
+        let socket = UnixStream::from_std(self.socket(channel)?)?;
+        // One that nobody takes is closed.
+        let _ = self.arrive.try_send(socket);
+        Ok(())
+    }
+}
