@@ -65,8 +65,16 @@ pub struct Identity {
 
 impl Identity {
     /// An identity; `region` is where roles are assumed.
-    pub fn new(kind: IdentityKind, region: Region, network: &NetworkSettings) -> Result<Self, AwsError> {
-        let network = Network::new(network)?;
+    pub async fn new(
+        kind: IdentityKind,
+        region: Region,
+        network: &NetworkSettings,
+    ) -> Result<Self, AwsError> {
+        let profile = match &kind {
+            IdentityKind::Profile(name) => Some(name.as_str()),
+            IdentityKind::Role => None,
+        };
+        let network = Network::new(network, profile).await?;
         // A profile may lead to STS and SSO, but also to a server of plain HTTP on this machine.
         let config = ProviderConfig::without_region()
             .with_http_client(network.http_client())

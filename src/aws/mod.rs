@@ -111,7 +111,7 @@ impl Connection {
 
     /// AWS, with the user's own credentials. Fails at once where there is no region or are no credentials.
     pub async fn cloud(settings: CloudSettings) -> Result<Self, AwsError> {
-        let network = Network::new(&settings.network)?;
+        let network = Network::new(&settings.network, settings.profile.as_deref()).await?;
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
             .http_client(network.http_client())
             .timeout_config(timeouts(CONTROL_RESPONSE_TIMEOUT))
@@ -145,14 +145,16 @@ impl Connection {
         Ok(Self { path_style, network, ..Self::new(base, settings.endpoint_url, false) })
     }
 
-    /// A runtime with a JWT authorizer, called with a token of its identity provider and no AWS credentials.
-    pub fn bearer(
+    /// A runtime with a JWT authorizer, called with a token of its identity provider and no AWS credentials: of a
+    /// profile only its certificates matter.
+    pub async fn bearer(
         token: String,
         region: &Region,
         endpoint_url: Option<String>,
         network: &NetworkSettings,
+        profile: Option<&str>,
     ) -> Result<Self, AwsError> {
-        let network = Network::new(network)?;
+        let network = Network::new(network, profile).await?;
         let base = SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(aws_config::Region::new(region.to_string()))

@@ -30,6 +30,9 @@ use super::AwsError;
 /// addresses that give credentials to instances and containers of AWS. [RFC 6890]
 const THIS_MACHINE: &str = "localhost,127.0.0.0/8,::1,169.254.0.0/16,fe80::/10,fd00:ec2::254";
 
+/// The key of a profile for what `AWS_CA_BUNDLE` is for all of them. [botocore]
+const CA_BUNDLE: &str = "ca_bundle";
+
 /// What the user's environment says of the network.
 #[derive(Clone, Default)]
 pub struct NetworkSettings {
@@ -39,8 +42,10 @@ pub struct NetworkSettings {
     pub https_proxy: Option<String>,
     /// `no_proxy`: what is reached without one.
     pub no_proxy: Option<String>,
-    /// `AWS_CA_BUNDLE`: the certificates that are trusted, instead of the machine's own.
+    /// `AWS_CA_BUNDLE`: the certificates that are trusted, instead of the machine's own and of those that a profile names.
     pub ca_bundle: Option<PathBuf>,
+    /// The user's home directory, which `~` is in a profile.
+    pub home: Option<PathBuf>,
 }
 
 impl std::fmt::Debug for NetworkSettings {
@@ -74,8 +79,9 @@ pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
 impl Network {
-    /// Reads and checks what the environment says.
-    pub(super) fn new(settings: &NetworkSettings) -> Result<Self, AwsError> {
+    /// Reads and checks what the environment says and, of certificates where it says nothing, the profile of that name;
+    /// without a name, the one that the user's AWS set-up selects.
+    pub(super) async fn new(settings: &NetworkSettings, profile: Option<&str>) -> Result<Self, AwsError> {
         let direct = settings.no_proxy.as_deref().unwrap_or_default();
         let http = match &settings.http_proxy {
             Some(url) => Some(Proxy::http(url, &format!("{direct},{THIS_MACHINE}"))?),
@@ -85,12 +91,18 @@ impl Network {
             Some(url) => Some(Proxy::https(url, direct)?),
             None => None,
         };
-        let bundle = match &settings.ca_bundle {
-            Some(file) => Some(bundle(file).map_err(|reason| AwsError::Setting {
+        let bundle = if let Some(file) = &settings.ca_bundle {
+            Some(bundle(file).map_err(|reason| AwsError::Setting {
                 variable: "AWS_CA_BUNDLE",
                 reason: format!("`{}` {reason}", file.display()),
-            })?),
-            None => None,
+            })?)
+        } else if let Some((profile, file)) = profile_bundle(settings, profile).await {
+            Some(bundle(&file).map_err(|reason| AwsError::Setting {
+                variable: CA_BUNDLE,
+                reason: format!("`{}` of profile `{profile}` {reason}", file.display()),
+            })?)
+        } else {
+            None
         };
         Ok(Self(Arc::new(Inner { http, https, bundle })))
     }
@@ -234,6 +246,21 @@ fn unusable(variable: &'static str) -> AwsError {
     AwsError::Setting { variable, reason: "it is no URL of an HTTP proxy".to_owned() }
 }
 
+/// What a profile says of certificates, and the profile's name. One that cannot be read says nothing here: the search for
+/// credentials tells what is wrong with it.
+async fn profile_bundle(settings: &NetworkSettings, profile: Option<&str>) -> Option<(String, PathBuf)> {
+    let (files, environment, which) = (Default::default(), Default::default(), Default::default());
+    let named = profile.map(|name| name.to_owned().into());
+    let set = aws_config::profile::load(&files, &environment, &which, named).await.ok()?;
+    let file = set.get(CA_BUNDLE).filter(|file| !file.is_empty())?;
+    // As every other tool reads it, which gives it to one that knows `~`. [urllib3]
+    let file = match (file.strip_prefix("~/"), &settings.home) {
+        (Some(below), Some(home)) => home.join(below),
+        _ => file.into(),
+    };
+    Some((set.selected_profile().to_owned(), file))
+}
+
 /// The certificates of a file, each of which can be used.
 fn bundle(file: &std::path::Path) -> Result<(Vec<u8>, RootCertStore), String> {
     let text = std::fs::read(file).map_err(|e| format!("cannot be read: {e}"))?;
@@ -315,7 +342,7 @@ mod tests {
             http_proxy: some(http),
             https_proxy: some(https),
             no_proxy: some(no),
-            ca_bundle: None,
+            ..NetworkSettings::default()
         }
     }
 
@@ -337,10 +364,11 @@ mod tests {
             .build();
     }
 
-    #[test]
-    fn each_kind_of_address_has_its_proxy_and_exceptions() {
+    #[tokio::test]
+    async fn each_kind_of_address_has_its_proxy_and_exceptions() {
         let network =
-            Network::new(&settings("plain:3128", "http://u:p@secure:3129", "no.example, 10.0.0.0/8"))
+            Network::new(&settings("plain:3128", "http://u:p@secure:3129", "no.example, 10.0.0.0/8"), None)
+                .await
                 .unwrap();
         for (uri, expected) in [
             ("http://a.example/", Some("http://plain:3128/")),
@@ -358,14 +386,14 @@ mod tests {
         assert_eq!(way(&Network::default(), "https://a.example/"), None);
     }
 
-    #[test]
-    fn what_cannot_be_used_is_named_and_no_password_shown() {
+    #[tokio::test]
+    async fn what_cannot_be_used_is_named_and_no_password_shown() {
         for (settings, variable) in [
             (settings("socks5://u:secret@h", "", ""), "http_proxy"),
             (settings("", "http://u:secret@", ""), "https_proxy"),
             (settings("", "secret secret", ""), "https_proxy"),
         ] {
-            let error = Network::new(&settings).unwrap_err().to_string();
+            let error = Network::new(&settings, None).await.unwrap_err().to_string();
             assert!(error.contains(&format!("`{variable}`")), "{error}");
             assert!(!error.contains("secret") && !format!("{settings:?}").contains("secret"), "{error}");
         }
@@ -381,7 +409,7 @@ mod tests {
                 std::fs::write(&file, content).unwrap();
             }
             let settings = NetworkSettings { ca_bundle: Some(file), ..NetworkSettings::default() };
-            let error = Network::new(&settings).unwrap_err().to_string();
+            let error = Network::new(&settings, None).await.unwrap_err().to_string();
             assert!(error.contains("`AWS_CA_BUNDLE`") && error.contains(reason), "{error}");
         }
     }

@@ -211,8 +211,10 @@ async fn a_bearer_token_stands_in_place_of_the_signature() {
         &region,
         Some(server.endpoint.clone()),
         &NetworkSettings::default(),
-    );
-    let connection = connection.unwrap();
+        None,
+    )
+    .await
+    .unwrap();
     connection.data().invoke(call()).await.unwrap();
     let heard = server.heard.lock();
     assert_eq!(heard[0].headers["authorization"], "Bearer token-1");

@@ -28,6 +28,8 @@ pub struct Recipe {
     pub labels: Vec<String>,
     /// `--target`.
     pub target: Option<String>,
+    /// `--network`.
+    pub network: Option<String>,
     /// `--builder`.
     pub builder: Option<String>,
     /// `--no-cache`.
@@ -66,6 +68,9 @@ impl Recipe {
         }
         if let Some(target) = &self.target {
             add("--target", target);
+        }
+        if let Some(network) = &self.network {
+            add("--network", network);
         }
         add("--progress", progress);
         let switches = [
@@ -117,6 +122,7 @@ mod tests {
             cache_to: one("type=inline"),
             labels: one("k=v"),
             target: Some("run".into()),
+            network: Some("host".into()),
             builder: Some("big".into()),
             no_cache: true,
             pull: true,
@@ -127,7 +133,7 @@ mod tests {
         let line = shell_line("docker", &arguments);
         let expected = "docker buildx build --builder big --platform linux/arm64 --tag a:1 --label k=v \
              --build-arg \"GREETING=it's me\" --secret id=key,src=/k --ssh default --cache-from \
-             type=registry,ref=a:cache --cache-to type=inline --target run --progress plain --no-cache --pull \
+             type=registry,ref=a:cache --cache-to type=inline --target run --network host --progress plain --no-cache --pull \
              --provenance=false --push --file '/p/my agent/Dockerfile' '/p/my agent'";
         assert_eq!(line, expected);
         let words = shlex::split(&line).unwrap();

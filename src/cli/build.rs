@@ -61,6 +61,9 @@ pub(crate) struct BuildArgs {
     /// Stage of the Dockerfile to build
     #[arg(long, value_name = "STAGE", value_parser = NonEmptyStringValueParser::new())]
     target: Option<String>,
+    /// Network of the steps, as `docker build` takes it; with `host` their localhost is this machine's
+    #[arg(long, value_name = "MODE", value_parser = NonEmptyStringValueParser::new())]
+    network: Option<String>,
     /// Builder to use [default: the one in use, else one that can do the platform]
     #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     builder: Option<String>,
@@ -95,6 +98,7 @@ impl BuildArgs {
             recipe.cache_from.extend(self.cache_from);
             recipe.cache_to.extend(self.cache_to);
             recipe.target = self.target.or(recipe.target.take());
+            recipe.network = self.network.or(recipe.network.take());
             recipe.builder = self.builder;
             recipe.no_cache = self.no_cache;
             recipe.pull = self.pull;
@@ -206,6 +210,7 @@ impl Order {
             cache_from: build.cache_from.clone(),
             cache_to: build.cache_to.clone(),
             target: build.target.clone(),
+            network: build.network.clone(),
             load: true,
             ..Recipe::default()
         };
@@ -217,8 +222,8 @@ impl Order {
         Self { recipe, protocol: agent.protocol.clone(), agent: agent.clone(), of_service: false }
     }
 
-    /// What decides over the image beside the files: not where caches and secrets are, which differ between machines
-    /// that make the same image.
+    /// What decides over the image beside the files: not where caches and secrets are and by which network steps fetch
+    /// something, which differ between machines that make the same image.
     pub(crate) fn words(&self) -> Vec<String> {
         let Recipe { platform, build_args, target, .. } = &self.recipe;
         let mut words = vec![self.agent.name.to_string(), platform.clone()];

@@ -122,7 +122,8 @@ impl Cloud<'_> {
         if let Some(token) = self.bearer_token()? {
             let endpoint = self.options.endpoint_url.clone();
             let endpoint = endpoint.or_else(|| env.data_endpoint.clone());
-            let connection = Connection::bearer(token, region, endpoint, &env.network())?;
+            let (network, profile) = (env.network(), self.options.profile.as_deref());
+            let connection = Connection::bearer(token, region, endpoint, &network, profile).await?;
             return Ok(connection.telling(self.context.ui.listener()));
         }
         let settings = CloudSettings {

@@ -104,7 +104,8 @@ impl Env {
     /// How AWS is reached, in the words of the variables that every AWS tool follows.
     pub(crate) fn network(&self) -> NetworkSettings {
         let [http_proxy, https_proxy, no_proxy] = self.proxies.clone();
-        NetworkSettings { http_proxy, https_proxy, no_proxy, ca_bundle: self.ca_bundle.clone() }
+        let (ca_bundle, home) = (self.ca_bundle.clone(), self.user_home.clone());
+        NetworkSettings { http_proxy, https_proxy, no_proxy, ca_bundle, home }
     }
 
     /// What decides which docker daemon is used, as the `docker` command line reads it.

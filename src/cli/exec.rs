@@ -3,19 +3,17 @@
 //! The service takes one text for a shell and gives no standard input. So arguments are quoted until a shell
 //! reads them as they were given, and what is piped in, and a script, travel as text (`transfer`).
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
 use futures_util::stream::{self, StreamExt};
-use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::exit::{COMMAND_TIMED_OUT, Class, Failure, Outcome};
 use super::input;
 use super::target::{ChosenSession, EndpointChoice, Place, Target};
 use super::transfer::{self, Carried};
-use super::ui::{Spinner, Ui};
+use super::ui::{self, Spinner};
 use crate::aws::{CommandCall, CommandStream};
 use crate::model::{
     CommandEvent, CommandLine, CommandStatus, CommandTimeout, OutputStream, limits, parse_duration,
@@ -180,17 +178,28 @@ impl ExecArgs {
         sessions: &[ChosenSession],
         work: &Work,
     ) -> Outcome {
+        let output = place.context().ui.output();
+        let outcome = match sessions {
+            [only] => self.run(place, target, only, work, Output::new(&output, only, false)).await,
+            _ => self.run_many(place, target, sessions, work, &output).await,
+        };
+        // What has come is shown, however the command ended.
+        let written = output.written().await;
+        let code = outcome?;
+        written.map(|()| code)
+    }
+
+    async fn run_many(
+        &self,
+        place: &Place<'_>,
+        target: &Target,
+        sessions: &[ChosenSession],
+        work: &Work,
+        output: &ui::Output,
+    ) -> Outcome {
         let ui = &place.context().ui;
-        if let [only] = sessions {
-            return self.run(place, target, only, work, None).await;
-        }
-        // Lines of several sessions never mix.
-        let turn = Arc::new(Mutex::new(()));
         let outcomes: Vec<Outcome> = stream::iter(sessions)
-            .map(|session| {
-                let several = Several { label: session.label().to_owned(), turn: turn.clone() };
-                self.run(place, target, session, work, Some(several))
-            })
+            .map(|session| self.run(place, target, session, work, Output::new(output, session, true)))
             .buffered(AT_ONCE)
             .collect()
             .await;
@@ -208,14 +217,14 @@ impl ExecArgs {
                         if let Some(map) = value.as_object_mut() {
                             map.insert("sessionId".to_owned(), json!(session.id));
                         }
-                        ui.event(&value)?;
+                        output.event(&value).await?;
                     }
-                    ui.warn(format!("session {}: {}", session.shown(), failure.message));
+                    output.warn(format!("session {}: {}", session.shown(), failure.message)).await?;
                     failure.class.code()
                 }
             };
             if code != 0 {
-                ui.note(format!("session {}: exit code {code}", session.shown()));
+                output.note(format!("session {}: exit code {code}", session.shown())).await?;
                 first = if first == 0 { code } else { first };
             }
         }
@@ -228,10 +237,10 @@ impl ExecArgs {
         target: &Target,
         session: &ChosenSession,
         work: &Work,
-        several: Option<Several>,
+        mut output: Output<'_>,
     ) -> Outcome {
         let ui = &place.context().ui;
-        let mut waiting = several.is_none().then(|| ui.spinner("waiting for the session"));
+        let mut waiting = (!output.several).then(|| ui.spinner("waiting for the session"));
         let to = target.call(&session.id, &self.endpoint.qualifier);
         let data = target.connection.data();
         let command = {
@@ -244,23 +253,22 @@ impl ExecArgs {
             .await
             .map_err(|e| place.failure(e))?;
         if ui.is_json() {
-            ui.event(&json!({ "sessionId": session.id, "name": session.name }))?;
+            output.to.event(&json!({ "sessionId": session.id, "name": session.name })).await?;
         }
-        let mut output = Output::new(ui, session, several);
         let (exit_code, status) = relay(place, &mut output, &mut stream, &mut waiting).await?;
-        output.finish()?;
+        output.finish().await?;
         match status {
             CommandStatus::TimedOut => {
-                ui.note("the command was ended at its time limit");
+                output.to.note("the command was ended at its time limit").await?;
                 Ok(COMMAND_TIMED_OUT)
             }
             CommandStatus::Completed => {
                 if let (NOT_FOUND, [only]) = (exit_code, self.command.as_slice())
                     && only.contains(' ')
                 {
-                    ui.note(format!(
-                        "hint: `{only}` was run as one word; for a shell's text use sh -c '{only}'"
-                    ));
+                    let hint =
+                        format!("hint: `{only}` was run as one word; for a shell's text use sh -c '{only}'");
+                    output.to.note(hint).await?;
                 }
                 u8::try_from(exit_code).map_err(|_| {
                     let message = format!("the service could not run the command: exit code `{exit_code}`");
@@ -327,41 +335,36 @@ fn unix_lines(bytes: Vec<u8>) -> Vec<u8> {
     out
 }
 
-/// What keeps the output of several sessions apart.
-struct Several {
-    label: String,
-    turn: Arc<Mutex<()>>,
-}
-
 /// Where a command's output goes.
 struct Output<'a> {
-    ui: &'a Ui,
+    to: &'a ui::Output,
     session: &'a ChosenSession,
-    several: Option<Several>,
+    /// Others write there too: lines stay whole, and say whose they are.
+    several: bool,
     /// Lines that are not complete, of standard output and standard error.
     lines: [String; 2],
 }
 
 impl<'a> Output<'a> {
-    fn new(ui: &'a Ui, session: &'a ChosenSession, several: Option<Several>) -> Self {
-        Self { ui, session, several, lines: Default::default() }
+    fn new(to: &'a ui::Output, session: &'a ChosenSession, several: bool) -> Self {
+        Self { to, session, several, lines: Default::default() }
     }
 
-    fn event(&self, event: &CommandEvent) -> Result<(), Failure> {
+    async fn event(&self, event: &CommandEvent) -> Result<(), Failure> {
         let mut value = event_value(event);
-        if let (Some(_), Some(map)) = (&self.several, value.as_object_mut()) {
+        if let (true, Some(map)) = (self.several, value.as_object_mut()) {
             map.insert("sessionId".to_owned(), json!(self.session.id));
         }
-        self.ui.event(&value)
+        self.to.event(&value).await
     }
 
-    fn text(&mut self, stream: OutputStream, text: &str) -> Result<(), Failure> {
-        if self.several.is_none() {
-            return self.write(stream, text);
+    async fn text(&mut self, stream: OutputStream, text: String) -> Result<(), Failure> {
+        if !self.several {
+            return self.write(stream, text).await;
         }
         let [out, err] = &mut self.lines;
         let line = if stream == OutputStream::Stdout { out } else { err };
-        line.push_str(text);
+        line.push_str(&text);
         let Some(end) =
             line.rfind('\n').map(|at| at + 1).or((line.len() > MAX_LINE_BYTES).then_some(line.len()))
         else {
@@ -369,28 +372,27 @@ impl<'a> Output<'a> {
         };
         let rest = line.split_off(end);
         let whole = std::mem::replace(line, rest);
-        self.write_lines(stream, &whole)
+        self.write_lines(stream, &whole).await
     }
 
-    fn write_lines(&self, stream: OutputStream, text: &str) -> Result<(), Failure> {
-        let Some(several) = &self.several else { return self.write(stream, text) };
-        let lines: String = text.lines().map(|line| format!("[{}] {line}\n", several.label)).collect();
-        let _turn = several.turn.lock();
-        self.write(stream, &lines)
+    /// As one piece, which no other session's gets into.
+    async fn write_lines(&self, stream: OutputStream, text: &str) -> Result<(), Failure> {
+        let lines = text.lines().map(|line| format!("[{}] {line}\n", self.session.label())).collect();
+        self.write(stream, lines).await
     }
 
-    fn write(&self, stream: OutputStream, text: &str) -> Result<(), Failure> {
+    async fn write(&self, stream: OutputStream, text: String) -> Result<(), Failure> {
         match stream {
-            OutputStream::Stdout => self.ui.bytes(text.as_bytes()),
-            OutputStream::Stderr => self.ui.error_bytes(text.as_bytes()),
+            OutputStream::Stdout => self.to.bytes(text).await,
+            OutputStream::Stderr => self.to.error_bytes(text).await,
         }
     }
 
     /// Writes the last lines, which had no end.
-    fn finish(&mut self) -> Result<(), Failure> {
+    async fn finish(&mut self) -> Result<(), Failure> {
         let [out, err] = std::mem::take(&mut self.lines);
-        self.write_lines(OutputStream::Stdout, &out)?;
-        self.write_lines(OutputStream::Stderr, &err)
+        self.write_lines(OutputStream::Stdout, &out).await?;
+        self.write_lines(OutputStream::Stderr, &err).await
     }
 }
 
@@ -401,16 +403,16 @@ async fn relay(
     stream: &mut CommandStream,
     waiting: &mut Option<Spinner>,
 ) -> Result<(i32, CommandStatus), Failure> {
-    let json = output.ui.is_json();
-    while let Some(event) = stream.next().await.map_err(|e| place.failure(e))? {
+    let json = place.context().ui.is_json();
+    while let Some(event) = output.to.until(stream.next()).await?.map_err(|e| place.failure(e))? {
         *waiting = None;
         if json {
-            output.event(&event)?;
+            output.event(&event).await?;
         }
         match event {
             CommandEvent::Start => {}
             CommandEvent::Delta(_, _) if json => {}
-            CommandEvent::Delta(stream, text) => output.text(stream, &text)?,
+            CommandEvent::Delta(stream, text) => output.text(stream, text).await?,
             CommandEvent::Stop { exit_code, status } => return Ok((exit_code, status)),
         }
     }

@@ -4,7 +4,6 @@ use std::io::Read;
 use std::time::Duration;
 
 use base64::Engine;
-use bytes::Bytes;
 use clap::builder::NonEmptyStringValueParser;
 use http::{HeaderName, HeaderValue};
 use serde_json::{Value, json};
@@ -147,7 +146,7 @@ impl InvokeArgs {
             "contentType": answer.content_type,
             "statusCode": answer.status,
         });
-        let mut output = ui.output();
+        let output = ui.output();
         if ui.is_json() && !events {
             let body = collect(place, &mut answer).await?;
             let mut document = head;
@@ -155,18 +154,18 @@ impl InvokeArgs {
                 let (key, value) = body_value(&body);
                 map.insert(key.to_owned(), value);
             }
-            output.bytes(line(&format!("{document:#}"))).await?;
-            output.end().await?;
+            output.line(&format!("{document:#}")).await?;
+            output.written().await?;
             return Ok(OK);
         }
         if ui.is_json() {
-            output.bytes(line(&head.to_string())).await?;
+            output.event(&head).await?;
         }
-        let streamed = self.stream(place, &mut answer, &mut output, events).await;
+        let streamed = self.stream(place, &mut answer, &output, events).await;
         // What has come is shown, however the answer ended.
-        let ended = output.end().await;
+        let written = output.written().await;
         let last = streamed?;
-        ended?;
+        written?;
         // On a terminal the prompt would stand right behind the answer.
         if last.is_some_and(|l| l != b'\n') {
             ui.end_terminal_line();
@@ -179,27 +178,23 @@ impl InvokeArgs {
         &self,
         place: &Place<'_>,
         answer: &mut Answer,
-        output: &mut Output,
+        output: &Output,
         events: bool,
     ) -> Result<Option<u8>, Failure> {
         let ui = &place.context().ui;
         let mut reader = (events && (ui.is_json() || !self.raw)).then(SseReader::default);
         let one = |data: String| match ui.is_json() {
-            true => line(&json!({ "data": parsed(&data) }).to_string()),
-            false => line(&data),
+            true => json!({ "data": parsed(&data) }).to_string(),
+            false => data,
         };
         let mut last = None;
         loop {
-            let piece = tokio::select! {
-                piece = answer.next() => piece.map_err(|e| place.failure(e))?,
-                // Nothing more can be written, and the agent may think for long until something is to be.
-                failure = output.broken() => return Err(failure),
-            };
+            let piece = output.until(answer.next()).await?.map_err(|e| place.failure(e))?;
             let Some(bytes) = piece else { break };
             match &mut reader {
                 Some(reader) => {
                     for data in reader.push(&bytes)? {
-                        output.bytes(one(data)).await?;
+                        output.line(&one(data)).await?;
                     }
                 }
                 None => {
@@ -209,15 +204,10 @@ impl InvokeArgs {
             }
         }
         if let Some(data) = reader.and_then(SseReader::finish) {
-            output.bytes(one(data)).await?;
+            output.line(&one(data)).await?;
         }
         Ok(last)
     }
-}
-
-/// A line of output.
-fn line(text: &str) -> Bytes {
-    format!("{text}\n").into()
 }
 
 /// JSON goes as it is, other text as a prompt, anything else as bytes.

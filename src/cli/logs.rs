@@ -11,7 +11,7 @@ use super::exit::{Class, Failure, OK, Outcome};
 use super::interrupts;
 use super::local::Local;
 use super::target::{EndpointChoice, Place, Target};
-use super::ui::Ui;
+use super::ui::{Output, Ui};
 use crate::aws::{AwsError, LogEvent, RuntimeSummary};
 use crate::model::{SessionId, Timestamp, parse_duration, session_id_for_name};
 use crate::wire::admin::{LogLine, Status};
@@ -22,6 +22,8 @@ const SINCE: Duration = Duration::from_secs(15 * 60);
 const PAUSE: Duration = Duration::from_secs(3);
 /// How far back each look begins again: lines come late and out of order. [ours]
 const OVERLAP: Duration = Duration::from_secs(60);
+/// How long the end of following waits for a reader. [ours]
+const LAST_LINE: Duration = Duration::from_millis(200);
 /// Lines whose ids are remembered, so that none is shown twice. [ours]
 const KNOWN: usize = 100_000;
 
@@ -67,6 +69,7 @@ struct Line {
 /// What of the lines is shown.
 struct Filter<'a> {
     ui: &'a Ui,
+    output: Output,
     grep: Option<&'a Regex>,
     pings: bool,
     ping: Option<Regex>,
@@ -74,7 +77,7 @@ struct Filter<'a> {
 }
 
 impl Filter<'_> {
-    fn show(&mut self, line: &Line) -> Result<(), Failure> {
+    async fn show(&mut self, line: &Line) -> Result<(), Failure> {
         if self.grep.is_some_and(|grep| !grep.is_match(&line.message)) {
             return Ok(());
         }
@@ -82,54 +85,78 @@ impl Filter<'_> {
             self.folded += 1;
             return Ok(());
         }
-        self.unfold();
+        self.unfold().await?;
         if self.ui.is_json() {
-            return self.ui.event(&line.value);
+            return self.output.event(&line.value).await;
         }
         // The time of day is enough on a screen; JSON has all of it.
         let time = line.time.split('T').nth(1).unwrap_or(&line.time).trim_end_matches('Z');
         let source = if line.source.is_empty() { String::new() } else { format!("{} ", line.source) };
-        self.ui.line(&format!("{time} {source}{}", line.message))
+        self.output.line(&format!("{time} {source}{}", line.message)).await
     }
 
     /// Says how many lines were left out since the last one that was shown.
-    fn unfold(&mut self) {
+    async fn unfold(&mut self) -> Result<(), Failure> {
         match std::mem::take(&mut self.folded) {
-            0 => {}
-            1 => self.ui.note("… 1 request for `/ping`"),
-            n => self.ui.note(format!("… {n} requests for `/ping`")),
+            0 => Ok(()),
+            1 => self.output.note("… 1 request for `/ping`").await,
+            n => self.output.note(format!("… {n} requests for `/ping`")).await,
         }
+    }
+
+    /// Shows what is left to be shown.
+    async fn end(&mut self) -> Result<(), Failure> {
+        self.unfold().await?;
+        self.output.written().await
     }
 }
 
 impl LogsArgs {
     pub(crate) fn exec(self, place: &Place<'_>) -> Outcome {
-        place.context().block_on(async {
-            let mut filter = Filter {
-                ui: &place.context().ui,
-                grep: self.grep.as_ref(),
-                pings: self.pings,
-                ping: Regex::new(r#"\bGET /ping(\?\S*)? HTTP/1"#).ok(),
-                folded: 0,
-            };
-            let work = async {
-                match place {
-                    Place::Local(local) => self.of_emulator(local, &mut filter).await,
-                    Place::Cloud(_) => {
-                        let target = place.target().await?;
-                        self.of_cloudwatch(place, &target, &mut filter).await
-                    }
+        let context = place.context();
+        if self.follow {
+            context.block_on_alone(self.show(place))
+        } else {
+            context.block_on(self.show(place))
+        }
+    }
+
+    async fn show(&self, place: &Place<'_>) -> Outcome {
+        let mut filter = Filter {
+            ui: &place.context().ui,
+            output: place.context().ui.output(),
+            grep: self.grep.as_ref(),
+            pings: self.pings,
+            ping: Regex::new(r#"\bGET /ping(\?\S*)? HTTP/1"#).ok(),
+            folded: 0,
+        };
+        let work = async {
+            match place {
+                Place::Local(local) => self.of_emulator(local, &mut filter).await,
+                Place::Cloud(_) => {
+                    let target = place.target().await?;
+                    self.of_cloudwatch(place, &target, &mut filter).await
                 }
-            };
-            let mut interrupts = interrupts()?;
-            let outcome = tokio::select! {
-                outcome = work => outcome,
-                // Following has no other end; what was asked for once and did not come is missing.
-                _ = interrupts.recv(), if self.follow => Ok(OK),
-            };
-            filter.unfold();
-            outcome
-        })
+            }
+        };
+        let mut interrupts = interrupts()?;
+        let ended = tokio::select! {
+            outcome = work => Some(outcome),
+            // Following has no other end; what was asked for once and did not come is missing.
+            _ = interrupts.recv(), if self.follow => None,
+        };
+        match ended {
+            Some(outcome) => {
+                let shown = tokio::select! {
+                    shown = filter.end() => shown,
+                    _ = interrupts.recv(), if self.follow => Ok(()),
+                };
+                let code = outcome?;
+                shown.map(|()| code)
+            }
+            // Whoever reads gets his last line whole; whoever does not is not waited for.
+            None => tokio::time::timeout(LAST_LINE, filter.end()).await.unwrap_or(Ok(())).map(|()| OK),
+        }
     }
 
     async fn of_emulator(&self, local: &Local<'_>, filter: &mut Filter<'_>) -> Outcome {
@@ -148,9 +175,9 @@ impl LogsArgs {
         let from = self.since.map(|since| before_now(since).plus(ahead).to_rfc3339());
         let runtime_id = runtime.as_ref().map(|r| r.id.as_str());
         let mut lines = local.admin().logs(runtime_id, session.as_ref(), self.follow).await?;
-        while let Some(line) = lines.next().await? {
+        while let Some(line) = filter.output.until(lines.next()).await?? {
             if from.as_ref().is_none_or(|from| line.timestamp >= *from) {
-                filter.show(&of_emulator(line)?)?;
+                filter.show(&of_emulator(line)?).await?;
             }
         }
         Ok(OK)
@@ -200,13 +227,13 @@ impl LogsArgs {
                 let of_session =
                     session.as_ref().is_none_or(|s| event.stream.contains(s) || event.message.contains(s));
                 if known.is_new(&event.id) && of_session {
-                    filter.show(&of_cloudwatch(event))?;
+                    filter.show(&of_cloudwatch(event)).await?;
                 }
             }
             if !self.follow {
                 return Ok(OK);
             }
-            tokio::time::sleep(PAUSE).await;
+            filter.output.until(tokio::time::sleep(PAUSE)).await?;
         }
     }
 }

@@ -259,7 +259,7 @@ impl Context {
         })
     }
 
-    /// Runs `work` that hears Ctrl-C itself at every wait, because it has something to clear away then.
+    /// Runs `work` that hears Ctrl-C itself at every wait, because it has something to clear away or to show then.
     fn block_on_alone(&self, work: impl Future<Output = Outcome>) -> Outcome {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.map_err(|e| Failure::failed(format!("no async runtime could be made: {e}")))?.block_on(work)

@@ -39,7 +39,7 @@ pub(crate) fn new_id() -> String {
 }
 
 /// The directory of a session in which parts wait, by the id of what is carried.
-pub(crate) fn directory(id: &str) -> String {
+fn directory(id: &str) -> String {
     format!("/tmp/.agentcore-{id}")
 }
 
@@ -70,13 +70,18 @@ pub(crate) async fn carry_as(
     }
     let directory = directory(id);
     let count = bytes.len().div_ceil(PART_BYTES);
-    let mut done = 0;
-    let parts = stream::iter(bytes.chunks(PART_BYTES).enumerate().map(Ok::<_, Failure>));
+    let progress = |done| spinner.progress(&format!("sending to the session: {done} of {count} parts"));
+    let (first, rest) = bytes.split_at(PART_BYTES.min(bytes.len()));
+    // The one that makes the directory comes alone: no other makes it anew when it has been removed meanwhile.
+    write(data, to, &directory, 0, first).await?;
+    let mut done = 1;
+    progress(done);
+    let parts = stream::iter((1..).zip(rest.chunks(PART_BYTES)).map(Ok::<_, Failure>));
     let written = parts.map_ok(|(at, part)| write(data, to, &directory, at, part));
     let mut written = written.try_buffer_unordered(AT_ONCE);
     while written.try_next().await?.is_some() {
         done += 1;
-        spinner.progress(&format!("sending to the session: {} of {} parts", done, count));
+        progress(done);
     }
     Ok(Carried {
         reader: format!("cat {directory}/part.* | base64 -d"),
@@ -93,9 +98,7 @@ async fn write(
 ) -> Result<(), Failure> {
     // 48,000 is a multiple of three, so the parts in a row are the base64 of the whole.
     let text = STANDARD.encode(part);
-    let text = format!(
-        "umask 077 && mkdir -p {directory} && printf %s '{text}' >{directory}/part.{at:06} && {NEEDS}"
-    );
+    let text = keep(directory, at, &text);
     let mut attempt = 1;
     loop {
         match run(data, to, &text).await {
@@ -112,6 +115,19 @@ async fn write(
             Err(e) => return Err(e.into()),
         }
     }
+}
+
+/// A shell's text that keeps a part. The first one makes the directory.
+fn keep(directory: &str, at: usize, text: &str) -> String {
+    let make = if at == 0 { format!(" && mkdir -p {directory}") } else { String::new() };
+    format!("umask 077{make} && printf %s '{text}' >{directory}/part.{at:06} && {NEEDS}")
+}
+
+/// A shell's text that removes what was carried, whole or in part. What is still on its way finds no directory any more,
+/// which is taken away before it is emptied.
+pub(crate) fn forget(id: &str) -> String {
+    let parts = directory(id);
+    format!("mv {parts} {parts}.gone 2>/dev/null; rm -rf {parts}.gone")
 }
 
 /// Runs a short command; gives exit code, standard output and standard error.
@@ -138,4 +154,27 @@ pub(crate) async fn run(
         operation: "InvokeAgentRuntimeCommand",
         reason: "the output ended without an exit code".to_owned(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn a_part_that_comes_when_it_was_given_up_leaves_nothing() {
+        let id = new_id();
+        let directory = directory(&id);
+        let run = |text: &str| {
+            let output = std::process::Command::new("sh").arg("-c").arg(text).output().unwrap();
+            output.status.success()
+        };
+        assert!(run(&keep(&directory, 0, "aGVs")) && run(&keep(&directory, 1, "bG8=")));
+        assert_eq!(std::fs::read_to_string(format!("{directory}/part.000001")).unwrap(), "bG8=");
+        assert!(run(&forget(&id)));
+        assert!(!run(&keep(&directory, 2, "IQ==")));
+        assert!(run(&forget(&id)), "there is nothing to forget");
+        assert!(!Path::new(&directory).exists() && !Path::new(&format!("{directory}.gone")).exists());
+    }
 }

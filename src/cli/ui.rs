@@ -3,12 +3,14 @@
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use console::Style;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle, WeakProgressBar};
 use nix::errno::Errno;
@@ -17,7 +19,7 @@ use nix::sys::stat::{SFlag, fstat};
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::ser::{Formatter as _, PrettyFormatter};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use super::env::Env;
 use super::exit::{Class, Failure, Outcome};
@@ -27,6 +29,12 @@ use super::{ColorChoice, OutputFormat};
 const TICK: Duration = Duration::from_millis(100);
 /// How long a wait may take until its time is shown.
 const TIME_AFTER: Duration = Duration::from_secs(2);
+/// How many milliseconds Ctrl-C waits for whoever reads standard error, to tell him what it ended. [ours]
+const LAST_WORDS_MS: u8 = 200;
+/// What is written at a time, unless a piece is longer. [ours: a pipe holds some of them]
+const BATCH_BYTES: usize = 16 * 1024;
+/// What waits for a reader at most, beside what is being written to him; a longer piece waits alone. [ours: what a pipe holds]
+const WAITING_BYTES: usize = 64 * 1024;
 /// What of a list is written at a time.
 const LIST_BUFFER: usize = 64 * 1024;
 /// Width of tables when standard output is no terminal: as wide as they like.
@@ -42,7 +50,7 @@ pub(crate) struct Ui {
     color_err: bool,
     /// The newest spinner: what is said while it turns stands above it.
     spinner: Arc<Mutex<WeakProgressBar>>,
-    /// Pieces of long output that are not written yet.
+    /// Pieces of long output for standard output that are not written yet.
     pending: Arc<AtomicUsize>,
 }
 
@@ -99,13 +107,12 @@ impl Ui {
 
     /// Begins a result that is a list, whose JSON is written while its items come.
     pub(crate) fn list(&self) -> Result<ListWriter, Failure> {
-        ListWriter::begin().map_err(unwritable)
+        ListWriter::begin().map_err(|e| unwritable(&e))
     }
 
     /// Writes one event of a stream as a line of JSON.
     pub(crate) fn event(&self, value: &impl Serialize) -> Result<(), Failure> {
-        let json = serde_json::to_string(value);
-        self.line(&json.map_err(|e| Failure::failed(format!("the result cannot be written: {e}")))?)
+        self.line(&json_line(value)?)
     }
 
     /// Writes a line of text to standard output.
@@ -115,13 +122,13 @@ impl Ui {
 
     /// Writes bytes to standard output exactly as they are, and at once.
     pub(crate) fn bytes(&self, bytes: &[u8]) -> Result<(), Failure> {
-        write_out(bytes).map_err(unwritable)
+        write_out(bytes).map_err(|e| unwritable(&e))
     }
 
-    /// Standard output for what may be long: whoever writes to it goes on hearing of other things while the reader
+    /// Standard output and error for what may be long: whoever writes to it goes on hearing of other things while the reader
     /// takes its time.
     pub(crate) fn output(&self) -> Output {
-        Output::new(self.pending.clone())
+        Output::new(self.clone())
     }
 
     /// Ends a line that was written without an end, where people look at it.
@@ -134,7 +141,7 @@ impl Ui {
     /// Writes bytes to standard error exactly as they are, and at once.
     pub(crate) fn error_bytes(&self, bytes: &[u8]) -> Result<(), Failure> {
         let mut err = io::stderr().lock();
-        err.write_all(bytes).and_then(|()| err.flush()).map_err(unwritable)
+        err.write_all(bytes).and_then(|()| err.flush()).map_err(|e| unwritable(&e))
     }
 
     /// Says something on standard error, unless told to be quiet.
@@ -152,7 +159,11 @@ impl Ui {
 
     /// Warns on standard error.
     pub(crate) fn warn(&self, text: impl AsRef<str>) {
-        self.say(&format!("{} {}", self.style("warning:", Style::new().yellow().bold()), text.as_ref()));
+        self.say(&self.warning(text.as_ref()));
+    }
+
+    fn warning(&self, text: &str) -> String {
+        format!("{} {text}", self.style("warning:", Style::new().yellow().bold()))
     }
 
     fn say(&self, text: &str) {
@@ -252,11 +263,15 @@ impl Ui {
         };
         if failure.class != Class::BrokenPipe {
             // Ctrl-C ends the wait for a reader that does not read, too; nothing stands within what he has not got yet.
-            let idle = || self.pending.load(Ordering::Acquire) == 0 && takes_more();
-            if self.is_json() && (failure.class != Class::Interrupted || idle()) {
+            let waited = failure.class != Class::Interrupted;
+            let idle =
+                || self.pending.load(Ordering::Acquire) == 0 && takes_more(&io::stdout(), PollTimeout::ZERO);
+            if self.is_json() && (waited || idle()) {
                 let _ = self.event(&failure.to_json());
             }
-            self.failure(&failure);
+            if waited || takes_more(&io::stderr(), LAST_WORDS_MS.into()) {
+                self.failure(&failure);
+            }
         }
         ExitCode::from(failure.class.code())
     }
@@ -276,8 +291,11 @@ impl Ui {
 }
 
 /// Writes all of it. Not through `io::stdout`, which looks for the ends of lines and writes every piece in two.
-fn write_out(mut bytes: &[u8]) -> io::Result<()> {
-    let out = io::stdout();
+fn write_out(bytes: &[u8]) -> io::Result<()> {
+    write_all(&io::stdout(), bytes)
+}
+
+fn write_all(out: &impl AsFd, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match nix::unistd::write(out.as_fd(), bytes) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -311,83 +329,264 @@ impl io::Write for Stdout {
     }
 }
 
-/// True when something can be written to standard output at once.
-fn takes_more() -> bool {
-    let out = io::stdout();
+/// True when something can be written there within that time.
+fn takes_more(out: &impl AsFd, within: PollTimeout) -> bool {
     let mut ready = [PollFd::new(out.as_fd(), PollFlags::POLLOUT)];
-    poll(&mut ready, PollTimeout::ZERO).is_ok_and(|count| count > 0)
+    poll(&mut ready, within).is_ok_and(|count| count > 0)
 }
 
-/// Standard output for what may be long. A file is written at once; where there is a reader, a thread writes, because
-/// a write that waits for him can not be given up. The program's end ends it.
+/// Where a piece of output goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum To {
+    Stdout,
+    Stderr,
+    /// Standard error too, which may be gone: nobody is left to tell then.
+    Talk,
+}
+
+impl To {
+    fn write(self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Stdout => write_all(&io::stdout(), bytes),
+            Self::Stderr => write_all(&io::stderr(), bytes),
+            Self::Talk => {
+                let _ = write_all(&io::stderr(), bytes);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Pieces in their order.
+type Parts = Vec<(To, Bytes)>;
+
+/// What a thread that writes is sent.
+enum Piece {
+    Parts(Parts),
+    /// Answered when everything before it is written.
+    Mark(oneshot::Sender<()>),
+}
+
+/// Standard output and error for what may be long, in the order in which it comes. Files are written at once; where there
+/// is a reader, a thread writes, because a write that waits for him can not be given up. The program's end ends it.
 pub(crate) struct Output {
-    writer: Option<mpsc::Sender<Bytes>>,
-    /// How the thread ended, which is told once.
-    ended: Option<oneshot::Receiver<io::Result<()>>>,
-    /// Pieces that are not written yet.
-    pending: Arc<AtomicUsize>,
+    ui: Ui,
+    writer: Option<Writer>,
+    /// Whether standard output and error are files.
+    files: [bool; 2],
+    /// What is not on its way yet: short pieces that come at a time go together.
+    batch: Mutex<Batch>,
+}
+
+#[derive(Default)]
+struct Batch {
+    parts: Vec<(To, BytesMut)>,
+    bytes: usize,
+}
+
+impl Batch {
+    /// Adds a piece, and gives what is to go now.
+    fn add(&mut self, to: To, bytes: Bytes) -> Parts {
+        let mut full = Vec::new();
+        if self.bytes + bytes.len() > BATCH_BYTES {
+            full = self.take();
+        }
+        if bytes.len() > BATCH_BYTES {
+            full.push((to, bytes));
+            return full;
+        }
+        self.bytes += bytes.len();
+        match self.parts.last_mut().filter(|(last, _)| *last == to) {
+            Some((_, last)) => last.extend_from_slice(&bytes),
+            None => self.parts.push((to, bytes.into())),
+        }
+        full
+    }
+
+    fn take(&mut self) -> Parts {
+        self.bytes = 0;
+        self.parts.drain(..).map(|(to, bytes)| (to, bytes.freeze())).collect()
+    }
+}
+
+/// The thread, seen from outside.
+struct Writer {
+    pieces: std::sync::mpsc::Sender<Piece>,
+    /// For bytes that wait for it; it makes room when it begins to write them.
+    room: Arc<Semaphore>,
+    /// How it ended.
+    ended: watch::Receiver<Option<io::Result<()>>>,
 }
 
 impl Output {
-    fn new(pending: Arc<AtomicUsize>) -> Self {
-        let (end, ended) = oneshot::channel();
-        let kind =
-            fstat(io::stdout().as_fd()).map(|stat| SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT);
-        let device = kind == Ok(SFlag::S_IFCHR) && !io::stdout().is_terminal();
-        if kind == Ok(SFlag::S_IFREG) || device {
-            return Self { writer: None, ended: None, pending };
-        }
-        let left = pending.clone();
-        let (writer, mut pieces) = mpsc::channel::<Bytes>(1);
-        std::thread::spawn(move || {
-            let mut result = Ok(());
-            while let (Ok(()), Some(piece)) = (&result, pieces.blocking_recv()) {
-                result = write_out(&piece);
-                left.fetch_sub(1, Ordering::AcqRel);
-            }
-            // Whoever does not wait for the end has given the output up.
-            let _ = end.send(result);
-        });
-        Self { writer: Some(writer), ended: Some(ended), pending }
+    fn new(ui: Ui) -> Self {
+        let files = [is_file(&io::stdout()), is_file(&io::stderr())];
+        let writer = (files != [true; 2]).then(|| Writer::begin(ui.pending.clone()));
+        Self { ui, writer, files, batch: Mutex::default() }
     }
 
-    /// Writes bytes exactly as they are; returns when the reader has taken most of what was written before.
-    pub(crate) async fn bytes(&mut self, bytes: Bytes) -> Result<(), Failure> {
-        match &self.writer {
-            None => write_out(&bytes).map_err(unwritable),
-            Some(writer) => {
-                self.pending.fetch_add(1, Ordering::AcqRel);
-                match writer.send(bytes).await {
-                    Ok(()) => Ok(()),
-                    Err(_) => Err(self.broken().await),
-                }
-            }
+    /// Writes bytes to standard output exactly as they are, with what comes at the same time; returns when the reader has
+    /// taken most of what was written before.
+    pub(crate) async fn bytes(&self, bytes: impl Into<Bytes>) -> Result<(), Failure> {
+        self.send(To::Stdout, bytes.into()).await
+    }
+
+    /// Writes bytes to standard error in the same way.
+    pub(crate) async fn error_bytes(&self, bytes: impl Into<Bytes>) -> Result<(), Failure> {
+        self.send(To::Stderr, bytes.into()).await
+    }
+
+    /// Writes a line of text to standard output.
+    pub(crate) async fn line(&self, text: &str) -> Result<(), Failure> {
+        self.bytes(format!("{text}\n")).await
+    }
+
+    /// Writes one event of a stream as a line of JSON.
+    pub(crate) async fn event(&self, value: &impl Serialize) -> Result<(), Failure> {
+        self.line(&json_line(value)?).await
+    }
+
+    /// Says something on standard error, unless told to be quiet.
+    pub(crate) async fn note(&self, text: impl AsRef<str>) -> Result<(), Failure> {
+        match self.ui.quiet {
+            true => Ok(()),
+            false => self.send(To::Talk, format!("{}\n", text.as_ref()).into()).await,
+        }
+    }
+
+    /// Warns on standard error.
+    pub(crate) async fn warn(&self, text: impl AsRef<str>) -> Result<(), Failure> {
+        self.send(To::Talk, format!("{}\n", self.ui.warning(text.as_ref())).into()).await
+    }
+
+    async fn send(&self, to: To, bytes: Bytes) -> Result<(), Failure> {
+        let full = self.batch.lock().add(to, bytes);
+        self.hand_over(full).await
+    }
+
+    /// Sends on its way what is not; returns when the reader has taken most of what was sent before.
+    async fn flush(&self) -> Result<(), Failure> {
+        let rest = self.batch.lock().take();
+        self.hand_over(rest).await
+    }
+
+    async fn hand_over(&self, parts: Parts) -> Result<(), Failure> {
+        let [out, err] = self.files;
+        let (now, parts): (Parts, Parts) =
+            parts.into_iter().partition(|(to, _)| if *to == To::Stdout { out } else { err });
+        now.iter().try_for_each(|(to, bytes)| to.write(bytes)).map_err(|e| unwritable(&e))?;
+        let Some(writer) = self.writer.as_ref().filter(|_| !parts.is_empty()) else { return Ok(()) };
+        match writer.room.acquire_many(room_for(&parts)).await {
+            Ok(room) => room.forget(),
+            Err(_) => return Err(self.broken().await),
+        }
+        if for_stdout(&parts) {
+            self.ui.pending.fetch_add(1, Ordering::AcqRel);
+        }
+        match writer.pieces.send(Piece::Parts(parts)) {
+            Ok(()) => Ok(()),
+            Err(_) => Err(self.broken().await),
+        }
+    }
+
+    /// Waits for what is to be written next. What has come until then is shown meanwhile, and nothing is waited for when it
+    /// cannot be.
+    pub(crate) async fn until<T>(&self, next: impl Future<Output = T>) -> Result<T, Failure> {
+        let mut next = pin!(next);
+        if let Poll::Ready(found) = futures_util::poll!(next.as_mut()) {
+            return Ok(found);
+        }
+        self.flush().await?;
+        tokio::select! {
+            found = next => Ok(found),
+            failure = self.broken() => Err(failure),
         }
     }
 
     /// Waits until something could not be written, for as long as it takes.
-    pub(crate) async fn broken(&mut self) -> Failure {
-        let Some(ended) = &mut self.ended else { return std::future::pending().await };
-        let end = ended.await;
-        self.ended = None;
-        match end {
-            Ok(Err(e)) => unwritable(e),
-            Ok(Ok(())) | Err(_) => Failure::failed("the output cannot be written any more"),
+    async fn broken(&self) -> Failure {
+        let Some(writer) = &self.writer else { return std::future::pending().await };
+        let mut ended = writer.ended.clone();
+        match ended.wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(Err(e))) => unwritable(e),
+            Ok(_) | Err(_) => Failure::failed("the output cannot be written any more"),
         }
     }
 
     /// Returns when all of it is written, or when it is known that it cannot be.
-    pub(crate) async fn end(mut self) -> Result<(), Failure> {
-        drop(self.writer.take());
-        let Some(ended) = self.ended.take() else { return Ok(()) };
-        match ended.await {
-            Ok(result) => result.map_err(unwritable),
-            Err(_) => Err(Failure::failed("the output cannot be written any more")),
+    pub(crate) async fn written(&self) -> Result<(), Failure> {
+        self.flush().await?;
+        let Some(writer) = &self.writer else { return Ok(()) };
+        let (mark, reached) = oneshot::channel();
+        // A thread that has ended has dropped it.
+        let _ = writer.pieces.send(Piece::Mark(mark));
+        match reached.await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(self.broken().await),
         }
     }
 }
 
-fn unwritable(error: io::Error) -> Failure {
+impl Writer {
+    fn begin(pending: Arc<AtomicUsize>) -> Self {
+        let (pieces, waiting) = std::sync::mpsc::channel();
+        let (end, ended) = watch::channel(None);
+        let room = Arc::new(Semaphore::new(WAITING_BYTES));
+        let freed = room.clone();
+        std::thread::spawn(move || {
+            let result = write_pieces(&waiting, &freed, &pending);
+            // Whoever does not wait for the end has given the output up.
+            let _ = end.send(Some(result));
+            freed.close();
+        });
+        Self { pieces, room, ended }
+    }
+}
+
+/// The room that pieces take: what is longer than all of it waits alone.
+fn room_for(parts: &[(To, Bytes)]) -> u32 {
+    let bytes: usize = parts.iter().map(|(_, bytes)| bytes.len()).sum();
+    u32::try_from(bytes.min(WAITING_BYTES)).unwrap_or(u32::MAX)
+}
+
+fn for_stdout(parts: &[(To, Bytes)]) -> bool {
+    parts.iter().any(|(to, _)| *to == To::Stdout)
+}
+
+/// Writes what comes until nobody sends any more.
+fn write_pieces(
+    waiting: &std::sync::mpsc::Receiver<Piece>,
+    room: &Semaphore,
+    pending: &AtomicUsize,
+) -> io::Result<()> {
+    for piece in waiting {
+        match piece {
+            Piece::Parts(parts) => {
+                room.add_permits(room_for(&parts) as usize);
+                parts.iter().try_for_each(|(to, bytes)| to.write(bytes))?;
+                if for_stdout(&parts) {
+                    pending.fetch_sub(1, Ordering::AcqRel);
+                }
+            }
+            // Whoever waits there may have gone.
+            Piece::Mark(mark) => _ = mark.send(()),
+        }
+    }
+    Ok(())
+}
+
+/// True for a file and for a device that is no terminal: nobody has to read them.
+fn is_file(stream: &(impl AsFd + IsTerminal)) -> bool {
+    let kind = fstat(stream.as_fd()).map(|stat| SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT);
+    kind == Ok(SFlag::S_IFREG) || kind == Ok(SFlag::S_IFCHR) && !stream.is_terminal()
+}
+
+/// A value as a line of JSON, without its end.
+fn json_line(value: &impl Serialize) -> Result<String, Failure> {
+    serde_json::to_string(value).map_err(|e| Failure::failed(format!("the result cannot be written: {e}")))
+}
+
+fn unwritable(error: &io::Error) -> Failure {
     match error.kind() {
         io::ErrorKind::BrokenPipe => Failure::new(Class::BrokenPipe, "the reader of the output has gone"),
         _ => Failure::failed(format!("the output cannot be written: {error}")),
@@ -548,20 +747,20 @@ impl ListWriter {
 
     /// Writes one more of its items.
     pub(crate) fn item(&mut self, item: &impl Serialize) -> Result<(), Failure> {
-        self.form.begin_array_value(&mut self.out, self.first).map_err(unwritable)?;
+        self.form.begin_array_value(&mut self.out, self.first).map_err(|e| unwritable(&e))?;
         self.first = false;
         let mut json = serde_json::Serializer::with_formatter(&mut self.out, self.form.clone());
         item.serialize(&mut json).map_err(|e| match e.io_error_kind() {
-            Some(kind) => unwritable(kind.into()),
+            Some(kind) => unwritable(&kind.into()),
             None => Failure::failed(format!("the result cannot be written: {e}")),
         })?;
-        self.form.end_array_value(&mut self.out).map_err(unwritable)
+        self.form.end_array_value(&mut self.out).map_err(|e| unwritable(&e))
     }
 
     /// Ends the list.
     pub(crate) fn end(mut self) -> Result<(), Failure> {
         let ended = self.form.end_array(&mut self.out).and_then(|()| self.out.write_all(b"\n"));
-        ended.and_then(|()| self.out.flush()).map_err(unwritable)
+        ended.and_then(|()| self.out.flush()).map_err(|e| unwritable(&e))
     }
 }
 

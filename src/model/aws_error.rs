@@ -145,6 +145,9 @@ impl AwsError {
             Self::Setting { variable: "AWS_CA_BUNDLE", .. } => {
                 "name a file of certificates in PEM form, or unset it".to_owned()
             }
+            Self::Setting { variable: "ca_bundle", .. } => {
+                "name a file of certificates in PEM form there, or in `AWS_CA_BUNDLE`, which comes first".to_owned()
+            }
             Self::Setting { .. } => {
                 "it looks like `http://user:password@host:port`; `no_proxy` names what is reached without it".to_owned()
             }

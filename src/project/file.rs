@@ -119,6 +119,7 @@ struct BuildDto {
     dockerfile: Option<String>,
     context: Option<String>,
     target: Option<String>,
+    network: Option<String>,
     args: Option<BTreeMap<String, Option<String>>>,
     secrets: Option<Vec<String>>,
     cache_from: Option<Vec<String>>,
@@ -643,6 +644,7 @@ impl Reader<'_> {
             dockerfile: path(dto.dockerfile),
             context: path(dto.context),
             target: dto.target,
+            network: dto.network,
             args: dto.args.unwrap_or_default().into_iter().map(|(k, v)| (k, v.unwrap_or_default())).collect(),
             secrets: dto.secrets.unwrap_or_default(),
             cache_from: dto.cache_from.unwrap_or_default(),
@@ -1068,7 +1070,7 @@ agents:
              tags: {{team: agents, empty: null}}\n\
              endpoints: {{prod: {{version: 3, description: stable}}, canary: null}}\n\
              models: [anthropic.claude-sonnet-4-5-20250929-v1:0, 'us.amazon.nova-*']\n\
-             build: {{dockerfile: docker/Dockerfile, args: {{PIP: x}}, secrets: ['id=npm,src=.npmrc'], target: run}}\n"
+             build: {{dockerfile: docker/Dockerfile, args: {{PIP: x}}, secrets: ['id=npm,src=.npmrc'], target: run, network: host}}\n"
         );
         let agent = read(&text).unwrap().agents["a"].clone();
         let systems = agent.file_systems.value().unwrap();
@@ -1084,6 +1086,7 @@ agents:
         assert_eq!(agent.models.value().unwrap().len(), 2);
         assert_eq!(agent.build.dockerfile.as_deref(), Some(Path::new("/p/docker/Dockerfile")));
         assert_eq!(agent.build.args["PIP"], "x");
+        assert_eq!(agent.build.network.as_deref(), Some("host"));
         for (wrong, line, expected) in [
             (
                 "filesystem_configurations: [{session_storage: {mount_path: /mnt/a}, efs_access_point: {access_point_arn: x, mount_path: /mnt/b}}]\n",

@@ -448,6 +448,8 @@ pub struct Build {
     pub context: Option<PathBuf>,
     /// `target`.
     pub target: Option<String>,
+    /// `network`, as `--network` of buildx takes it.
+    pub network: Option<String>,
     /// `args`.
     pub args: BTreeMap<String, String>,
     /// `secrets`, as `--secret` of buildx takes them.

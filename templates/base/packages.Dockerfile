@@ -1,4 +1,7 @@
 # The agent's packages: requirements.txt with the files that it names, else the dependencies in pyproject.toml.
+ARG PIP_INDEX_URL
+ARG PIP_EXTRA_INDEX_URL
+ARG PIP_TRUSTED_HOST
 COPY packages/ /tmp/packages/
 RUN cd /tmp/packages && export PIP_ROOT_USER_ACTION=ignore PIP_BREAK_SYSTEM_PACKAGES=1 \
     && if [ ! -f requirements.txt ]; then \

@@ -147,7 +147,7 @@ fn the_command_line_that_is_shown_is_the_one_that_builds() {
 fn every_option_reaches_the_builder() {
     let Some(registry) = lab("every_option_reaches_the_builder") else { return };
     let dockerfile = format!(
-        "FROM {registry}/busybox AS first\nARG WORD=none\nRUN --mount=type=secret,id=key cp /run/secrets/key /key && \
+        "FROM {registry}/busybox AS first\nARG WORD=none\nRUN --mount=type=secret,id=key cp /run/secrets/key /key && ls /sys/class/net >/net && \
          echo $WORD >/word\nEXPOSE 8080\nCMD [\"sh\"]\nFROM first AS second\nRUN touch /second\n"
     );
     let project = project(&[("docker/Dockerfile", &dockerfile), ("key", "4711")]);
@@ -166,6 +166,8 @@ fn every_option_reaches_the_builder() {
         "WORD=hello",
         "--secret",
         "id=key,src=key",
+        "--network",
+        "none",
         "--tag",
         &tag.0,
         "--tag",
@@ -174,8 +176,8 @@ fn every_option_reaches_the_builder() {
     let output = built(project.path(), &args);
     // An image of this machine's own platform is what was asked for.
     assert!(!text(&output.stderr).contains("the service runs"), "{}", text(&output.stderr));
-    let said = docker(&["run", "--rm", &second.0, "sh", "-c", "cat /key /word; test ! -e /second"]);
-    assert_eq!(text(&said.stdout), "4711hello\n");
+    let said = docker(&["run", "--rm", &second.0, "sh", "-c", "cat /key /word /net; test ! -e /second"]);
+    assert_eq!(text(&said.stdout), "4711hello\nlo\n");
     // What this driver cannot do is said by the builder, in its own words.
     let to = format!("type=local,dest={}", cache.path().display());
     let refused = agentcore(

@@ -1,20 +1,13 @@
 //! `configure`: the project file by flags, by answers in a pseudo-terminal, and as the toolkit sees it.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::path::Path;
-use std::sync::mpsc::{Receiver, channel};
-use std::time::{Duration, Instant};
 
-use portable_pty::{CommandBuilder, PtySize, native_pty_system};
 use serde_json::{Value, json};
 
 use crate::cli::Place;
-use crate::support;
+use crate::pty::Terminal;
 
 const FILE: &str = ".bedrock_agentcore.yaml";
-/// For one question to appear.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 fn text(place: &Place) -> String {
     fs::read_to_string(place.path().join(FILE)).unwrap()
@@ -279,105 +272,13 @@ fn a_project_of_the_npm_tool_is_taken_over() {
     assert!(run.stderr.contains("has an agent `Writer` already"), "{}", run.stderr);
 }
 
-/// The program on a terminal of its own.
-struct Terminal {
-    child: Box<dyn portable_pty::Child + Send + Sync>,
-    input: Box<dyn std::io::Write + Send>,
-    output: Receiver<Vec<u8>>,
-    /// All that came, and the text in it: what comes in one piece may end within a character or a control sequence.
-    bytes: Vec<u8>,
-    screen: String,
-    /// Where the search for the next question begins.
-    seen: usize,
-    _master: Box<dyn portable_pty::MasterPty + Send>,
-}
-
-impl Terminal {
-    fn start(directory: &Path, args: &[&str]) -> Self {
-        let size = PtySize { rows: 40, cols: 120, pixel_width: 0, pixel_height: 0 };
-        let pair = native_pty_system().openpty(size).unwrap();
-        let mut command = CommandBuilder::new(support::BIN);
-        command.args(args);
-        command.cwd(directory);
-        command.env_clear();
-        command.env("TERM", "xterm-256color");
-        let child = pair.slave.spawn_command(command).unwrap();
-        drop(pair.slave);
-        let mut reader = pair.master.try_clone_reader().unwrap();
-        let input = pair.master.take_writer().unwrap();
-        let (sender, output) = channel();
-        std::thread::spawn(move || {
-            let mut buffer = [0; 4096];
-            while let Ok(read @ 1..) = reader.read(&mut buffer) {
-                if sender.send(buffer[..read].to_vec()).is_err() {
-                    break;
-                }
-            }
-        });
-        Self { child, input, output, bytes: Vec::new(), screen: String::new(), seen: 0, _master: pair.master }
-    }
-
-    /// Waits for `question`, then types `answer`.
-    #[track_caller]
-    fn answer(&mut self, question: &str, answer: &str) {
-        self.expect(question);
-        self.input.write_all(answer.as_bytes()).unwrap();
-        self.input.flush().unwrap();
-    }
-
-    #[track_caller]
-    fn expect(&mut self, words: &str) {
-        let end = Instant::now() + PATIENCE;
-        loop {
-            if let Some(at) = self.screen[self.seen..].find(words) {
-                self.seen += at + words.len();
-                return;
-            }
-            let left = end.saturating_duration_since(Instant::now());
-            match self.output.recv_timeout(left) {
-                Ok(bytes) => self.show(&bytes),
-                Err(e) => panic!("no `{words}` ({e}) in:\n{}", self.screen),
-            }
-        }
-    }
-
-    fn show(&mut self, bytes: &[u8]) {
-        self.bytes.extend_from_slice(bytes);
-        self.screen = console::strip_ansi_codes(&String::from_utf8_lossy(&self.bytes)).into_owned();
-    }
-
-    #[track_caller]
-    fn end(mut self) -> (u32, String) {
-        let end = Instant::now() + PATIENCE;
-        let code = loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                break status.exit_code();
-            }
-            assert!(Instant::now() < end, "it does not end:\n{}", self.screen);
-            std::thread::sleep(Duration::from_millis(10));
-        };
-        // The terminal ends with its last user, after everything that was written to it.
-        while let Ok(bytes) = self.output.recv_timeout(PATIENCE) {
-            self.show(&bytes);
-        }
-        (code, self.screen.clone())
-    }
-}
-
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 const ENTER: &str = "\r";
 const DOWN: &str = "\x1b[B";
 
 #[test]
 fn questions_in_the_toolkits_order_with_defaults_that_work() {
     let place = python_project();
-    let mut terminal = Terminal::start(place.path(), &["configure", "--color", "never"]);
+    let mut terminal = Terminal::bare(place.path(), &["configure", "--color", "never"]);
     terminal.answer("Entry file or directory [main.py]:", ENTER);
     // A wrong answer is told at once and asked for again.
     terminal.answer("Name of the agent", "my-agent\r");
@@ -413,7 +314,7 @@ fn questions_in_the_toolkits_order_with_defaults_that_work() {
 
     // Again, with Enter all the way: nothing changes.
     let before = text(&place);
-    let mut terminal = Terminal::start(place.path(), &["configure", "--color", "never"]);
+    let mut terminal = Terminal::bare(place.path(), &["configure", "--color", "never"]);
     terminal.answer("Entry file or directory [main.py]:", ENTER);
     terminal.answer("Deploy as", ENTER);
     terminal.answer("Python", ENTER);
@@ -433,7 +334,7 @@ fn questions_in_the_toolkits_order_with_defaults_that_work() {
 #[test]
 fn oauth_is_asked_for_and_a_flag_asks_nothing() {
     let place = python_project();
-    let mut terminal = Terminal::start(
+    let mut terminal = Terminal::bare(
         place.path(),
         &["configure", "--color", "never", "--name", "w", "--deployment-type", "container"],
     );
@@ -462,7 +363,7 @@ fn oauth_is_asked_for_and_a_flag_asks_nothing() {
     );
     assert_eq!(shown["ecrRepository"], "w-images");
     assert_eq!(shown["filesystemConfigurations"], json!([]));
-    let terminal = Terminal::start(place.path(), &["configure", "--color", "never", "--idle-timeout", "5m"]);
+    let terminal = Terminal::bare(place.path(), &["configure", "--color", "never", "--idle-timeout", "5m"]);
     let (code, screen) = terminal.end();
     assert_eq!(code, 0, "{screen}");
     assert!(screen.contains("changed agent `w`") && !screen.contains("Entry file"), "{screen}");
@@ -472,7 +373,7 @@ fn oauth_is_asked_for_and_a_flag_asks_nothing() {
 fn ctrl_c_leaves_no_file_and_a_sane_terminal() {
     for question in ["Entry file", "Deploy as"] {
         let place = python_project();
-        let mut terminal = Terminal::start(place.path(), &["configure", "--color", "never", "--name", "w"]);
+        let mut terminal = Terminal::bare(place.path(), &["configure", "--color", "never", "--name", "w"]);
         if question == "Deploy as" {
             terminal.answer("Entry file", ENTER);
         }

@@ -32,6 +32,7 @@ mod network;
 mod offline;
 mod process;
 mod project;
+mod pty;
 mod recipes;
 mod scale;
 mod sdk;

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use crate::crash::room::room;
 use crate::crash::seed::{known, seeded};
 use crate::crash::world::{World, names, runtime};
+use crate::pty::Terminal;
 use crate::support::{self, Project};
-use crate::terminal::Terminal;
 
 const KNOWN: u32 = 10_000;
 /// What a session's logs may take: twice the size at which a file is put aside, and the piece that went over it.
@@ -69,7 +69,7 @@ fn lists_of_many(world: &World, all: &[Value]) {
     let project = Project::new("lab", "lab", json!({}));
     let look = |arguments: &[&str]| {
         let arguments = [&["local", "session", "ls"], arguments].concat();
-        let (code, text) = Terminal::at(world.home(), &project, &arguments, &[]).end();
+        let (code, text) = Terminal::at(world.home(), project.path(), &arguments, &[]).end();
         assert_eq!(code, 0, "{text}");
         text
     };

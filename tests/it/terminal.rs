@@ -1,109 +1,15 @@
 //! What people see who sit at a terminal, on a terminal of a test's own.
 
-use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
-use std::path::Path;
-use std::sync::mpsc::{Receiver, channel};
-use std::time::{Duration, Instant};
 
-use portable_pty::{Child, CommandBuilder, PtySize, native_pty_system};
 use serde_json::json;
 
+use crate::pty::{LIMIT, Terminal};
 use crate::support::{self, Emulator, Project};
 
-/// Longest wait for what must appear.
-const LIMIT: Duration = Duration::from_secs(30);
 const CTRL_C: &[u8] = b"\x03";
 /// What clears a line.
 const CLEARED: &str = "\r\u{1b}[2K";
-
-/// A command on a terminal.
-pub struct Terminal {
-    child: Box<dyn Child + Send + Sync>,
-    keyboard: Box<dyn std::io::Write + Send>,
-    screen: Receiver<Vec<u8>>,
-    bytes: Vec<u8>,
-    text: String,
-}
-
-impl Terminal {
-    fn new(emulator: &Emulator, project: &Project, args: &[&str]) -> Self {
-        Self::at(emulator.home(), project, args, &[])
-    }
-
-    pub fn at(home: &Path, project: &Project, args: &[&str], environment: &[(&str, &str)]) -> Self {
-        let pair =
-            native_pty_system().openpty(PtySize { rows: 24, cols: 100, ..PtySize::default() }).unwrap();
-        let mut command = CommandBuilder::new(support::BIN);
-        command.args(args);
-        command.cwd(project.path());
-        command.env("AGENTCORE_HOME", home);
-        for (name, value) in environment {
-            command.env(name, value);
-        }
-        command.env("TERM", "xterm");
-        command.env("NO_COLOR", "1");
-        let child = pair.slave.spawn_command(command).unwrap();
-        let (mut reader, keyboard) =
-            (pair.master.try_clone_reader().unwrap(), pair.master.take_writer().unwrap());
-        let (sender, screen) = channel();
-        std::thread::spawn(move || {
-            // The other side must be open as long as somebody reads.
-            let _master = pair.master;
-            let mut buffer = [0; 4096];
-            while let Ok(count @ 1..) = reader.read(&mut buffer) {
-                if sender.send(buffer[..count].to_vec()).is_err() {
-                    return;
-                }
-            }
-        });
-        Self { child, keyboard, screen, bytes: Vec::new(), text: String::new() }
-    }
-
-    /// Reads until the text is there.
-    fn until(&mut self, text: &str) {
-        let end = Instant::now() + LIMIT;
-        while !self.text.contains(text) {
-            let left = end.saturating_duration_since(Instant::now());
-            let piece = self.screen.recv_timeout(left).unwrap_or_else(|e| panic!("{e}: {:?}", self.text));
-            self.show(&piece);
-        }
-    }
-
-    /// Adds to what was shown, whose characters may come in pieces.
-    fn show(&mut self, piece: &[u8]) {
-        self.bytes.extend_from_slice(piece);
-        self.text = String::from_utf8_lossy(&self.bytes).into_owned();
-    }
-
-    fn press(&mut self, key: &[u8]) {
-        self.keyboard.write_all(key).unwrap();
-        self.keyboard.flush().unwrap();
-    }
-
-    /// The exit code, and all that was shown but the key: the kernel echoes it after the signal, so it may stand
-    /// before or behind what the program says to it.
-    pub fn end(mut self) -> (u32, String) {
-        let end = Instant::now() + LIMIT;
-        let status = loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                break status;
-            }
-            if Instant::now() > end {
-                let _ = self.child.kill();
-                panic!("it does not end: {:?}", self.text);
-            }
-            while let Ok(piece) = self.screen.recv_timeout(Duration::from_millis(20)) {
-                self.show(&piece);
-            }
-        };
-        // The terminal ends with its last user, after everything that was written to it.
-        while let Ok(piece) = self.screen.recv_timeout(LIMIT) {
-            self.show(&piece);
-        }
-        (status.exit_code(), self.text.replace("^C", ""))
-    }
-}
 
 /// What stands after the last clearing of a line.
 fn after_spinner(text: &str) -> &str {
@@ -123,7 +29,7 @@ fn an_answer_ends_its_line_on_a_terminal_and_not_in_a_pipe() {
     let call = ["local", "invoke", "--session", "s", r#"{"do": "echo", "n": 1}"#];
     let piped = emulator.run(project.path(), &call);
     assert_eq!(piped.stdout, br#"{"n": 1}"#);
-    let (code, text) = Terminal::new(&emulator, &project, &call).end();
+    let (code, text) = Terminal::at(emulator.home(), project.path(), &call, &[]).end();
     assert_eq!(code, 0, "{text:?}");
     assert!(text.ends_with("{\"n\": 1}\r\n"), "{text:?}");
 }
@@ -136,7 +42,7 @@ fn ctrl_c_clears_the_spinner_and_the_last_line_is_true() {
     );
     // The call is given up; its session is not.
     let call = ["local", "invoke", "--session", "s", r#"{"do": "echo", "n": 1}"#];
-    let mut terminal = Terminal::new(&emulator, &project, &call);
+    let mut terminal = Terminal::at(emulator.home(), project.path(), &call, &[]);
     terminal.until("waiting for the agent");
     terminal.press(CTRL_C);
     let (code, text) = terminal.end();
@@ -146,7 +52,8 @@ fn ctrl_c_clears_the_spinner_and_the_last_line_is_true() {
     let answer = emulator.run(project.path(), &call);
     assert_eq!(answer.stdout, br#"{"n": 1}"#);
     // A stop that has begun is not taken back.
-    let mut terminal = Terminal::new(&emulator, &project, &["local", "stop", "--session", "s"]);
+    let mut terminal =
+        Terminal::at(emulator.home(), project.path(), &["local", "stop", "--session", "s"], &[]);
     terminal.until("stopping the session");
     terminal.press(CTRL_C);
     let (code, text) = terminal.end();
@@ -157,7 +64,7 @@ fn ctrl_c_clears_the_spinner_and_the_last_line_is_true() {
         "{text:?}"
     );
     // Where there is no more to say.
-    let mut terminal = Terminal::new(&emulator, &project, &["local", "deploy", "--force"]);
+    let mut terminal = Terminal::at(emulator.home(), project.path(), &["local", "deploy", "--force"], &[]);
     terminal.until("waiting until the runtime is ready");
     terminal.press(CTRL_C);
     let (code, text) = terminal.end();
@@ -169,7 +76,8 @@ fn ctrl_c_clears_the_spinner_and_the_last_line_is_true() {
 fn ctrl_c_at_every_other_wait_ends_it_with_a_true_line() {
     let (emulator, project) = deployed(&[], json!({ "LAB_SLOW_START": "8" }));
     // While the session of a shell starts: the terminal is what it was.
-    let mut terminal = Terminal::new(&emulator, &project, &["local", "shell", "--session", "s"]);
+    let mut terminal =
+        Terminal::at(emulator.home(), project.path(), &["local", "shell", "--session", "s"], &[]);
     terminal.until("waiting for the session");
     terminal.press(CTRL_C);
     let (code, text) = terminal.end();
@@ -185,7 +93,8 @@ fn ctrl_c_at_every_other_wait_ends_it_with_a_true_line() {
         String::from_utf8(output.stdout).unwrap()
     };
     assert_eq!(exec("ls -A /tmp"), "");
-    let mut terminal = Terminal::new(&emulator, &project, &["local", "cp", &file, "t:/tmp/copy"]);
+    let mut terminal =
+        Terminal::at(emulator.home(), project.path(), &["local", "cp", &file, "t:/tmp/copy"], &[]);
     terminal.until("sending to the session: 3 of ");
     terminal.press(CTRL_C);
     let (code, text) = terminal.end();
@@ -194,17 +103,18 @@ fn ctrl_c_at_every_other_wait_ends_it_with_a_true_line() {
     assert_eq!(after_spinner(&text), expected, "{text:?}");
     assert_eq!(exec("ls -A /tmp"), "");
     // Following a log has no end of its own, so Ctrl-C is none that failed.
-    let mut terminal = Terminal::new(&emulator, &project, &["local", "logs", "--follow"]);
+    let mut terminal = Terminal::at(emulator.home(), project.path(), &["local", "logs", "--follow"], &[]);
     terminal.until("lab agent");
     terminal.press(CTRL_C);
     let (code, text) = terminal.end();
     assert_eq!(code, 0, "{text:?}");
     assert!(text.ends_with("listens\r\n"), "{text:?}");
     // A command is ended with its caller.
-    let mut terminal = Terminal::new(
-        &emulator,
-        &project,
+    let mut terminal = Terminal::at(
+        emulator.home(),
+        project.path(),
         &["local", "exec", "--session", "t", "sh", "-c", "echo begun; sleep 300"],
+        &[],
     );
     terminal.until("begun");
     terminal.press(CTRL_C);
@@ -220,7 +130,7 @@ fn ctrl_c_at_every_other_wait_ends_it_with_a_true_line() {
 fn ctrl_c_while_the_emulator_starts_leaves_none_half_started() {
     let home = support::short_temp_dir();
     let project = Project::new("lab", "lab", json!({}));
-    let mut terminal = Terminal::at(home.path(), &project, &["local", "session", "ls"], &[]);
+    let mut terminal = Terminal::at(home.path(), project.path(), &["local", "session", "ls"], &[]);
     terminal.until("starting the emulator");
     terminal.press(CTRL_C);
     let (code, text) = terminal.end();
@@ -271,7 +181,7 @@ fn ctrl_c_at_every_wait_for_aws_ends_it_with_a_true_line() {
         (&["destroy", "--yes"], "asking AWS whose credentials these are", "interrupted\r\n"),
     ];
     for (args, until, last) in rows {
-        let mut terminal = Terminal::at(home.path(), &project, args, &environment);
+        let mut terminal = Terminal::at(home.path(), project.path(), args, &environment);
         terminal.until(until);
         terminal.press(CTRL_C);
         if args[0] == "cp" {

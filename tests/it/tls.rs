@@ -190,6 +190,52 @@ fn calls_and_shells_go_by_tls_and_through_a_proxy() {
     screen.until("by-tls-42");
     assert_eq!(proxy.heads(), [""; 0]);
 
+    // A profile may name the bundle: the one that is named, that of the environment, or the default; behind the variable.
+    let keys = "aws_access_key_id = test\naws_secret_access_key = test\n";
+    let config = format!(
+        "[default]\nca_bundle = {trusted}\n{keys}[profile home]\nca_bundle = ~/ca.pem\n{keys}\
+         [profile lost]\nca_bundle = /nowhere/ca.pem\n{keys}[profile none]\n{keys}"
+    );
+    let file = home.path().join("config");
+    std::fs::write(&file, config).unwrap();
+    let file = file.display().to_string();
+    let user = home.path().display().to_string();
+    let set_up = [("AWS_CONFIG_FILE", file.as_str()), ("HOME", user.as_str())];
+    let of = |environment: &[(&str, &str)], args: &[&str]| {
+        let environment = [&set_up[..], environment].concat();
+        Run::from(make("invoke", &environment, &[&[echo][..], args].concat()).output().unwrap())
+    };
+    let (lost, token) = (("AWS_PROFILE", "lost"), ["--bearer-token", "token"]);
+    for (environment, args) in [
+        (&[][..], &[][..]),
+        (&[("AWS_PROFILE", "home")], &[]),
+        (&[lost], &["--profile", "default"]),
+        (&[lost, bundle], &[]),
+        (&[bundle], &["--profile", "lost"]),
+    ] {
+        let run = of(environment, args);
+        let shown = format!("{environment:?} {args:?}: {}", run.stderr);
+        assert_eq!((run.status, run.stdout.as_str()), (0, "{\"a\": 1}"), "{shown}");
+    }
+    let nowhere = "error: `ca_bundle` cannot be used: `/nowhere/ca.pem` of profile `lost` cannot be read: No such file or \
+                   directory (os error 2)\nhint: name a file of certificates in PEM form there, or in `AWS_CA_BUNDLE`, \
+                   which comes first\n";
+    for (environment, args, expected) in [
+        (&[lost][..], &[][..], nowhere),
+        (&[], &["--profile", "lost"], nowhere),
+        (&[lost], &token[..], nowhere),
+        (&[], &["--profile", "none"], "could not connect: invalid peer certificate"),
+        (&[("AWS_PROFILE", "none")], &token, "could not connect: invalid peer certificate"),
+    ] {
+        let run = of(environment, args);
+        let shown = format!("{environment:?} {args:?}: {}", run.stderr);
+        assert!(run.status == 4 && run.stderr.contains(expected), "{shown}");
+    }
+    let mut screen = Screen::open(&make("shell", &set_up, &["--shell-id", "profile"]));
+    screen.until("Ctrl+] leaves the shell running");
+    screen.type_in("exit 5\r");
+    assert_eq!(screen.code(), 5, "{}", screen.text());
+
     // Through the proxy both are tunnels, with its credentials, and nothing goes beside it.
     let (before, proxied) = (front.connections(), ("HTTPS_PROXY", by_proxy.as_str()));
     let run = invoke(&[bundle, proxied]);

@@ -3,15 +3,23 @@
 //!
 //! Needs namespaces and python3; where they are missing the emulator says so and the tests fail.
 
-use std::io::{Read as _, Write as _};
+use std::io::{PipeReader, PipeWriter, Read as _, Write as _};
 use std::net::TcpListener;
+use std::os::fd::AsFd as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
+use agentcore::model::{CommandEvent, CommandStatus, OutputStream};
+use agentcore::wire::eventstream;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::{Value, json};
 
 use crate::cli::Run;
 use crate::support::{self, Emulator, Project, short_temp_dir};
+
+/// Longest wait for what must happen.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// One project that is deployed to two emulators.
 pub(crate) struct Both {
@@ -477,6 +485,160 @@ fn whoever_reads_the_answer_may_take_his_time_leave_or_be_given_up() {
         assert!(run.stderr.contains("stopped waiting; session "), "{more:?}: {}", run.stderr);
         drop(reader);
     }
+}
+
+/// A reader that is not reading yet, and who fills what he can take.
+struct Reader {
+    child: Child,
+    from: PipeReader,
+    /// The other end, to see that it is full.
+    into: PipeWriter,
+}
+
+impl Reader {
+    /// Of standard output, and of standard error beside it if `both`; else that is to be had when it has ended.
+    fn of(mut command: Command, both: bool) -> Self {
+        let (from, into) = std::io::pipe().unwrap();
+        command.stdin(Stdio::null()).stdout(into.try_clone().unwrap());
+        command.stderr(if both { Stdio::from(into.try_clone().unwrap()) } else { Stdio::piped() });
+        Self { child: command.spawn().unwrap(), from, into }
+    }
+
+    /// Waits until not even a page more can be written.
+    fn is_full(&self) {
+        support::eventually(LIMIT, "nobody reads what is written", || {
+            let mut room = [PollFd::new(self.into.as_fd(), PollFlags::POLLOUT)];
+            (poll(&mut room, PollTimeout::ZERO).unwrap() == 0).then_some(())
+        });
+    }
+
+    fn interrupt(&self) {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+    }
+
+    /// The exit code and standard error, without a byte being read; or the reader leaves.
+    fn end(mut self, leave: bool) -> (i32, String) {
+        let from = (!leave).then_some(self.from);
+        let ended =
+            support::eventually(LIMIT, "it ends although nobody reads", || self.child.try_wait().unwrap());
+        drop(from);
+        let mut said = String::new();
+        self.child.stderr.take().map(|mut stderr| stderr.read_to_string(&mut said).unwrap());
+        (ended.code().unwrap(), said)
+    }
+
+    /// All that came, taken in large pieces with time between them.
+    fn slowly(mut self) -> (i32, String) {
+        drop(self.into);
+        let (mut all, mut buffer) = (Vec::new(), vec![0; 300_000]);
+        loop {
+            let count = self.from.read(&mut buffer).unwrap();
+            if count == 0 {
+                return (self.child.wait().unwrap().code().unwrap(), String::from_utf8(all).unwrap());
+            }
+            all.extend_from_slice(&buffer[..count]);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+#[test]
+fn whoever_reads_a_command_or_a_log_may_take_his_time_leave_or_be_given_up() {
+    let emulator = Emulator::start(&[]);
+    // An agent with more to say than all that waits for a reader.
+    let command = ["sh", "-c", "seq 20000; exec python3 main.py"];
+    let project = Project::new("lab", "lab", json!({ "command": command }));
+    let local = |args: &[&str]| {
+        let mut command = emulator.command();
+        command.current_dir(project.path()).arg("local").args(args);
+        command
+    };
+    let exec = |text: &str| local(&["exec", "--session", "s", "--", "sh", "-c", text]);
+    let numbers: Vec<String> = (1..=200_000).map(|number| format!("{number}\n")).collect();
+    assert_eq!(Reader::of(exec("seq 200000"), false).slowly(), (0, numbers.concat()));
+    // Into files all of it comes at once, which is what everybody else has to get.
+    let written = |args: &[&str]| {
+        let file = project.path().join("written");
+        let status = local(args).stdout(std::fs::File::create(&file).unwrap()).stderr(Stdio::null()).status();
+        assert!(status.unwrap().success());
+        std::fs::read_to_string(file).unwrap()
+    };
+    let log = support::eventually(LIMIT, "the agent's log", || {
+        Some(written(&["logs"])).filter(|log| log.contains("listens"))
+    });
+    assert!(log.lines().count() > 20_000);
+    // Something may be added in between.
+    let (code, slowly) = Reader::of(local(&["logs"]), false).slowly();
+    assert!(code == 0 && slowly.starts_with(&log), "{code}: {} bytes of {}", slowly.len(), log.len());
+
+    let json = ["--output", "json"];
+    let follow = local(&["logs", "--follow"]);
+    // He who reads nothing keeps nobody from going, whichever of both he has.
+    for (command, both, code, words) in [
+        (exec("yes"), false, 130, "the command was ended\n"),
+        (exec("yes"), true, 130, ""),
+        (exec("yes >&2"), true, 130, ""),
+        (local(&[&["exec", "--session", "s"], &json[..], &["--", "yes"]].concat()), true, 130, ""),
+        (local(&["exec", "--session", "s,t", "--", "yes"]), true, 130, ""),
+        (local(&["logs"]), false, 130, "interrupted\n"),
+        (local(&[&["logs"], &json[..]].concat()), true, 130, ""),
+        (follow, true, 0, ""),
+    ] {
+        let shown = format!("{command:?}");
+        let reader = Reader::of(command, both);
+        reader.is_full();
+        reader.interrupt();
+        let (ended, said) = reader.end(false);
+        assert!(ended == code && said.ends_with(words), "{shown}: {ended} {said}");
+    }
+    // He who leaves is no failure, and a command or a log that is silent from then on is not waited for.
+    let silent = exec("seq 200000; sleep 600");
+    for command in [silent, local(&["logs", "--follow"])] {
+        let shown = format!("{command:?}");
+        let reader = Reader::of(command, false);
+        reader.is_full();
+        let (ended, said) = reader.end(true);
+        assert!(ended == 0 && !said.contains("error"), "{shown}: {ended} {said}");
+    }
+}
+
+#[test]
+fn what_a_command_wrote_to_both_comes_in_its_order() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let rounds = 20_000;
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let (mut request, mut buffer) = (Vec::new(), [0; 4096]);
+        while !String::from_utf8_lossy(&request).contains("the end") {
+            let count = stream.read(&mut buffer).unwrap();
+            request.extend_from_slice(&buffer[..count]);
+        }
+        let mut answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.amazon.eventstream\r\n\
+                           Connection: close\r\n\r\n"
+            .to_vec();
+        let mut add = |event: &CommandEvent| answer.extend_from_slice(&eventstream::event(event).unwrap());
+        add(&CommandEvent::Start);
+        for round in 0..rounds {
+            add(&CommandEvent::Delta(OutputStream::Stdout, format!("out {round}\n")));
+            add(&CommandEvent::Delta(OutputStream::Stderr, format!("err {round}\n")));
+        }
+        add(&CommandEvent::Stop { exit_code: 124, status: CommandStatus::TimedOut });
+        stream.write_all(&answer).unwrap();
+    });
+    let home = short_temp_dir();
+    let mut command = support::clean(support::BIN);
+    command.env("AGENTCORE_HOME", home.path()).current_dir(home.path());
+    command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
+    command.args(["exec", "--endpoint-url", &endpoint, "--arn"]);
+    command.args(["arn:aws:bedrock-agentcore:us-west-2:123456789012:runtime/lab-AbCdEf0123", "the end"]);
+    let (code, text) = Reader::of(command, true).slowly();
+    let mut expected: String = (0..rounds).map(|round| format!("out {round}\nerr {round}\n")).collect();
+    expected.push_str("the command was ended at its time limit\n");
+    assert_eq!(code, 124, "{}", &text[..1000]);
+    let begin = text.find("out 0\n").unwrap();
+    assert!(text[begin..] == expected, "{}", &text[..1000]);
 }
 
 #[test]

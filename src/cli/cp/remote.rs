@@ -154,7 +154,7 @@ pub(super) fn with_archive(carried: &Carried, text: &str) -> String {
 pub(super) fn forget(id: &str, path: &str) -> String {
     let (directory, _) = split(path);
     let stage = |at: &str| quoted(&format!("{}/.agentcore-cp-{id}", at.trim_end_matches('/')));
-    format!("rm -rf {} {} {}", transfer::directory(id), stage(path), stage(&directory))
+    format!("{}; rm -rf {} {}", transfer::forget(id), stage(path), stage(&directory))
 }
 
 /// Why nothing, or not all, was fetched.

@@ -37,7 +37,7 @@ pub(crate) async fn open(
         }
         IdentityKind::Role => "set up default credentials, as for the AWS CLI".to_owned(),
     };
-    let identity = Identity::new(kind, region, network)?;
+    let identity = Identity::new(kind, region, network).await?;
     match identity.check().await {
         Ok(()) => {}
         Err(e @ IdentityError::NotSetUp { .. }) => return Err(Failure::failed(e.to_string()).hint(hint)),

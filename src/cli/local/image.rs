@@ -123,8 +123,7 @@ impl Local<'_> {
             true => package_lists(&agent.source, self.home.path())?,
             false => Vec::new(),
         };
-        let from = agent.build.args.get("BASE_IMAGE").map(String::as_str);
-        let base = Base::new(runtime, from, lists);
+        let base = Base::new(runtime, &agent.build, lists);
         let platform = platform_of(Some(&registry.platform))?;
         let name = registry.image(&format!("{}-base", agent.name), &base.hash(&[&platform, &registry.home]));
         let scratch = tempfile::Builder::new().prefix("agentcore-base-").tempdir();
@@ -132,7 +131,14 @@ impl Local<'_> {
         let mut recipe = base.recipe(scratch.path(), &platform)?;
         recipe.labels = of_image(&registry.home, agent.name.as_str());
         let note = format!("building the image that `{}` runs on in containers", agent.name);
-        self.built(&mut Order::of_base(agent, recipe), name, &note).await
+        let built = self.built(&mut Order::of_base(agent, recipe), name, &note).await;
+        built.map_err(|failure| match failure.hint {
+            None if base.misses_localhost() => failure.hint(
+                "packages are to come from `localhost`, and a build has one of its own; `build: {network: host}` in the \
+                 project file gives it this machine's",
+            ),
+            _ => failure,
+        })
     }
 
     /// The image of that name; built where Docker does not have it.

@@ -7,7 +7,8 @@
 )]
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -359,6 +360,90 @@ fn packages_of_code_come_from_where_its_lists_say_and_from_its_own_directory() {
     user.stop();
     assert_eq!(user.invoke(&read()).0["text"], "kept");
     assert_eq!(user.exec(&versions), "1.0 2.5 two\n");
+}
+
+/// An index of packages on this machine's localhost, for as long as the test runs. `outer` 1.0 needs `dep`, and of each
+/// there is a newer one that must not be taken, or an older.
+fn index() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/simple", listener.local_addr().unwrap());
+    let packages = [("outer", "1.0", "dep>=2"), ("outer", "2.0", ""), ("dep", "1.0", ""), ("dep", "2.5", "")];
+    std::thread::spawn(move || {
+        for caller in listener.incoming() {
+            let mut caller = BufReader::new(caller.unwrap());
+            let mut request = String::new();
+            let mut line = String::new();
+            while caller.read_line(&mut line).is_ok_and(|count| count > 2) {
+                request.push_str(&std::mem::take(&mut line));
+            }
+            let path = request.split(' ').nth(1).unwrap_or_default();
+            let file = |(name, version, _): (&str, &str, &str)| format!("{name}-{version}-py3-none-any.whl");
+            let named = packages.iter().filter(|(name, ..)| path == format!("/simple/{name}/"));
+            let links: String =
+                named.map(|package| format!("<a href=\"/files/{0}\">{0}</a>\n", file(*package))).collect();
+            let asked = packages.iter().find(|package| path == format!("/files/{}", file(**package)));
+            let (status, kind, body) = match asked {
+                Some((name, version, needs)) => ("200 OK", "application/zip", wheel(name, version, needs)),
+                None if links.is_empty() => ("404 Not Found", "text/plain", Vec::new()),
+                None => ("200 OK", "text/html", format!("<!DOCTYPE html>\n{links}").into_bytes()),
+            };
+            let head = format!(
+                "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                body.len()
+            );
+            // A caller that has gone asks again, or has what it wanted.
+            let _ = caller.get_mut().write_all(&[head.as_bytes(), &body].concat());
+        }
+    });
+    url
+}
+
+#[test]
+fn packages_of_code_come_from_an_index_of_this_machine_by_the_network_that_the_project_says() {
+    let Some(registry) = registry("packages_of_code_come_from_an_index") else { return };
+    let (base, url) = (format!("{registry}/python"), index());
+    let keys = |args: Value, network: &str| {
+        let mut build = json!({ "args": { "BASE_IMAGE": base } });
+        args.as_object().unwrap().iter().for_each(|(name, value)| build["args"][name] = value.clone());
+        if !network.is_empty() {
+            build["network"] = network.into();
+        }
+        build
+    };
+    let list = |first: &str| format!("{first}outer==1.0\n");
+    let here = list(&format!("--index-url {url}\n"));
+    let user = User::new(
+        &NATIVE_CODE,
+        Project::new(
+            &json!({ "entrypoint": "main.py", "build": keys(json!({}), "") }),
+            &[("requirements.txt", &here)],
+        ),
+    );
+    let change = |build: Value| {
+        let file = user.project.path().join(".bedrock_agentcore.yaml");
+        let mut fields: Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
+        fields["build"] = build;
+        user.project.write(".bedrock_agentcore.yaml", &fields.to_string());
+    };
+    // A build has a localhost of its own, and whoever did not think of that is told.
+    let failed = user.command(&["invoke", "--session", "work", "{}"]).output().unwrap();
+    let said = text(&failed.stderr);
+    assert_eq!(failed.status.code(), Some(1), "{said}");
+    assert!(said.contains("error: step `") && said.contains("`build: {network: host}`"), "{said}");
+
+    let versions = ["python3", "-c", "import outer, dep; print(outer.V, dep.V)"];
+    change(keys(json!({}), "host"));
+    assert!(user.invoke(&write("kept")).1.contains(BUILDS));
+    assert_eq!(user.exec(&versions), "1.0 2.5\n");
+    // The same by the variable that pip reads, without a word in the list: another image.
+    user.project.write("requirements.txt", &list(""));
+    change(keys(json!({ "PIP_INDEX_URL": url }), "host"));
+    let said = user.invoke(&read()).1;
+    assert!(said.contains(BUILDS) && said.contains("PIP_INDEX_URL="), "{said}");
+    user.stop();
+    assert_eq!(user.invoke(&read()).0["text"], "kept");
+    assert_eq!(user.exec(&versions), "1.0 2.5\n");
+    assert_eq!(user.project.images().len(), 2);
 }
 
 #[test]
