@@ -24,6 +24,7 @@ use tokio_util::io::{ReaderStream, StreamReader};
 
 use super::daemon::{Daemon, MAX_SAID_BYTES, status, volume_at};
 use super::helper::Helper;
+use super::labels::Labels;
 use super::plan::TOOLS;
 use super::relay::near::{self, Near};
 use super::volumes;
@@ -65,7 +66,12 @@ impl Copied {
             ..VolumeCreateRequest::default()
         };
         let failed = |e: &Error| daemon.failed("this program could not be copied into a volume", e);
-        daemon.client.create_volume(request).await.map_err(|e| failed(&e))?;
+        let made = daemon.client.create_volume(request.clone()).await.map_err(|e| failed(&e))?;
+        if !Labels::fit(&daemon.labels.helper_volumes(), &made.labels) {
+            // A daemon makes one that was deleted anew for whoever mounts it, with nothing in it and nobody's.
+            volumes::delete(daemon, &copied.volume).await?;
+            daemon.client.create_volume(request).await.map_err(|e| failed(&e))?;
+        }
         let id = daemon.carrier(volume_at(&copied.volume, TOOLS)).await?;
         let filling = async {
             if !is_there(daemon, &id, &format!("{TOOLS}/{COMPLETE}")).await.map_err(|e| failed(&e))? {

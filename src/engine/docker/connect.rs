@@ -2,6 +2,7 @@
 //! usual sockets, Podman's and those of daemons without root among them.
 
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
@@ -132,6 +133,17 @@ impl Address {
         self.host.strip_prefix("unix://").map(Path::new)
     }
 
+    /// True where others can listen to what is said to it.
+    pub(super) fn is_in_the_clear(&self) -> bool {
+        let place = match (&self.certificates, self.host.split_once("://")) {
+            (None, Some(("tcp" | "http", place))) => place,
+            _ => return false,
+        };
+        let host = place.split('/').next().unwrap_or_default();
+        let host = host.rsplit_once(':').map_or(host, |(host, _)| host).trim_matches(['[', ']']);
+        host != "localhost" && !host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    }
+
     /// A client of the daemon; it has said nothing yet.
     pub(super) fn client(&self) -> Result<Docker, EngineError> {
         if let Some(socket) = self.socket() {
@@ -242,6 +254,21 @@ mod tests {
         choice.context = Some("no-such".into());
         let error = choice.address().unwrap_err().to_string();
         assert!(error.contains("`no-such`"), "{error}");
+    }
+
+    #[test]
+    fn only_what_goes_over_a_network_unsealed_is_in_the_clear() {
+        let at = |host: &str, certificates: Option<&str>| {
+            Address { host: host.into(), certificates: certificates.map(PathBuf::from) }.is_in_the_clear()
+        };
+        for clear in ["tcp://10.0.0.7:2375", "http://builder", "tcp://[fd00::7]:2375"] {
+            assert!(at(clear, None) && !at(clear, Some("/certs")), "{clear}");
+        }
+        for sealed in
+            ["tcp://127.0.0.1:2375", "tcp://localhost:2375", "tcp://[::1]:1", "unix:///s", "ssh://me@far"]
+        {
+            assert!(!at(sealed, None), "{sealed}");
+        }
     }
 
     #[test]

@@ -28,6 +28,8 @@ use crate::storage::Place;
 
 /// Longest time until a session stands. [ours: a loaded daemon makes many containers one after the other]
 const START_LIMIT: Duration = Duration::from_secs(120);
+/// The same where its code has to be copied to another machine. [ours: some hundred megabytes over a slow line]
+const APART_LIMIT: Duration = Duration::from_secs(600);
 /// How long the daemon may take to see a container's end before it is told to kill. [ours]
 const END_NOTICE: Duration = Duration::from_secs(2);
 /// Pause before a daemon that did not answer is asked again, doubled each time up to the second value. [ours]
@@ -225,19 +227,32 @@ pub(super) async fn start(shared: &Arc<Shared>, spec: ComputeSpec) -> Result<Lin
         None => None,
     };
     let wanted = Wanted { image, name, spec, volume };
-    let making = async {
-        if !daemon.is_apart() {
-            match make(shared, &daemon, &wanted, false).await {
-                // It has just shown that it needs copies.
-                Err(_) if daemon.is_apart() => {}
-                made => return made,
-            }
+    if !daemon.is_apart() {
+        match within(START_LIMIT, make(shared, &daemon, &wanted, false)).await {
+            // It has just shown that it needs copies.
+            Err(_) if daemon.is_apart() => {}
+            made => return made,
         }
-        make(shared, &daemon, &wanted, true).await
-    };
-    match tokio::time::timeout(START_LIMIT, making).await {
+    }
+    for last in [false, true] {
+        // Where this program has to be copied first, that takes as long as it takes.
+        daemon.mounts().await?;
+        match within(APART_LIMIT, make(shared, &daemon, &wanted, true)).await {
+            // Somebody may have deleted the copy.
+            Err(_) if !last => daemon.doubt_the_copy().await,
+            made => return made,
+        }
+    }
+    Err(EngineError::Gone)
+}
+
+async fn within(
+    limit: Duration,
+    making: impl Future<Output = Result<LinkedCompute, EngineError>>,
+) -> Result<LinkedCompute, EngineError> {
+    match tokio::time::timeout(limit, making).await {
         Ok(made) => made,
-        Err(_) => Err(EngineError::Start(format!("it did not stand after {} s", START_LIMIT.as_secs()))),
+        Err(_) => Err(EngineError::Start(format!("it did not stand after {} s", limit.as_secs()))),
     }
 }
 
@@ -312,8 +327,12 @@ async fn make(
         secrets: files.unwrap_or_default(),
     };
     let storage = plan.storage.clone();
-    // What ended it says more than that the line has.
-    let inside = match line.tell(&plan).await.unwrap_or_default() {
+    let told = match line.tell(&plan).await {
+        // What ended it says more than that the line has.
+        Err(e) if tokio::time::timeout(END_NOTICE, daemon.ended(&id)).await.is_err() => return Err(e),
+        told => told.unwrap_or_default(),
+    };
+    let inside = match told {
         Some((Inside::Ready, fds)) => fds.into_iter().next(),
         Some((Inside::Failed { reason }, _)) => return Err(EngineError::Start(reason)),
         Some((Inside::Here, _)) => return Err(EngineError::Helper("it came twice".to_owned())),

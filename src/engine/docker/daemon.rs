@@ -17,7 +17,7 @@ use bollard::query_parameters::{
 };
 use bytes::Bytes;
 use futures_util::StreamExt;
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 
 use super::apart::Copied;
 use super::connect::Address;
@@ -42,6 +42,8 @@ const REMOVAL_TICK: Duration = Duration::from_millis(50);
 /// How daemons say that a file is not there: Docker, Podman, Docker Desktop.
 const MISSED: [&str; 3] =
     ["bind source path does not exist", "no such file or directory", "is not shared from the host"];
+/// Where Linux says its own.
+const KERNEL_VERSION: &str = "/proc/sys/kernel/osrelease";
 /// What Docker Desktop calls itself. Its daemon runs in a virtual machine, wherever its socket is.
 const DESKTOP: &str = "Docker Desktop";
 /// The architecture of this program, in the words of images.
@@ -104,7 +106,9 @@ impl Facts {
                 cpus: info.cpu_cfs_quota.unwrap_or(false),
                 processes: info.pids_limit.unwrap_or(false),
             },
-            local: address.socket().is_some() && name != DESKTOP,
+            local: address.socket().is_some()
+                && name != DESKTOP
+                && is_this_kernel(info.kernel_version.as_deref()),
             name,
         }
     }
@@ -126,7 +130,7 @@ pub(super) struct Daemon {
 #[derive(Default)]
 struct Sharing {
     apart: AtomicBool,
-    copied: OnceCell<Copied>,
+    copied: Mutex<Option<Copied>>,
 }
 
 /// How a container ended.
@@ -160,18 +164,42 @@ impl Daemon {
                  this program is copied to it, and sessions are reached through it",
                 self.facts.name
             );
+            if self.address.is_in_the_clear() {
+                tracing::warn!(
+                    "`{}` is spoken to in the clear: whoever listens on the way reads what sessions are given, credentials among \
+                     it; use `ssh://`, or TLS (`DOCKER_TLS_VERIFY`)",
+                    self.address.host
+                );
+            }
         }
     }
 
     /// The mounts that every container of ours has.
     pub(super) async fn mounts(&self) -> Result<Vec<Mount>, EngineError> {
         if self.is_apart() {
-            let copied = self.sharing.copied.get_or_try_init(|| Copied::make(self)).await?;
-            return Ok(vec![copied.mount()]);
+            return Ok(vec![self.copied().await?.mount()]);
         }
         let bind =
             |(from, to): &(std::path::PathBuf, String)| read_only(from.display().to_string(), to.clone());
         Ok(self.helper.files.iter().map(bind).collect())
+    }
+
+    /// The copy of this program. Made by a task of its own: it may take minutes, and who asked for it may have gone by then.
+    async fn copied(&self) -> Result<Copied, EngineError> {
+        let daemon = self.clone();
+        let making = tokio::spawn(async move {
+            let mut copied = daemon.sharing.copied.lock().await;
+            if let Some(copied) = &*copied {
+                return Ok(copied.clone());
+            }
+            Ok(copied.insert(Copied::make(&daemon).await?).clone())
+        });
+        making.await.unwrap_or_else(|e| Err(EngineError::Helper(e.to_string())))
+    }
+
+    /// Makes sure of the copy before what uses it next: somebody may have deleted it.
+    pub(super) async fn doubt_the_copy(&self) {
+        *self.sharing.copied.lock().await = None;
     }
 
     /// This program, as long as its machine can run it.
@@ -244,8 +272,9 @@ impl Daemon {
     fn learn(&self, sources: &[String], error: &Error) {
         let said = said(error);
         let missed = MISSED.iter().any(|words| said.contains(words));
-        // One that is not here either has nothing to do with the daemon.
-        if missed && !sources.is_empty() && sources.iter().all(|path| Path::new(path).exists()) {
+        // Which one it is, all of them say; one that is not here either has nothing to do with the daemon.
+        let here = |path: &String| said.contains(path.as_str()) && Path::new(path).exists();
+        if missed && sources.iter().any(here) {
             self.found_apart(&said);
         }
     }
@@ -343,12 +372,13 @@ impl Daemon {
 
     /// Looks into a volume with a container that ends at once, and gives what it says.
     pub(super) async fn look(&self, volume: &str, verb: &str) -> Result<String, EngineError> {
-        let apart = self.is_apart();
-        match self.look_once(volume, verb).await {
-            // It has just shown that it needs copies.
-            Err(_) if !apart && self.is_apart() => self.look_once(volume, verb).await,
-            looked => looked,
+        let looked = self.look_once(volume, verb).await;
+        if looked.is_ok() || !self.is_apart() {
+            return looked;
         }
+        // It has just shown that it needs copies, or the copy has gone.
+        self.doubt_the_copy().await;
+        self.look_once(volume, verb).await
     }
 
     async fn look_once(&self, volume: &str, verb: &str) -> Result<String, EngineError> {
@@ -407,6 +437,12 @@ impl Daemon {
         }
         Ok(())
     }
+}
+
+/// False for the kernel of another machine, a virtual one behind a socket of this one say.
+fn is_this_kernel(version: Option<&str>) -> bool {
+    let own = std::fs::read_to_string(KERNEL_VERSION).unwrap_or_default();
+    version.is_none_or(|version| version.is_empty() || version == own.trim())
 }
 
 /// The files of this machine that a container is to have.

@@ -17,7 +17,7 @@ use super::frames::{CHUNK_BYTES, Frame, wrong};
 /// 25 MB a second]
 const WINDOW_BYTES: usize = 512 * 1024;
 /// Most channels at once. [ours: a session's commands have two each, its agent's connections one]
-const MAX_CHANNELS: usize = 4096;
+const MAX_CHANNELS: usize = 16 * 1024;
 
 /// Bytes that one half of a channel has carried, and whether it is over.
 #[derive(Debug, Clone, Copy, Default)]
@@ -244,6 +244,12 @@ impl Channels {
         });
     }
 
+    /// Tells the other end that a channel of its own is of no use here.
+    pub(super) fn refuse(&self, number: u32) {
+        self.send(Frame::Gone(number));
+        self.send(Frame::End(number));
+    }
+
     /// Gives up reading from here.
     pub(super) fn stop_reading(&self, number: u32) {
         self.update(number, |entry| {
@@ -295,7 +301,7 @@ impl Channels {
                 reading.credit.add_permits(bytes);
             }
             Frame::Gone(number) => self.stop_reading(number),
-            Frame::Hello(_) | Frame::Message(_) | Frame::Opened(_) => {
+            Frame::Hello(_) | Frame::Message(_) | Frame::Opened(_) | Frame::Beat => {
                 return Err(wrong("a frame is no channel's"));
             }
         }

@@ -16,12 +16,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::channels::{Channels, Progress, Target};
 use super::frames::{Frame, Parcel, wrong};
-use super::{Delivery, Dispatch, End, FAR_FIRST, VERSION, run};
+use super::{Delivery, Dispatch, End, FAR_FIRST, FAR_SILENCE, VERSION, failed, run};
 use crate::engine::linked::Line;
 use crate::engine::terminal::{Side, Typed};
 use crate::engine::{TerminalSize, TerminalWindow};
 use crate::helper::link::unread;
-use crate::helper::proto::{Report, Request};
+use crate::helper::proto::{Report, Request, Step};
 
 /// Relays between a helper's line and standard streams until one of them ends. Blocks.
 pub(in crate::engine::docker) fn serve(helper: OwnedFd, input: OwnedFd, output: OwnedFd) -> io::Result<()> {
@@ -37,9 +37,10 @@ pub(in crate::engine::docker) fn serve(helper: OwnedFd, input: OwnedFd, output: 
             channels: channels.clone(),
             ended: ended.clone(),
             outputs: Mutex::default(),
+            kills: Mutex::default(),
             terminals: Mutex::default(),
         };
-        run(end, channels, frames, line, Typed::on(&input), Typed::on(&output)).await;
+        run(end, channels, frames, line, (Typed::on(&input), FAR_SILENCE), Typed::on(&output)).await;
         ended.cancel();
         Ok(())
     })
@@ -56,8 +57,10 @@ struct Output {
 struct There {
     channels: Channels,
     ended: CancellationToken,
-    /// The outputs of every process that has not ended.
+    /// The outputs of every process that somebody may still write to.
     outputs: Mutex<HashMap<u64, [Output; 2]>>,
+    /// Which process a request ends.
+    kills: Mutex<HashMap<u64, u64>>,
     /// Processes on terminals; nothing until they have started.
     terminals: Mutex<HashMap<u64, Option<Arc<Side>>>>,
 }
@@ -71,6 +74,41 @@ impl There {
         Ok((Output { channel, read: progress, pipe: own.into() }, write.into(), helpers.into()))
     }
 
+    /// Both outputs of a process that is to be started: what the helper gets of them.
+    fn outputs(&self, id: u64, [output, errors]: [u32; 2]) -> io::Result<Vec<OwnedFd>> {
+        let (output, write_output, read_output) = self.output(output)?;
+        let (errors, write_errors, read_errors) = self.output(errors)?;
+        let mut outputs = self.outputs.lock();
+        outputs.retain(|_, pair| pair.iter().any(|output| !output.read.borrow().ended));
+        outputs.insert(id, [output, errors]);
+        Ok(vec![write_output, write_errors, read_output, read_errors])
+    }
+
+    /// That what a process wrote so far has been sent.
+    fn sent(&self, process: u64) -> Vec<Target> {
+        let outputs = self.outputs.lock();
+        let of = |output: &Output| {
+            // A pipe that cannot be asked has nothing.
+            let bytes = output.read.borrow().bytes + unread(&output.pipe).unwrap_or(0);
+            Target { of: output.read.clone(), bytes }
+        };
+        outputs.get(&process).into_iter().flatten().map(of).collect()
+    }
+
+    /// Makes a channel of what the helper hands out.
+    fn hand_out(&self, id: u64, number: u32, fd: OwnedFd) -> io::Result<()> {
+        if let Some(slot) = self.terminals.lock().get_mut(&id) {
+            let side = Side::new(fd)?;
+            self.channels.carry_in(number, Typed::on(&side))?;
+            self.channels.carry_out(number, Typed::on(&side), None)?;
+            *slot = Some(side);
+            return Ok(());
+        }
+        let (from, to) = TcpStream::from_std(std::net::TcpStream::from(fd))?.into_split();
+        self.channels.carry_in(number, to)?;
+        self.channels.carry_out(number, from, None).map(drop)
+    }
+
     /// Makes a channel of every connection that comes to the emulator's listener.
     fn listen(&self, listener: OwnedFd) -> io::Result<()> {
         let listener = TcpListener::from_std(listener.into())?;
@@ -82,12 +120,14 @@ impl There {
                     tokio::time::sleep(super::LAST_WORDS).await;
                     continue;
                 };
+                // A help and no more: without it small answers go out a little later.
+                let _ = stream.set_nodelay(true);
                 let number = channels.number();
                 let (from, to) = stream.into_split();
                 // The other end makes the channel before the first bytes come.
                 channels.send(Frame::Opened(number));
                 if channels.carry_in(number, to).is_err() || channels.carry_out(number, from, None).is_err() {
-                    channels.send(Frame::End(number));
+                    channels.refuse(number);
                 }
             }
         }));
@@ -96,26 +136,22 @@ impl There {
 }
 
 impl End for There {
-    fn hear(&self, message: Value, fds: Vec<OwnedFd>) -> io::Result<Dispatch> {
+    fn hear(&self, mut message: Value, fds: Vec<OwnedFd>) -> io::Result<Dispatch> {
         let (mut channels, mut after) = (Vec::new(), Vec::new());
         let mut fds = fds.into_iter();
         match Report::deserialize(&message) {
             Ok(Report::Ready) => fds.next().map_or(Ok(()), |listener| self.listen(listener))?,
             Ok(Report::Done { id }) => {
+                if let Some(process) = self.kills.lock().remove(&id) {
+                    after = self.sent(process);
+                }
                 if let Some(fd) = fds.next() {
                     let number = self.channels.number();
-                    if let Some(slot) = self.terminals.lock().get_mut(&id) {
-                        let side = Side::new(fd)?;
-                        self.channels.carry_in(number, Typed::on(&side))?;
-                        self.channels.carry_out(number, Typed::on(&side), None)?;
-                        *slot = Some(side);
-                    } else {
-                        let stream = TcpStream::from_std(std::net::TcpStream::from(fd))?;
-                        let (from, to) = stream.into_split();
-                        self.channels.carry_in(number, to)?;
-                        self.channels.carry_out(number, from, None)?;
+                    match self.hand_out(id, number, fd) {
+                        Ok(()) => channels.push(number),
+                        // For want of descriptors: one call fails, and not the session.
+                        Err(e) => message = serde_json::to_value(failed(id, Step::Connect, &e))?,
                     }
-                    channels.push(number);
                 }
             }
             Ok(Report::Failed { id, .. }) => {
@@ -125,10 +161,7 @@ impl End for There {
             Ok(Report::Exited { process, .. }) => {
                 self.terminals.lock().remove(&process);
                 // What it wrote goes before the word that it has ended.
-                for output in self.outputs.lock().remove(&process).into_iter().flatten() {
-                    let bytes = output.read.borrow().bytes + unread(&output.pipe)?;
-                    after.push(Target { of: output.read, bytes });
-                }
+                after = self.sent(process);
             }
             Err(_) => {}
         }
@@ -140,13 +173,19 @@ impl End for There {
         let mut fds = Vec::new();
         match Request::deserialize(&message) {
             Ok(Request::Spawn { id, .. }) => {
-                let [output, errors] =
+                let numbers =
                     <[u32; 2]>::try_from(channels).map_err(|_| wrong("a spawn without its two channels"))?;
-                let (output, write_output, read_output) = self.output(output)?;
-                let (errors, write_errors, read_errors) = self.output(errors)?;
-                self.outputs.lock().insert(id, [output, errors]);
-                fds.extend([write_output, write_errors, read_output, read_errors]);
+                match self.outputs(id, numbers) {
+                    Ok(given) => fds = given,
+                    // For want of descriptors: one command fails, and not the session.
+                    Err(e) => {
+                        let message = serde_json::to_value(failed(id, Step::Fork, &e))?;
+                        self.channels.send(Frame::Message(Parcel { channels: Vec::new(), message }));
+                        return Ok(None);
+                    }
+                }
             }
+            Ok(Request::Kill { id, process }) => drop(self.kills.lock().insert(id, process)),
             Ok(Request::SpawnTerminal { id, .. }) => drop(self.terminals.lock().insert(id, None)),
             Ok(Request::Resize { process, width, height }) => {
                 if let Some(Some(side)) = self.terminals.lock().get(&process) {

@@ -42,6 +42,8 @@ pub(super) enum Frame {
     Gone(u32),
     /// Somebody in the container came to the emulator's listener; the connection is this channel.
     Opened(u32),
+    /// The sender is there, whether it has something to say or not.
+    Beat,
 }
 
 impl Frame {
@@ -63,6 +65,7 @@ impl Frame {
             }
             Self::Gone(channel) => (5, *channel, &[]),
             Self::Opened(channel) => (6, *channel, &[]),
+            Self::Beat => (7, 0, &[]),
         };
         let length = u32::try_from(body.len()).ok().filter(|_| body.len() <= MAX_FRAME_BYTES);
         let length = length.ok_or_else(|| wrong("a frame is too long"))?;
@@ -109,6 +112,7 @@ impl Frame {
             }
             5 => empty(Self::Gone(channel)),
             6 => empty(Self::Opened(channel)),
+            7 => empty(Self::Beat),
             _ => Err(wrong("a frame is of no known kind")),
         }
     }
@@ -151,6 +155,7 @@ mod tests {
             Frame::End(7),
             Frame::Grant(7, u32::MAX),
             Frame::Gone(u32::MAX),
+            Frame::Beat,
             Frame::Opened(9),
         ];
         let mut written = BytesMut::new();
@@ -159,7 +164,7 @@ mod tests {
         assert_eq!(read, frames);
         end.unwrap();
         let (read, end) = read_all(&written[..written.len() - 1]);
-        assert_eq!(read, frames[..6]);
+        assert_eq!(read, frames[..7]);
         assert_eq!(end.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::engine::linked::Line;
+use crate::helper::proto::{Failure, Report, Step};
 
 mod channels;
 pub(super) mod far;
@@ -35,8 +36,19 @@ use frames::{Frame, Parcel};
 const WRITE_BYTES: usize = 128 * 1024;
 /// Longest time that the last messages of a session may take. [as the helper's own last words]
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How often each end says that it is there.
+const BEAT: Duration = Duration::from_secs(5);
+/// How long the emulator believes that of a container from which it hears nothing: a line may be cut without a word, by a
+/// machine that lost its power, say. [ours: less than whoever ends a session waits for it]
+const NEAR_SILENCE: Duration = Duration::from_secs(25);
+/// How long a container believes it of an emulator, which may be on a laptop that sleeps. [ours]
+const FAR_SILENCE: Duration = Duration::from_secs(300);
+/// Longest time that what has come may take to be read where nothing can be sent any more. [ours]
+const LAST_READ: Duration = Duration::from_secs(5);
 /// The build on both sides has to be the same.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The error number of a limit that is reached. [errno: EMFILE]
+const NO_ROOM: i32 = 24;
 /// Numbers of channels that either end opens.
 const NEAR_FIRST: u32 = 2;
 const FAR_FIRST: u32 = 1;
@@ -52,6 +64,13 @@ struct Delivery {
 struct Dispatch {
     parcel: Parcel,
     after: Vec<Target>,
+}
+
+/// What a request comes to that this machine's side could not do its part of.
+fn failed(id: u64, step: Step, error: &io::Error) -> Report {
+    // What is no system's error is a limit of ours.
+    let errno = error.raw_os_error().unwrap_or(NO_ROOM);
+    Report::Failed { id, failure: Failure::System { step, errno } }
 }
 
 /// What an end does with messages and new channels.
@@ -75,29 +94,33 @@ async fn run(
     channels: Channels,
     frames: mpsc::UnboundedReceiver<Frame>,
     line: Line,
-    input: impl AsyncRead + Send + Unpin + 'static,
+    (input, silence): (impl AsyncRead + Send + Unpin + 'static, Duration),
     output: impl AsyncWrite + Send + Unpin + 'static,
 ) {
     let (deliver, deliveries) = mpsc::unbounded_channel();
     let finish = CancellationToken::new();
-    let mut reading = std::pin::pin!(read(&end, &channels, input, deliver));
+    let mut reading = std::pin::pin!(read(&end, &channels, input, silence, deliver));
     let mut writing = std::pin::pin!(write(frames, output, finish.clone()));
     let mut speaking = std::pin::pin!(speak(&end, &channels, line, deliveries));
     let mut late = std::pin::pin!(sleep_until(Instant::now()));
+    let mut beats = tokio::time::interval(BEAT);
     let (mut ended, mut silent) = (false, false);
     loop {
         tokio::select! {
             () = &mut speaking => break,
-            () = &mut reading, if !ended => {}
-            () = &mut writing, if !silent => silent = true,
+            () = &mut reading, if !ended => {
+                // What has come is still handed on.
+                ended = true;
+                channels.close();
+                late.as_mut().reset(Instant::now() + LAST_WORDS);
+            }
+            () = &mut writing, if !silent => {
+                silent = true;
+                late.as_mut().reset(Instant::now() + if ended { LAST_WORDS } else { LAST_READ });
+            }
             // Of a party that does not take its last messages.
-            () = &mut late, if ended => break,
-        }
-        if !ended {
-            // What has come is still handed on.
-            ended = true;
-            channels.close();
-            late.as_mut().reset(Instant::now() + LAST_WORDS);
+            () = &mut late, if ended || silent => break,
+            _ = beats.tick(), if !silent => channels.send(Frame::Beat),
         }
     }
     channels.close();
@@ -111,11 +134,15 @@ async fn read(
     end: &impl End,
     channels: &Channels,
     mut input: impl AsyncRead + Unpin,
+    silence: Duration,
     deliver: mpsc::UnboundedSender<Delivery>,
 ) {
     let taking = async {
-        while let Some(frame) = Frame::read(&mut input).await? {
+        // Before the first one a container has to be started, which takes as long as it takes.
+        let mut next = Frame::read(&mut input).await?;
+        while let Some(frame) = next {
             match frame {
+                Frame::Beat => {}
                 Frame::Hello(version) => end.meet(&version)?,
                 Frame::Opened(channel) => end.opened(channel)?,
                 Frame::Message(parcel) => match end.take(parcel)? {
@@ -131,6 +158,7 @@ async fn read(
                 },
                 of_channel => channels.take(of_channel)?,
             }
+            next = timeout(silence, Frame::read(&mut input)).await.map_err(io::Error::from)??;
         }
         io::Result::Ok(())
     };
@@ -226,7 +254,7 @@ mod tests {
 
     use super::near::Near;
     use super::*;
-    use crate::helper::proto::{Exit, Report, Request};
+    use crate::helper::proto::{Exit, Request};
 
     /// Longest wait for what has to come. [ours: a busy machine]
     const SOON: Duration = Duration::from_secs(20);
@@ -433,5 +461,64 @@ mod tests {
         assert!(next::<Report>(&mut near.line).await.is_none());
         let refused = near.refused.lock().clone().unwrap();
         assert!(refused.contains("`agentcore`") && refused.contains("0.0.1-other"), "{refused}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_a_process_wrote_is_there_when_its_kill_is_answered_and_what_it_kept_open_is_let_go() {
+        let (mut near, mut helper, _thread) = relay();
+        let ([output, _errors], given) = process(&mut near, &mut helper, 1).await;
+        let mut write_output = io::PipeWriter::from(given.into_iter().next().unwrap());
+        write_output.write_all(&[1; 60_000]).unwrap();
+        send(&mut near.line, &Request::Kill { id: 2, process: 1 }, vec![]).await;
+        assert!(matches!(next::<Request>(&mut helper).await.unwrap().0, Request::Kill { process: 1, .. }));
+        send(&mut helper, &Report::Exited { process: 1, exit: Exit::Signal(9) }, vec![]).await;
+        send(&mut helper, &Report::Done { id: 2 }, vec![]).await;
+        for _ in 0..2 {
+            next::<Report>(&mut near.line).await.unwrap();
+            assert_eq!(crate::helper::link::unread(&output).unwrap(), 60_000);
+        }
+        // The process has ended, a child of it has not; who let go of the output hears nothing more of it.
+        let release = Request::Release { process: 1, errors: false };
+        send(&mut near.line, &release, vec![]).await;
+        assert!(matches!(next::<Request>(&mut helper).await.unwrap().0, Request::Release { .. }));
+        let rest = tokio::task::spawn_blocking(move || io::read_to_string(output).unwrap().len());
+        assert_eq!(timeout(SOON, rest).await.unwrap().unwrap(), 60_000);
+        // The relay reads it no more: what is written now stays where it is.
+        write_output.write_all(b"for nobody").unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_has_come_is_heard_though_nothing_can_be_sent() {
+        let (mut there, output) = tokio::io::duplex(64 * 1024);
+        let (input, other) = tokio::io::duplex(1);
+        drop(other);
+        let mut near = near::begin(output, input).unwrap();
+        let mut bytes = BytesMut::new();
+        for process in 0..100 {
+            let message = serde_json::to_value(Report::Exited { process, exit: Exit::Code(0) }).unwrap();
+            Frame::Message(Parcel { channels: vec![], message }).put(&mut bytes).unwrap();
+        }
+        there.write_all(&bytes).await.unwrap();
+        drop(there);
+        for expected in 0..100 {
+            let (report, _) = next::<Report>(&mut near.line).await.unwrap();
+            assert!(matches!(report, Report::Exited { process, .. } if process == expected), "{report:?}");
+        }
+        assert!(next::<Report>(&mut near.line).await.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_container_from_which_nothing_comes_any_more_is_given_up() {
+        let (here, mut there) = tokio::io::duplex(64 * 1024);
+        let (output, input) = tokio::io::split(here);
+        let mut near = near::begin(output, input).unwrap();
+        let begin = Instant::now();
+        let mut bytes = BytesMut::new();
+        Frame::Hello(VERSION.into()).put(&mut bytes).unwrap();
+        tokio::time::sleep(NEAR_SILENCE * 2).await;
+        // As late as it likes.
+        there.write_all(&bytes).await.unwrap();
+        assert!(near.line.receive::<Report>().await.unwrap().is_none());
+        assert!(begin.elapsed() >= NEAR_SILENCE * 3);
     }
 }

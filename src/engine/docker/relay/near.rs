@@ -15,11 +15,11 @@ use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
 
 use super::channels::{Channels, HungUp};
-use super::frames::{Parcel, wrong};
-use super::{Delivery, Dispatch, End, NEAR_FIRST, VERSION, run};
+use super::frames::{Frame, Parcel, wrong};
+use super::{Delivery, Dispatch, End, NEAR_FIRST, NEAR_SILENCE, VERSION, failed, run};
 use crate::engine::linked::Line;
 use crate::helper::link::hung_up;
-use crate::helper::proto::{Report, Request};
+use crate::helper::proto::{Report, Request, Step};
 
 /// Most connections out of a session that wait to be taken. [ours: one more is closed, as by a full listener]
 const ARRIVING: usize = 128;
@@ -50,9 +50,10 @@ pub(in crate::engine::docker) fn begin(
         arrive,
         refused: refused.clone(),
         outputs: Mutex::default(),
+        kills: Mutex::default(),
         terminals: Mutex::default(),
     };
-    tokio::spawn(run(end, channels, frames, line, output, input));
+    tokio::spawn(run(end, channels, frames, line, (output, NEAR_SILENCE), input));
     Ok(Near { line: emulators, arriving, refused })
 }
 
@@ -60,8 +61,10 @@ struct Here {
     channels: Channels,
     arrive: mpsc::Sender<UnixStream>,
     refused: Arc<Mutex<Option<String>>>,
-    /// Channels of the outputs of every process that has not ended.
+    /// Channels of the outputs of every process.
     outputs: Mutex<HashMap<u64, [u32; 2]>>,
+    /// Which process a request ends.
+    kills: Mutex<HashMap<u64, u64>>,
     /// Processes that were asked for on a terminal.
     terminals: Mutex<HashSet<u64>>,
 }
@@ -93,10 +96,13 @@ impl End for Here {
                 for (number, fd) in numbers.into_iter().zip([output, errors]) {
                     self.channels.carry_in(number, pipe::Sender::from_owned_fd(fd)?)?;
                 }
-                self.outputs.lock().insert(id, numbers);
+                let mut outputs = self.outputs.lock();
+                outputs.retain(|_, numbers| !self.channels.written(numbers).is_empty());
+                outputs.insert(id, numbers);
                 channels.extend(numbers);
             }
             Ok(Request::SpawnTerminal { id, .. }) => drop(self.terminals.lock().insert(id)),
+            Ok(Request::Kill { id, process }) => drop(self.kills.lock().insert(id, process)),
             // The plan of the session is none of the helper's messages.
             _ if fds.is_empty() => {}
             _ => return Err(wrong("a message with descriptors that nobody asked for")),
@@ -105,22 +111,38 @@ impl End for Here {
     }
 
     fn take(&self, parcel: Parcel) -> io::Result<Option<Delivery>> {
-        let Parcel { channels, message } = parcel;
+        let Parcel { channels, mut message } = parcel;
         let (mut fds, mut after) = (Vec::new(), Vec::new());
+        // Who hears of a process's end finds what it wrote in the pipes.
+        let written = |process: u64| {
+            let numbers = self.outputs.lock().get(&process).copied();
+            self.channels.written(&numbers.into_iter().flatten().collect::<Vec<_>>())
+        };
         match Report::deserialize(&message) {
-            Ok(Report::Done { .. }) => {
+            Ok(Report::Done { id }) => {
+                if let Some(process) = self.kills.lock().remove(&id) {
+                    after = written(process);
+                }
                 for channel in channels {
-                    fds.push(self.socket(channel)?.into());
+                    match self.socket(channel) {
+                        Ok(socket) => fds.push(socket.into()),
+                        // For want of descriptors: one call fails, and not the session.
+                        Err(e) => {
+                            self.channels.refuse(channel);
+                            message = serde_json::to_value(failed(id, Step::Connect, &e))?;
+                        }
+                    }
                 }
             }
             Ok(Report::Failed { id, .. }) => {
-                self.outputs.lock().remove(&id);
+                for number in self.outputs.lock().remove(&id).into_iter().flatten() {
+                    self.channels.take(Frame::End(number))?;
+                }
                 self.terminals.lock().remove(&id);
             }
             Ok(Report::Exited { process, .. }) => {
-                // Who hears of a process's end finds what it wrote in the pipes.
-                let numbers = self.outputs.lock().remove(&process);
-                after = self.channels.written(&numbers.into_iter().flatten().collect::<Vec<_>>());
+                self.terminals.lock().remove(&process);
+                after = written(process);
             }
             _ => {}
         }
@@ -132,15 +154,17 @@ impl End for Here {
             return Ok(());
         }
         *self.refused.lock() = Some(format!(
-            "the program in the container is version {version} of `agentcore`, and this one is {VERSION}"
+            "the program in the container is version {version} of `agentcore`, and this emulator is {VERSION}: start the emulator again"
         ));
         Err(wrong("the other end is another build"))
     }
 
     fn opened(&self, channel: u32) -> io::Result<()> {
-        let socket = UnixStream::from_std(self.socket(channel)?)?;
-        // One that nobody takes is closed.
-        let _ = self.arrive.try_send(socket);
+        match self.socket(channel).and_then(UnixStream::from_std) {
+            // One that nobody takes is closed.
+            Ok(socket) => drop(self.arrive.try_send(socket)),
+            Err(_) => self.channels.refuse(channel),
+        }
         Ok(())
     }
 }
