@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::channels::{Channels, Progress, Target};
 use super::frames::{Frame, Parcel, wrong};
-use super::{Delivery, Dispatch, End, FAR_FIRST, FAR_SILENCE, VERSION, failed, run};
+use super::{After, Delivery, Dispatch, End, FAR_FIRST, FAR_SILENCE, KILL_WAIT, VERSION, failed, run};
 use crate::engine::linked::Line;
 use crate::engine::terminal::{Side, Typed};
 use crate::engine::{TerminalSize, TerminalWindow};
@@ -137,13 +137,13 @@ impl There {
 
 impl End for There {
     fn hear(&self, mut message: Value, fds: Vec<OwnedFd>) -> io::Result<Dispatch> {
-        let (mut channels, mut after) = (Vec::new(), Vec::new());
+        let (mut channels, mut after) = (Vec::new(), After::default());
         let mut fds = fds.into_iter();
         match Report::deserialize(&message) {
             Ok(Report::Ready) => fds.next().map_or(Ok(()), |listener| self.listen(listener))?,
             Ok(Report::Done { id }) => {
                 if let Some(process) = self.kills.lock().remove(&id) {
-                    after = self.sent(process);
+                    after = After { targets: self.sent(process), no_longer_than: Some(KILL_WAIT) };
                 }
                 if let Some(fd) = fds.next() {
                     let number = self.channels.number();
@@ -161,7 +161,7 @@ impl End for There {
             Ok(Report::Exited { process, .. }) => {
                 self.terminals.lock().remove(&process);
                 // What it wrote goes before the word that it has ended.
-                after = self.sent(process);
+                after.targets = self.sent(process);
             }
             Err(_) => {}
         }
@@ -201,7 +201,7 @@ impl End for There {
             }
             _ => {}
         }
-        Ok(Some(Delivery { message, fds, after: Vec::new() }))
+        Ok(Some(Delivery { message, fds, after: After::default() }))
     }
 
     fn meet(&self, _: &str) -> io::Result<()> {

@@ -43,6 +43,9 @@ const BEAT: Duration = Duration::from_secs(5);
 const NEAR_SILENCE: Duration = Duration::from_secs(25);
 /// How long a container believes it of an emulator, which may be on a laptop that sleeps. [ours]
 const FAR_SILENCE: Duration = Duration::from_secs(300);
+/// Longest time that each end lets the answer to a kill wait for what was written before. [ours: a pipe's worth over a line
+/// of some hundred milliseconds; whoever kills for too much output reads no more of it]
+const KILL_WAIT: Duration = Duration::from_millis(500);
 /// Longest time that what has come may take to be read where nothing can be sent any more. [ours]
 const LAST_READ: Duration = Duration::from_secs(5);
 /// The build on both sides has to be the same.
@@ -53,17 +56,39 @@ const NO_ROOM: i32 = 24;
 const NEAR_FIRST: u32 = 2;
 const FAR_FIRST: u32 = 1;
 
-/// A message for an end's own party, with its descriptors, and what has to be there before.
+/// A message for an end's own party, with its descriptors, and what comes before it.
 struct Delivery {
     message: Value,
     fds: Vec<OwnedFd>,
-    after: Vec<Target>,
+    after: After,
 }
 
-/// A message for the other end, and what has to be sent before.
+/// A message for the other end, and what comes before it.
 struct Dispatch {
     parcel: Parcel,
-    after: Vec<Target>,
+    after: After,
+}
+
+/// What is carried before a message.
+#[derive(Default)]
+struct After {
+    targets: Vec<Target>,
+    /// Whoever waits for the message may have ceased to read, so that it would never come.
+    no_longer_than: Option<Duration>,
+}
+
+impl After {
+    async fn reached(self) {
+        let all = async {
+            for target in self.targets {
+                target.reached().await;
+            }
+        };
+        match self.no_longer_than {
+            Some(limit) => drop(timeout(limit, all).await),
+            None => all.await,
+        }
+    }
 }
 
 /// What a request comes to that this machine's side could not do its part of.
@@ -146,11 +171,11 @@ async fn read(
                 Frame::Hello(version) => end.meet(&version)?,
                 Frame::Opened(channel) => end.opened(channel)?,
                 Frame::Message(parcel) => match end.take(parcel)? {
-                    Some(delivery) if delivery.after.is_empty() => drop(deliver.send(delivery)),
+                    Some(delivery) if delivery.after.targets.is_empty() => drop(deliver.send(delivery)),
                     Some(mut delivery) => {
                         let deliver = deliver.clone();
                         tokio::spawn(async move {
-                            reached(std::mem::take(&mut delivery.after)).await;
+                            std::mem::take(&mut delivery.after).reached().await;
                             let _ = deliver.send(delivery);
                         });
                     }
@@ -164,12 +189,6 @@ async fn read(
     };
     if let Err(error) = taking.await {
         tracing::debug!(%error, "a relay ends");
-    }
-}
-
-async fn reached(targets: Vec<Target>) {
-    for target in targets {
-        target.reached().await;
     }
 }
 
@@ -214,13 +233,13 @@ async fn speak(
                 heard = line.receive::<Value>() => {
                     let Ok(Some((message, fds))) = heard else { return };
                     let Ok(Dispatch { parcel, after }) = end.hear(message, fds) else { return };
-                    if after.is_empty() {
+                    if after.targets.is_empty() {
                         channels.send(Frame::Message(parcel));
                         continue;
                     }
                     let channels = channels.clone();
                     waiting.spawn(async move {
-                        reached(after).await;
+                        after.reached().await;
                         channels.send(Frame::Message(parcel));
                     });
                 }
@@ -485,6 +504,28 @@ mod tests {
         assert_eq!(timeout(SOON, rest).await.unwrap().unwrap(), 60_000);
         // The relay reads it no more: what is written now stays where it is.
         write_output.write_all(b"for nobody").unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_kill_is_answered_to_one_who_reads_no_more() {
+        let (mut near, mut helper, _thread) = relay();
+        let (unread, given) = process(&mut near, &mut helper, 1).await;
+        let mut flood = io::PipeWriter::from(given.into_iter().next().unwrap());
+        let flooding = std::thread::spawn(move || {
+            // More than pipes and the window hold.
+            for _ in 0..1024 {
+                if flood.write_all(&[0; 4096]).is_err() {
+                    return;
+                }
+            }
+        });
+        send(&mut near.line, &Request::Kill { id: 2, process: 1 }, vec![]).await;
+        next::<Request>(&mut helper).await.unwrap();
+        send(&mut helper, &Report::Done { id: 2 }, vec![]).await;
+        let (report, _) = next::<Report>(&mut near.line).await.unwrap();
+        assert!(matches!(report, Report::Done { id: 2 }), "{report:?}");
+        drop((near, helper, unread));
+        tokio::task::spawn_blocking(move || flooding.join().unwrap()).await.unwrap();
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use super::channels::{Channels, HungUp};
 use super::frames::{Frame, Parcel, wrong};
-use super::{Delivery, Dispatch, End, NEAR_FIRST, NEAR_SILENCE, VERSION, failed, run};
+use super::{After, Delivery, Dispatch, End, KILL_WAIT, NEAR_FIRST, NEAR_SILENCE, VERSION, failed, run};
 use crate::engine::linked::Line;
 use crate::helper::link::hung_up;
 use crate::helper::proto::{Report, Request, Step};
@@ -107,12 +107,12 @@ impl End for Here {
             _ if fds.is_empty() => {}
             _ => return Err(wrong("a message with descriptors that nobody asked for")),
         }
-        Ok(Dispatch { parcel: Parcel { channels, message }, after: Vec::new() })
+        Ok(Dispatch { parcel: Parcel { channels, message }, after: After::default() })
     }
 
     fn take(&self, parcel: Parcel) -> io::Result<Option<Delivery>> {
         let Parcel { channels, mut message } = parcel;
-        let (mut fds, mut after) = (Vec::new(), Vec::new());
+        let (mut fds, mut after) = (Vec::new(), After::default());
         // Who hears of a process's end finds what it wrote in the pipes.
         let written = |process: u64| {
             let numbers = self.outputs.lock().get(&process).copied();
@@ -121,7 +121,7 @@ impl End for Here {
         match Report::deserialize(&message) {
             Ok(Report::Done { id }) => {
                 if let Some(process) = self.kills.lock().remove(&id) {
-                    after = written(process);
+                    after = After { targets: written(process), no_longer_than: Some(KILL_WAIT) };
                 }
                 for channel in channels {
                     match self.socket(channel) {
@@ -142,7 +142,7 @@ impl End for Here {
             }
             Ok(Report::Exited { process, .. }) => {
                 self.terminals.lock().remove(&process);
-                after = written(process);
+                after.targets = written(process);
             }
             _ => {}
         }
