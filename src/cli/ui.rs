@@ -168,8 +168,7 @@ impl Ui {
 
     fn say(&self, text: &str) {
         let write = || {
-            // Nobody is left to tell when standard error is gone.
-            let _ = writeln!(io::stderr().lock(), "{text}");
+            tell(text);
         };
         match self.spinner.lock().upgrade() {
             Some(bar) if !bar.is_finished() => bar.suspend(write),
@@ -600,11 +599,18 @@ pub(crate) struct Spinner {
     plain: bool,
 }
 
+/// A line on standard error, in one piece: a Ctrl-C throws away what the terminal has not shown yet, and the end of a line must
+/// not stay behind its text.
+fn tell(text: &str) {
+    // Nobody is left to tell when standard error is gone.
+    let _ = io::stderr().lock().write_all(format!("{text}\n").as_bytes());
+}
+
 impl Spinner {
     /// Says something else.
     pub(crate) fn message(&self, text: &str) {
         if self.plain && self.bar.message() != text {
-            let _ = writeln!(io::stderr().lock(), "{text}");
+            tell(text);
         }
         self.bar.set_message(text.to_owned());
     }

@@ -250,6 +250,15 @@ fn kill_rounds(
             runtime.block_on(load.pause());
         }
         runtime.block_on(async {
+            if victim == Victim::Process(Kind::Agent) {
+                // A compute without its agent refuses who comes beside a command; who comes alone gets a new one.
+                for (session, _) in
+                    agreement(&world, &planes).await.iter().filter(|(_, s)| state(s) == "ready")
+                {
+                    let (status, body) = planes.invoke(session, serde_json::json!({})).await.unwrap();
+                    assert!(status.is_success(), "{session}: {status} {body:?}");
+                }
+            }
             let sessions = agreement(&world, &planes).await;
             acknowledged = check_books(&world, &load.books(), &sessions);
             check_tag(&planes, &load).await;
