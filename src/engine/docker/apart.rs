@@ -65,7 +65,7 @@ impl Copied {
             labels: Some(daemon.labels.of_helper()),
             ..VolumeCreateRequest::default()
         };
-        let failed = |e: &Error| daemon.failed("this program could not be copied into a volume", e);
+        let failed = |e: &Error| daemon.failed("a volume for this program could not be made", e);
         let made = daemon.client.create_volume(request.clone()).await.map_err(|e| failed(&e))?;
         if !Labels::fit(&daemon.labels.helper_volumes(), &made.labels) {
             // A daemon makes one that was deleted anew for whoever mounts it, with nothing in it and nobody's.
@@ -73,17 +73,8 @@ impl Copied {
             daemon.client.create_volume(request).await.map_err(|e| failed(&e))?;
         }
         let id = daemon.carrier(volume_at(&copied.volume, TOOLS)).await?;
-        let filling = async {
-            if !is_there(daemon, &id, &format!("{TOOLS}/{COMPLETE}")).await.map_err(|e| failed(&e))? {
-                let archive = blocking("packing this program", move || pack_helper(&helper)).await?;
-                upload(daemon, &id, TOOLS, archive).await.map_err(|e| failed(&e))?;
-            }
-            Ok(())
-        };
-        let filled: Result<(), EngineError> = filling.await;
-        if let Err(e) = daemon.remove(&id).await {
-            tracing::warn!("a container could not be removed, which the next start does: {e}");
-        }
+        let filled = fill(daemon, &id, helper).await;
+        daemon.remove_look(&id).await;
         filled?;
         copied.remove_others(daemon).await;
         Ok(copied)
@@ -99,6 +90,16 @@ impl Copied {
             }
         }
     }
+}
+
+/// Copies this program to the volume of a container, unless a whole copy is there.
+async fn fill(daemon: &Daemon, id: &str, helper: Helper) -> Result<(), EngineError> {
+    let failed = |e: Error| daemon.failed("this program could not be copied into a volume", &e);
+    if is_there(daemon, id, &format!("{TOOLS}/{COMPLETE}")).await.map_err(failed)? {
+        return Ok(());
+    }
+    let archive = blocking("packing this program", move || pack_helper(&helper)).await?;
+    upload(daemon, id, TOOLS, archive).await.map_err(failed)
 }
 
 /// Copies code to where it runs, in a container that has not been started.

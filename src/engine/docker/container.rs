@@ -234,16 +234,24 @@ pub(super) async fn start(shared: &Arc<Shared>, spec: ComputeSpec) -> Result<Lin
             made => return made,
         }
     }
-    for last in [false, true] {
-        // Where this program has to be copied first, that takes as long as it takes.
-        daemon.mounts().await?;
-        match within(APART_LIMIT, make(shared, &daemon, &wanted, true)).await {
-            // Somebody may have deleted the copy.
-            Err(_) if !last => daemon.doubt_the_copy().await,
-            made => return made,
+    match make_apart(shared, &daemon, &wanted).await {
+        // Somebody may have deleted the copy.
+        Err(_) => {
+            daemon.doubt_the_copy().await;
+            make_apart(shared, &daemon, &wanted).await
         }
+        made => made,
     }
-    Err(EngineError::Gone)
+}
+
+/// Where this program has to be copied first, that takes as long as it takes.
+async fn make_apart(
+    shared: &Arc<Shared>,
+    daemon: &Daemon,
+    wanted: &Wanted,
+) -> Result<LinkedCompute, EngineError> {
+    daemon.mounts().await?;
+    within(APART_LIMIT, make(shared, daemon, wanted, true)).await
 }
 
 async fn within(
@@ -394,15 +402,8 @@ impl FirstLine {
         if let Some(refused) = relay.refused.lock().clone() {
             return EngineError::Start(refused);
         }
-        let end = tokio::time::timeout(END_NOTICE, daemon.ended(id)).await;
-        let errors = relay.errors.lock().trim().to_owned();
-        EngineError::Start(match (errors.is_empty(), end) {
-            (false, _) => format!("its first process ended: {errors}"),
-            (true, Ok(Ok(ContainerEnd::Exit(code)))) => {
-                format!("its first process ended with exit code {code}")
-            }
-            (true, _) => "the docker daemon let go of its streams".to_owned(),
-        })
+        let end = tokio::time::timeout(END_NOTICE, daemon.ended(id)).await.ok();
+        ended_early(&relay.errors.lock(), end, "the docker daemon let go of its streams")
     }
 }
 
@@ -439,12 +440,21 @@ async fn connected(daemon: &Daemon, id: &str, listener: UnixListener) -> Result<
 
 /// Why a container ended before it was a session.
 async fn died(daemon: &Daemon, id: &str) -> EngineError {
-    let end = tokio::time::timeout(END_NOTICE, daemon.ended(id)).await;
+    let end = tokio::time::timeout(END_NOTICE, daemon.ended(id)).await.ok();
     let (_, errors) = daemon.said(id).await;
-    EngineError::Start(match (errors.is_empty(), end) {
-        (false, _) => format!("its first process ended: {errors}"),
-        (true, Ok(Ok(ContainerEnd::Exit(code)))) => format!("its first process ended with exit code {code}"),
-        (true, _) => "its first process has gone".to_owned(),
+    ended_early(&errors, end, "its first process has gone")
+}
+
+/// What a first process said of its end, else how it ended, else what is known otherwise.
+fn ended_early(
+    errors: &str,
+    end: Option<Result<ContainerEnd, bollard::errors::Error>>,
+    otherwise: &str,
+) -> EngineError {
+    EngineError::Start(match (errors.trim(), end) {
+        ("", Some(Ok(ContainerEnd::Exit(code)))) => format!("its first process ended with exit code {code}"),
+        ("", _) => otherwise.to_owned(),
+        (errors, _) => format!("its first process ended: {errors}"),
     })
 }
 

@@ -46,14 +46,6 @@ const MISSED: [&str; 3] =
 const KERNEL_VERSION: &str = "/proc/sys/kernel/osrelease";
 /// What Docker Desktop calls itself. Its daemon runs in a virtual machine, wherever its socket is.
 const DESKTOP: &str = "Docker Desktop";
-/// The architecture of this program, in the words of images.
-const OWN_ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") {
-    "arm64"
-} else if cfg!(target_arch = "x86_64") {
-    "amd64"
-} else {
-    std::env::consts::ARCH
-};
 /// Most that is read of what a container's first process says.
 pub(super) const MAX_SAID_BYTES: usize = 16 * 1024;
 
@@ -89,11 +81,7 @@ impl Holds {
 
 impl Facts {
     fn of(info: SystemInfo, address: &Address) -> Self {
-        let architecture = match info.architecture.as_deref().unwrap_or_default() {
-            "x86_64" => "amd64",
-            "aarch64" => "arm64",
-            other => other,
-        };
+        let architecture = of_images(info.architecture.as_deref().unwrap_or_default());
         let positive = |number: Option<i64>| number.and_then(|n| u64::try_from(n).ok()).filter(|n| *n > 0);
         let name = info.operating_system.unwrap_or_default();
         Self {
@@ -204,12 +192,13 @@ impl Daemon {
 
     /// This program, as long as its machine can run it.
     pub(super) fn helper_for_its_machine(&self) -> Result<Helper, EngineError> {
-        if self.facts.architecture == OWN_ARCHITECTURE {
+        let own = of_images(std::env::consts::ARCH);
+        if self.facts.architecture == own {
             return Ok(self.helper.clone());
         }
         Err(EngineError::Unavailable {
             reason: format!(
-                "the docker daemon ({}) runs on {}, and this program, which has to run in every session, is for {OWN_ARCHITECTURE}",
+                "the docker daemon ({}) runs on {}, and this program, which has to run in every session, is for {own}",
                 self.facts.name, self.facts.architecture
             ),
             hint:
@@ -218,21 +207,46 @@ impl Daemon {
         })
     }
 
-    /// A container that is never started and has one mount, for what is copied in or out.
-    pub(super) async fn carrier(&self, mount: Mount) -> Result<String, EngineError> {
-        self.make_empty_image().await?;
+    /// Makes a container of the empty image, for a look at what is mounted or for copying into it; gives the files of this
+    /// machine that it needs too.
+    async fn create_look(
+        &self,
+        mounts: Vec<Mount>,
+        command_line: Vec<String>,
+    ) -> Result<(String, Vec<String>), EngineError> {
         let body = ContainerCreateBody {
             image: Some(EMPTY_IMAGE.to_owned()),
-            entrypoint: Some(vec![TOOL_PATH.to_owned()]),
+            entrypoint: Some(command_line),
+            user: Some("0:0".to_owned()),
             labels: Some(self.labels.of_look()),
             host_config: Some(HostConfig {
-                mounts: Some(vec![mount]),
+                mounts: Some(mounts),
                 network_mode: Some("none".to_owned()),
+                cap_drop: Some(vec!["ALL".to_owned()]),
+                // Reads what only its owner may.
+                cap_add: Some(vec!["DAC_OVERRIDE".to_owned()]),
+                security_opt: Some(security()),
+                log_config: Some(log()),
                 ..HostConfig::default()
             }),
             ..ContainerCreateBody::default()
         };
-        self.create(&format!("agentcore-look-{}", uuid::Uuid::new_v4().simple()), body).await
+        let sources = sources(&body);
+        self.make_empty_image().await?;
+        let name = format!("agentcore-look-{}", uuid::Uuid::new_v4().simple());
+        Ok((self.create(&name, body).await?, sources))
+    }
+
+    /// Clears away such a container.
+    pub(super) async fn remove_look(&self, id: &str) {
+        if let Err(e) = self.remove(id).await {
+            tracing::warn!("a container could not be removed, which the next start does: {e}");
+        }
+    }
+
+    /// A container that is never started and has one mount, for what is copied into it.
+    pub(super) async fn carrier(&self, mount: Mount) -> Result<String, EngineError> {
+        Ok(self.create_look(vec![mount], vec![TOOL_PATH.to_owned()]).await?.0)
     }
 
     /// A command line that runs this program in a container.
@@ -384,27 +398,7 @@ impl Daemon {
     async fn look_once(&self, volume: &str, verb: &str) -> Result<String, EngineError> {
         let mut mounts = self.mounts().await?;
         mounts.push(volume_at(volume, VOLUME));
-        let body = ContainerCreateBody {
-            image: Some(EMPTY_IMAGE.to_owned()),
-            entrypoint: Some(self.command_line(&[VOLUME_VERB, verb])),
-            user: Some("0:0".to_owned()),
-            labels: Some(self.labels.of_look()),
-            host_config: Some(HostConfig {
-                mounts: Some(mounts),
-                network_mode: Some("none".to_owned()),
-                cap_drop: Some(vec!["ALL".to_owned()]),
-                // Reads what only its owner may.
-                cap_add: Some(vec!["DAC_OVERRIDE".to_owned()]),
-                security_opt: Some(security()),
-                log_config: Some(log()),
-                ..HostConfig::default()
-            }),
-            ..ContainerCreateBody::default()
-        };
-        let name = format!("agentcore-look-{}", uuid::Uuid::new_v4().simple());
-        let sources = sources(&body);
-        self.make_empty_image().await?;
-        let id = self.create(&name, body).await?;
+        let (id, sources) = self.create_look(mounts, self.command_line(&[VOLUME_VERB, verb])).await?;
         let looked = async {
             self.start(&id, &sources).await?;
             let end = self.ended(&id).await.map_err(|e| EngineError::Helper(said(&e)))?;
@@ -418,9 +412,7 @@ impl Daemon {
         };
         let late = |_| Err(EngineError::Helper(format!("looking into the volume `{volume}` took too long")));
         let looked = tokio::time::timeout(LOOK_LIMIT, looked).await.unwrap_or_else(late);
-        if let Err(e) = self.remove(&id).await {
-            tracing::warn!("a container could not be removed, which the next start does: {e}");
-        }
+        self.remove_look(&id).await;
         looked
     }
 
@@ -436,6 +428,15 @@ impl Daemon {
             step.map_err(|e| EngineError::Helper(format!("an empty image could not be made: {}", said(&e))))?;
         }
         Ok(())
+    }
+}
+
+/// An architecture as images name it.
+fn of_images(architecture: &str) -> &str {
+    match architecture {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
     }
 }
 

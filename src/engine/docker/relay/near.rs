@@ -1,6 +1,6 @@
 //! The relay's end beside the emulator, to which it speaks as a helper.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
@@ -51,7 +51,6 @@ pub(in crate::engine::docker) fn begin(
         refused: refused.clone(),
         outputs: Mutex::default(),
         kills: Mutex::default(),
-        terminals: Mutex::default(),
     };
     tokio::spawn(run(end, channels, frames, line, (output, NEAR_SILENCE), input));
     Ok(Near { line: emulators, arriving, refused })
@@ -65,8 +64,6 @@ struct Here {
     outputs: Mutex<HashMap<u64, [u32; 2]>>,
     /// Which process a request ends.
     kills: Mutex<HashMap<u64, u64>>,
-    /// Processes that were asked for on a terminal.
-    terminals: Mutex<HashSet<u64>>,
 }
 
 impl Here {
@@ -101,7 +98,6 @@ impl End for Here {
                 outputs.insert(id, numbers);
                 channels.extend(numbers);
             }
-            Ok(Request::SpawnTerminal { id, .. }) => drop(self.terminals.lock().insert(id)),
             Ok(Request::Kill { id, process }) => drop(self.kills.lock().insert(id, process)),
             // The plan of the session is none of the helper's messages.
             _ if fds.is_empty() => {}
@@ -138,12 +134,8 @@ impl End for Here {
                 for number in self.outputs.lock().remove(&id).into_iter().flatten() {
                     self.channels.take(Frame::End(number))?;
                 }
-                self.terminals.lock().remove(&id);
             }
-            Ok(Report::Exited { process, .. }) => {
-                self.terminals.lock().remove(&process);
-                after.targets = written(process);
-            }
+            Ok(Report::Exited { process, .. }) => after.targets = written(process),
             _ => {}
         }
         Ok(Some(Delivery { message, fds, after }))
